@@ -1,0 +1,88 @@
+# talkface: every target documents itself, `make help` prints them. The environment is .venv.
+
+# The interpreter that makes .venv. Empty: the first of python3.12, python3.11, python3 that is 3.11 or 3.12 and can
+# make an environment (Ubuntu 24.04 calls 3.12 python3, Debian 12 calls 3.11 so).
+PYTHON ?=
+
+# The package index for torch's wheel, as an extra index for that one package.
+#   not set:  PyTorch's CPU index where there is no NVIDIA driver and the index answers, else none
+#   empty:    none: pip's own index alone (CI)
+#   an URL:   that one
+# Why: PyPI's Linux wheel of torch is the CUDA build, gigabytes that a machine without a GPU cannot use
+# (docs/adr/0004-two-commands-and-the-torch-index.md).
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := service,worker,embedded,train,eval
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Two threads suit two cores; more only make small tensor operations wait for each other.
+TEST_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with everything that running, testing and training need
+
+$(BIN)/python:
+	@set -eu; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3.12 python3.11 python3); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$("$$candidate" --version) ($$candidate)"; \
+	    "$$candidate" -m venv --clear $(VENV); exit 0; \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or 3.12 that can make an environment. On Debian 12 and Ubuntu 24.04: apt install python3-venv." >&2; \
+	echo "Or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1
+
+$(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt | $(BIN)/python
+	@$(PIP) install --quiet --constraint requirements/constraints.txt --upgrade pip
+	@set -eu; \
+	index="$(TORCH_INDEX_URL)"; \
+	if [ "$(origin TORCH_INDEX_URL)" = undefined ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
+	  if timeout 10 $(BIN)/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=8)' $(TORCH_CPU_INDEX) 2>/dev/null; \
+	  then index="$(TORCH_CPU_INDEX)"; fi; \
+	fi; \
+	echo "installing torch$${index:+ (extra index $$index)}"; \
+	$(PIP) install --quiet --constraint requirements/constraints.txt $${index:+--extra-index-url "$$index"} torch
+	@echo "installing the rest"
+	@$(PIP) install --quiet --constraint requirements/constraints.txt --group dev --editable '.[$(EXTRAS)]'
+	@$(PIP) install --quiet --no-deps --requirement requirements/no-deps.txt
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Start everything on a free port, turn the example into out/demo.mp4, stop everything
+	@exec $(BIN)/python examples/demo.py
+
+.PHONY: test
+test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## ruff (lint and format), import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: types
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: check
+check: lint types test ## Everything a change has to pass
+
+.PHONY: format
+format: $(STAMP) ## Let ruff rewrite what it can
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Remove .venv, out/ and caches
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
