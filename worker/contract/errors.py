@@ -1,0 +1,61 @@
+"""The closed set of codes by which a request or a job may fail.
+
+Clients branch on these words, so a code is never renamed. No HTTP status lives here:
+`service.problems` maps every code to one, `worker.failures` maps exceptions of the model to codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+ParamValue = str | int | float | bool | None
+
+
+class ErrorCode(StrEnum):
+    """Why a request was refused or a job failed."""
+
+    # The upload.
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    UNDECODABLE_MEDIA = "undecodable_media"
+    FILE_TOO_LARGE = "file_too_large"
+    AUDIO_TOO_SHORT = "audio_too_short"
+    AUDIO_TOO_LONG = "audio_too_long"
+    INVALID_OPTIONS = "invalid_options"
+    # The face, found by the worker.
+    NO_FACE_FOUND = "no_face_found"
+    SEVERAL_FACES = "several_faces"
+    FACE_TOO_SMALL = "face_too_small"
+    # The request.
+    MALFORMED_REQUEST = "malformed_request"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    JOB_NOT_FOUND = "job_not_found"
+    RESULT_NOT_AVAILABLE = "result_not_available"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    # The installation.
+    STORE_UNAVAILABLE = "store_unavailable"
+    NOT_READY = "not_ready"
+    INSUFFICIENT_STORAGE = "insufficient_storage"
+    INTERNAL_ERROR = "internal_error"
+    # The job only.
+    MODEL_ERROR = "model_error"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+class IntakeError(Exception):
+    """An upload cannot be used.
+
+    Args:
+        code: What is wrong, as a stable word.
+        detail: One sentence for the person who sent it: what, got, expected, what to do.
+        params: The figures in `detail`, for programs.
+    """
+
+    def __init__(
+        self, code: ErrorCode, detail: str, params: Mapping[str, ParamValue] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.params: dict[str, ParamValue] = dict(params or {})

@@ -1,0 +1,520 @@
+"""The only door for bytes from outside: sniff, decode in a limited child, leave clean files.
+
+    upload ──▶ size, magic bytes ──▶ child: memory, CPU seconds, file size, wall clock limited
+                                       │  picture: Pillow     sound: ffmpeg
+                                       ▼
+               input.png   RGB, upright, longest side at most `max_side`, even sides
+               speech.flac 16 kHz mono, for analysis
+               sound.flac  48 kHz, own channels (at most stereo), same first sample, for the MP4
+
+The service calls it before it accepts a job, `talkface generate` before the pipeline. The parent
+never parses a byte beyond the first 64; a decoder that crashes, hangs or eats memory takes its
+child along and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SPEECH_RATE_HZ = 16_000
+SOUND_RATE_HZ = 48_000
+SNIFF_BYTES = 64
+
+IMAGE_TYPES = "JPEG, PNG or WebP"
+AUDIO_TYPES = "WAV, MP3, M4A, FLAC, Ogg or WebM"
+
+# Not ffmpeg's default of everything: an HLS playlist renamed .wav read another local file.
+_PROTOCOLS = "file,pipe"
+_FORMATS = "wav,mp3,flac,ogg,mov,matroska,aac"
+
+
+@dataclass(frozen=True)
+class IntakeLimits:
+    """How much of an upload is tolerated: bytes of the file as it came, pixels before scaling."""
+
+    max_image_bytes: int = 20 * 2**20
+    max_audio_bytes: int = 50 * 2**20
+    max_pixels: int = 50_000_000
+    max_side: int = 1280
+    min_side: int = 64
+    min_audio_s: float = 0.2
+    max_audio_s: float = 600.0
+    wall_clock_s: float = 60.0
+    cpu_s: int = 45
+    memory_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """A normalised picture: its size after scaling, and digest and size of the bytes that came."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """A normalised sound: its decoded length, and digest and size of the bytes that came."""
+
+    seconds: float
+    sample_rate_hz: int
+    channels: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FlacStream:
+    """The STREAMINFO block of a FLAC file."""
+
+    sample_rate_hz: int
+    channels: int
+    num_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.num_samples / self.sample_rate_hz
+
+
+def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> ImageInfo:
+    """Check an uploaded picture and write it as normalised PNG.
+
+    Args:
+        source: The bytes as they came.
+        destination: Where the PNG goes: RGB, upright, longest side at most `max_side`, even sides.
+        limits: What is tolerated.
+
+    Returns:
+        The normalised size and the upload's digest.
+
+    Raises:
+        IntakeError: unsupported_media_type, undecodable_media, file_too_large, face_too_small.
+    """
+    num_bytes = _check_size(source, "picture", limits.max_image_bytes)
+    kind = _sniff_image(_head(source))
+    if kind is None:
+        raise IntakeError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            f"The picture is not {IMAGE_TYPES}. Send one of these; the name does not matter.",
+        )
+    request = {
+        "source": str(source),
+        "destination": str(destination),
+        "format": kind,
+        "max_pixels": limits.max_pixels,
+        "max_side": limits.max_side,
+        "min_side": limits.min_side,
+    }
+    status, output, words = _run_limited(
+        [sys.executable, "-m", "worker.contract.intake", json.dumps(request)],
+        limits,
+        max_file_bytes=64 * 2**20,
+        what="picture",
+    )
+    answer = _child_answer(output) if status == 0 else None
+    if answer is None:
+        raise IntakeError(
+            ErrorCode.UNDECODABLE_MEDIA,
+            f"The picture looks like {kind} but cannot be decoded. Save it again and resend it.",
+            {"decoder": words},
+        )
+    if "code" in answer:
+        params = answer.get("params")
+        raise IntakeError(
+            ErrorCode(str(answer["code"])),
+            str(answer["detail"]),
+            params if isinstance(params, dict) else None,
+        )
+    return ImageInfo(
+        width=int(str(answer["width"])),
+        height=int(str(answer["height"])),
+        format=kind.lower(),
+        bytes=num_bytes,
+        sha256=file_sha256(source),
+    )
+
+
+def accept_audio(source: Path, speech: Path, sound: Path, limits: IntakeLimits) -> AudioInfo:
+    """Check an uploaded sound and write it as two FLAC files that start at the same sample.
+
+    Args:
+        source: The bytes as they came.
+        speech: Where the analysis signal goes, 16 kHz mono.
+        sound: Where the sound for the MP4 goes, 48 kHz, mono or stereo.
+        limits: What is tolerated.
+
+    Returns:
+        The decoded length, the channels of `sound` and the upload's digest.
+
+    Raises:
+        IntakeError: unsupported_media_type, undecodable_media, file_too_large, audio_too_short,
+            audio_too_long.
+    """
+    num_bytes = _check_size(source, "audio", limits.max_audio_bytes)
+    demuxer = _sniff_audio(_head(source))
+    if demuxer is None:
+        raise IntakeError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            f"The audio is not {AUDIO_TYPES}. Send one of these; the name does not matter.",
+        )
+    status, _, words = _run_limited(
+        _ffmpeg_arguments(source, demuxer, speech, sound, limits),
+        limits,
+        # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
+        max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20,
+        what="audio",
+    )
+    if status != 0 or not speech.is_file() or not sound.is_file():
+        raise IntakeError(
+            ErrorCode.UNDECODABLE_MEDIA,
+            f"The audio looks like {demuxer} but no sound can be decoded from it. "
+            "Save it again and resend it.",
+            {"decoder": words},
+        )
+    spoken, track = flac_stream(speech), flac_stream(sound)
+    _check_length(spoken.seconds, limits)
+    return AudioInfo(
+        seconds=round(spoken.seconds, 3),
+        sample_rate_hz=track.sample_rate_hz,
+        channels=track.channels,
+        format=demuxer,
+        bytes=num_bytes,
+        sha256=file_sha256(source),
+    )
+
+
+def flac_stream(path: Path) -> FlacStream:
+    """Read the STREAMINFO block of a FLAC file that `accept_audio` wrote.
+
+    Raises:
+        IntakeError: undecodable_media, not a FLAC file with a known length.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(42)
+    if len(head) < 42 or head[:4] != b"fLaC" or head[4] & 0x7F != 0:
+        raise IntakeError(ErrorCode.UNDECODABLE_MEDIA, "No sound can be decoded from the audio.")
+    # RFC 9639 section 8.2: 20 bits rate, 3 bits channels - 1, 5 bits depth - 1, 36 bits samples.
+    packed = int.from_bytes(head[18:26], "big")
+    return FlacStream(
+        sample_rate_hz=packed >> 44,
+        channels=(packed >> 41 & 0b111) + 1,
+        num_samples=packed & (1 << 36) - 1,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_size(source: Path, what: str, limit_bytes: int) -> int:
+    num_bytes = source.stat().st_size
+    if num_bytes == 0:
+        raise IntakeError(
+            ErrorCode.UNDECODABLE_MEDIA,
+            f"The {what} file is empty. Check the file and send it again.",
+        )
+    if num_bytes > limit_bytes:
+        raise IntakeError(
+            ErrorCode.FILE_TOO_LARGE,
+            f"The {what} has {num_bytes} bytes; the limit is {limit_bytes}. Send a smaller file.",
+            {"bytes": num_bytes, "limit_bytes": limit_bytes},
+        )
+    return num_bytes
+
+
+def _check_length(seconds: float, limits: IntakeLimits) -> None:
+    if seconds < limits.min_audio_s:
+        raise IntakeError(
+            ErrorCode.AUDIO_TOO_SHORT,
+            f"The audio lasts {seconds:.2f} s; at least {limits.min_audio_s:g} s are needed.",
+            {"seconds": round(seconds, 3), "min_seconds": limits.min_audio_s},
+        )
+    if seconds > limits.max_audio_s:
+        raise IntakeError(
+            ErrorCode.AUDIO_TOO_LONG,
+            f"The audio is longer than the limit of {limits.max_audio_s:g} s. Send it in parts.",
+            {"max_seconds": limits.max_audio_s},
+        )
+
+
+def _head(source: Path) -> bytes:
+    with source.open("rb") as stream:
+        return stream.read(SNIFF_BYTES)
+
+
+def _sniff_image(head: bytes) -> str | None:
+    """Pillow's name of the format, from the magic bytes."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
+def _sniff_audio(head: bytes) -> str | None:
+    """The demuxer for the magic bytes; naming it takes the guess out of ffmpeg's hands."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "wav"
+    if head.startswith(b"fLaC"):
+        return "flac"
+    if head.startswith(b"OggS"):
+        return "ogg"
+    if head[4:8] == b"ftyp":
+        return "mov"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    if head.startswith(b"ID3"):
+        return "mp3"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        # The layer bits are 0 in an ADTS header and never in an MPEG audio header.
+        return "aac" if head[1] & 0x06 == 0 else "mp3"
+    return None
+
+
+def _ffmpeg_arguments(
+    source: Path, demuxer: str, speech: Path, sound: Path, limits: IntakeLimits
+) -> list[str]:
+    # One decode feeds both files, so they share their first sample whatever the container's time
+    # stamps say. One second more than allowed is enough to see that the sound is too long.
+    graph = (
+        "[0:a:0]asplit=2[a][b];"
+        f"[a]aformat=sample_fmts=s16:sample_rates={SPEECH_RATE_HZ}:channel_layouts=mono[speech];"
+        f"[b]aformat=sample_fmts=s16:sample_rates={SOUND_RATE_HZ}:channel_layouts=mono|stereo[sound]"
+    )
+    plain_flac = ["-map_metadata", "-1", "-c:a", "flac", "-compression_level", "0", "-f", "flac"]
+    return [
+        _ffmpeg_path(),
+        *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+        *("-threads", "1", "-filter_threads", "1", "-filter_complex_threads", "1"),
+        *("-protocol_whitelist", _PROTOCOLS, "-format_whitelist", _FORMATS),
+        *("-f", demuxer, "-t", f"{limits.max_audio_s + 1:g}", "-i", f"file:{source}"),
+        *("-filter_complex", graph),
+        *("-map", "[speech]", *plain_flac, f"file:{speech}"),
+        *("-map", "[sound]", *plain_flac, f"file:{sound}"),
+    ]
+
+
+@functools.cache
+def _ffmpeg_path() -> str:
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    return str(get_ffmpeg_exe())
+
+
+def _run_limited(
+    command: Sequence[str], limits: IntakeLimits, *, max_file_bytes: int, what: str
+) -> tuple[int, bytes, str]:
+    """Run a decoder as a limited child; its exit status, standard output and last words.
+
+    Raises:
+        IntakeError: undecodable_media, the wall clock ran out.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as words:
+        # A session of its own makes a process group that can be killed whole; no environment but
+        # what Python needs.
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=words,
+            env=_child_environment(),
+            start_new_session=True,
+        )
+        try:
+            _limit(child.pid, limits, max_file_bytes)
+            status = child.wait(timeout=limits.wall_clock_s)
+        except subprocess.TimeoutExpired:
+            raise IntakeError(
+                ErrorCode.UNDECODABLE_MEDIA,
+                f"Decoding the {what} took longer than {limits.wall_clock_s:g} s and was stopped. "
+                "Save it in a plainer format and resend it.",
+            ) from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        output.seek(0)
+        return status, output.read(64 * 1024), _last_words(words.fileno())
+
+
+def _limit(pid: int, limits: IntakeLimits, max_file_bytes: int) -> None:
+    bounds = {
+        resource.RLIMIT_AS: limits.memory_bytes,
+        resource.RLIMIT_CPU: limits.cpu_s,
+        resource.RLIMIT_FSIZE: max_file_bytes,
+        resource.RLIMIT_CORE: 0,
+    }
+    # From outside, because code between fork and exec is unsafe in a process with threads. A child
+    # that is already gone needs no limits.
+    with contextlib.suppress(ProcessLookupError):
+        for kind, bound in bounds.items():
+            _, hard = resource.prlimit(pid, kind)
+            ceiling = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+            resource.prlimit(pid, kind, (ceiling, ceiling))
+
+
+def _child_environment() -> Mapping[str, str]:
+    # The child must find this very package, wherever it was imported from.
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _last_words(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    os.lseek(descriptor, max(0, size - 300), os.SEEK_SET)
+    lines = os.read(descriptor, 300).decode("utf-8", "replace").strip().splitlines()
+    if not lines:
+        return ""
+    # Server paths are nobody's business: keep what follows the last colon of ffmpeg's or Python's
+    # message.
+    return lines[-1].rsplit("/", 1)[-1].rsplit(": ", 1)[-1][:200]
+
+
+def _child_answer(output: bytes) -> dict[str, object] | None:
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+# --- the picture's child process -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PictureRequest:
+    source: str
+    destination: str
+    format: str
+    max_pixels: int
+    max_side: int
+    min_side: int
+
+
+def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
+    """Decode, turn upright, scale, pad to even sides and write; runs in the limited child."""
+    from PIL import Image, ImageOps
+
+    # Our own check below comes before any pixel is decoded and has a better sentence.
+    Image.MAX_IMAGE_PIXELS = None
+    with Image.open(request.source, formats=(request.format,)) as picture:
+        width, height = picture.size
+        if width * height > request.max_pixels:
+            raise IntakeError(
+                ErrorCode.FILE_TOO_LARGE,
+                f"The picture has {width} x {height} pixels; at most {request.max_pixels} are "
+                "allowed. Send a smaller copy.",
+                {"width": width, "height": height, "max_pixels": request.max_pixels},
+            )
+        if min(width, height) < request.min_side:
+            raise IntakeError(
+                ErrorCode.FACE_TOO_SMALL,
+                f"The picture has {width} x {height} pixels, so no face in it can have the "
+                f"{request.min_side} pixels that are needed. Send a larger picture.",
+                {"width": width, "height": height, "min_face_px": request.min_side},
+            )
+        # For JPEG: decode at the next larger eighth of the size; a no-op for the others.
+        picture.draft("RGB", (request.max_side, request.max_side))
+        upright = ImageOps.exif_transpose(picture)
+        rgb = _to_srgb(upright)
+    rgb.thumbnail((request.max_side, request.max_side), Image.Resampling.LANCZOS)
+    even = _pad_to_even(rgb)
+    even.save(request.destination, format="PNG", compress_level=1)
+    return {"width": even.width, "height": even.height}
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """Any mode and colour profile to 8-bit sRGB; transparent parts become white."""
+    import io
+
+    from PIL import Image, ImageCms
+
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        # 16-bit greys: convert() would clip everything above 255 to white.
+        picture = picture.convert("I").point(lambda level: level / 257).convert("L")
+        profile = None
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        picture = Image.new("RGBA", layered.size, "white")
+        picture.alpha_composite(layered)
+    if profile and picture.mode in ("RGB", "RGBA", "CMYK"):
+        # Phones write Display P3; read as sRGB, faces turn pale. A broken profile is no reason to
+        # refuse a picture.
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
+            flat = picture.convert("RGB") if picture.mode == "RGBA" else picture
+            converted = ImageCms.profileToProfile(
+                flat,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+            if converted is not None:
+                picture = converted
+    rgb = picture.convert("RGB")
+    # What is left in `info` (profile, comment, EXIF) must not reach the new file.
+    rgb.info = {}
+    return rgb
+
+
+def _pad_to_even(picture: Image.Image) -> Image.Image:
+    """Repeat the last column and row where a side is odd: x264 refuses odd sides."""
+    from PIL import Image
+
+    width, height = picture.size
+    if width % 2 == 0 and height % 2 == 0:
+        return picture
+    even = Image.new("RGB", (width + width % 2, height + height % 2))
+    even.paste(picture, (0, 0))
+    if width % 2:
+        even.paste(picture.crop((width - 1, 0, width, height)), (width, 0))
+    if height % 2:
+        even.paste(even.crop((0, height - 1, even.width, height)), (0, height))
+    return even
+
+
+def _child_main(argument: str) -> int:
+    """Answer on standard output: the size as JSON, or an intake error as JSON."""
+    request = _PictureRequest(**json.loads(argument))
+    try:
+        answer: dict[str, object] = {**_normalise_picture(request)}
+    except IntakeError as error:
+        params: dict[str, ParamValue] = error.params
+        answer = {"code": error.code.value, "detail": error.detail, "params": params}
+    sys.stdout.write(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_child_main(sys.argv[1]))

@@ -1,0 +1,162 @@
+"""The messages that cross a process border, as frozen pydantic models.
+
+Media never travels in a message: files go through the artifact store and messages carry their keys.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.contract.errors import ErrorCode, ParamValue
+
+PresetName = Literal["preview", "fast", "balanced", "quality"]
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last two are terminal and are written once."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the state never changes again."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED)
+
+
+class Stage(StrEnum):
+    """What a running job is doing."""
+
+    VALIDATING = "validating"
+    DETECTING = "detecting"
+    LANDMARKS = "landmarks"
+    GENERATING = "generating"
+    ENCODING = "encoding"
+
+
+class Message(BaseModel):
+    """Base of all messages: frozen, and an unknown field is an error."""
+
+    # `protected_namespaces=()`: `model_name` is the field's own word here.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class SamplingOptions(Message):
+    """What a caller may choose for one video. The bounds are checked where the request comes in."""
+
+    seed: Annotated[
+        int,
+        Field(
+            ge=0, le=2**32 - 1, description="Seed of the noise; the same seed gives the same video."
+        ),
+    ] = 0
+    preset: Annotated[
+        PresetName,
+        Field(description="Speed against detail; `preview` draws without diffusion."),
+    ] = "balanced"
+    num_inference_steps: Annotated[
+        int | None,
+        Field(ge=1, le=50, description="Denoising steps a frame; left out, the preset decides."),
+    ] = None
+    fps: Annotated[float, Field(ge=10, le=60, description="Frames per second of the video.")] = 25.0
+    face_index: Annotated[
+        int, Field(ge=0, le=15, description="Which face speaks, 0 = the largest.")
+    ] = 0
+    lip_strength: Annotated[
+        float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
+    ] = 1.0
+
+
+class AudioInput(Message):
+    """The sound that was sent; `sha256` is of the bytes as they came."""
+
+    seconds: float
+    sample_rate_hz: int
+    channels: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+class ImageInput(Message):
+    """The picture: its size after normalisation, `sha256` of the bytes as they came."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+class JobInput(Message):
+    """Everything that determines a video."""
+
+    audio: AudioInput
+    image: ImageInput
+    options: SamplingOptions
+
+
+class RendererInfo(Message):
+    """What drew the frames; recorded in each result so that a video can be explained later."""
+
+    model_name: str
+    weights_sha256: str | None
+    attention_backend: str | None
+    dtype: str
+    device: str
+
+
+class JobResult(Message):
+    """A finished video. `key` is its artifact key and never leaves the installation."""
+
+    key: str
+    content_type: str
+    bytes: int
+    sha256: str
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    seconds: float
+    face_bbox_xyxy: tuple[float, float, float, float] | None
+    renderer: RendererInfo
+
+
+class JobFailure(Message):
+    """Why a job failed: a code and its figures, never an HTTP status."""
+
+    code: ErrorCode
+    detail: str
+    params: dict[str, ParamValue] = Field(default_factory=dict)
+
+
+class FrameCount(Message):
+    """How far a job has come."""
+
+    done: int
+    total: int
+
+
+class JobRecord(Message):
+    """The stored truth about one job; `service.schemas` derives from it what a client sees."""
+
+    id: str
+    state: JobState
+    stage: Stage | None = None
+    attempt: int = 1
+    retries: int = 0
+    frames: FrameCount | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    request_id: str
+    input: JobInput
+    timings_s: dict[str, float] = Field(default_factory=dict)
+    result: JobResult | None = None
+    failure: JobFailure | None = None

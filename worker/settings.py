@@ -1,0 +1,46 @@
+"""Deployment settings of the worker, read once from `TALKFACE_*` by the entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Settings of `python -m worker`."""
+
+    model_config = SettingsConfigDict(env_prefix="TALKFACE_", frozen=True)
+
+    redis_url: Annotated[
+        str,
+        Field(description="Ledger and queue: redis://host:port/0 or unix:///path/to/socket."),
+    ] = "redis://127.0.0.1:6379/0"
+    data_dir: Annotated[
+        Path, Field(description="Folder of uploads and results, shared with the service.")
+    ] = Path("talkface-data")
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Field(description="Least level that is logged."),
+    ] = "INFO"
+    renderer: Annotated[
+        Literal["pipeline", "test-card"],
+        Field(description="What draws: the model, or moving bars for tests of the queue."),
+    ] = "pipeline"
+    weights_dir: Annotated[
+        Path | None, Field(description="Checkpoint folder; unset means the one that ships.")
+    ] = None
+    device: Annotated[str, Field(description="auto, cpu, cuda or cuda:N.")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], Field(description="Arithmetic of the networks.")
+    ] = "auto"
+    lease_s: Annotated[
+        float,
+        Field(ge=1, description="A job whose worker is silent for so long counts as abandoned."),
+    ] = 30.0
+    test_card_frame_ms: Annotated[
+        float,
+        Field(ge=0, description="What one frame of the test card costs, to imitate a render."),
+    ] = 0.0
