@@ -1,0 +1,70 @@
+# Three targets: `api` (no torch), `worker` (CPU by default) and `redis` (Valkey with our settings).
+#
+#   docker build --target api .
+#   docker build --target worker .                                                       # CPU
+#   docker build --target worker --build-arg EXTRAS="worker gpu" --build-arg TORCH_INDEX_URL= .    # CUDA
+#
+# No CUDA base image is needed: PyPI's torch wheel carries the CUDA libraries, the host lends the driver.
+
+FROM python:3.11-slim-bookworm AS base
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PATH=/opt/venv/bin:$PATH
+RUN groupadd --gid 10001 talkface \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin talkface \
+ && install -d -o talkface -g talkface /var/lib/talkface
+WORKDIR /app
+
+FROM base AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+COPY requirements/ requirements/
+RUN python -m venv /opt/venv \
+ && pip install --quiet --constraint requirements/constraints.txt --upgrade pip
+COPY pyproject.toml docker/requirements.py ./
+
+FROM build AS build-api
+RUN python requirements.py pyproject.toml service > wanted.txt \
+ && pip install --quiet --constraint requirements/constraints.txt --requirement wanted.txt \
+ && pip uninstall --quiet --yes pip
+
+FROM build AS build-worker
+# PyTorch's CPU index for torch alone; empty means PyPI's CUDA build (docs/adr/0004).
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+RUN pip install --quiet --no-deps --constraint requirements/constraints.txt \
+      ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torch
+ARG EXTRAS=worker
+RUN python requirements.py pyproject.toml $EXTRAS > wanted.txt \
+ && pip install --quiet --constraint requirements/constraints.txt --requirement wanted.txt \
+ && pip install --quiet --no-deps --requirement requirements/no-deps.txt \
+ && pip uninstall --quiet --yes pip
+
+FROM base AS api
+COPY --from=build-api /opt/venv /opt/venv
+# The shared contract and nothing else of the worker: torch cannot creep in.
+COPY worker/__init__.py worker/
+COPY worker/contract/ worker/contract/
+COPY service/ service/
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+CMD ["uvicorn", "--factory", "service.main:create_app", "--host", "0.0.0.0", "--port", "8000"]
+
+FROM base AS worker
+COPY --from=build-worker /opt/venv /opt/venv
+COPY docker/worker_health.py docker/
+COPY model/ model/
+COPY worker/ worker/
+# The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.
+ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["python", "docker/worker_health.py"]
+CMD ["python", "-m", "worker"]
+
+FROM valkey/valkey:8-alpine AS redis
+COPY docker/redis.conf /etc/talkface-redis.conf
+# Not /data: the base image declares that a volume, and a build step cannot give it another owner.
+RUN mkdir -p /var/lib/talkface-redis && chown 10001:10001 /var/lib/talkface-redis
+USER 10001:10001
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s --retries=5 CMD ["valkey-cli", "ping"]
+CMD ["valkey-server", "/etc/talkface-redis.conf"]
