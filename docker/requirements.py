@@ -2,8 +2,8 @@
 
     python docker/requirements.py pyproject.toml service embedded > requirements.txt
 
-The images install libraries first and copy our packages afterwards, so that a changed line of ours does not install
-everything anew; pip itself can install an extra only together with its project.
+The images install libraries first and copy our packages afterwards, so that a changed line of ours
+does not install everything anew; pip itself can install an extra only together with its project.
 """
 
 import sys

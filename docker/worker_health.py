@@ -1,4 +1,4 @@
-"""Exit 0 when a worker of this container is registered in Redis, the health check of the worker image.
+"""The worker image's health check: exit 0 when a worker of this container is registered.
 
 A worker registers when its model is warm, and RQ keeps the time of its last sign of life beside it.
 """

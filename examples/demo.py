@@ -1,9 +1,10 @@
-"""What `make demo` runs: start a server, turn the example portrait and speech into out/demo.mp4, stop the server.
+"""What `make demo` runs: start a server, send it the example, save the MP4, stop the server.
 
     python examples/demo.py [--image I] [--audio A] [--output out/demo.mp4] [--preset balanced]
 
-The server is started as a user would start it (`talkface up` on a free port, in a temporary folder) and is talked to
-over HTTP alone. Whatever happens, an error, Ctrl-C or a SIGTERM, nothing of it is left running.
+The server is started as a user would start it (`talkface up` on a free port, in a temporary folder)
+and is talked to over HTTP alone. Whatever happens, an error, Ctrl-C or a SIGTERM, nothing of it is
+left running.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -74,10 +75,8 @@ def running_server(port: int, data_dir: Path, log: Path) -> Iterator[subprocess.
         except subprocess.TimeoutExpired:
             console.print("[yellow]the server did not stop in time and is killed")
         finally:
-            try:
+            with suppress(ProcessLookupError):  # the group is empty: everything had stopped
                 os.killpg(server.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # the group is empty: everything had stopped
             server.wait()
 
 
@@ -154,8 +153,8 @@ def report(video: Path, job: dict[str, Any], ready_s: float, total_s: float) -> 
     info = probe(video)
     result = job["result"]
     console.print(
-        f"{video}: {info.width}x{info.height}, {info.video_codec} {info.pix_fmt}, {info.fps:g} fps, "
-        f"{info.num_frames} frames, {info.duration_s:.2f} s; {info.audio_codec}, "
+        f"{video}: {info.width}x{info.height}, {info.video_codec} {info.pix_fmt}, "
+        f"{info.fps:g} fps, {info.num_frames} frames, {info.duration_s:.2f} s; {info.audio_codec}, "
         f"|video - audio| {abs(info.duration_s - info.audio_duration_s) * 1000:.0f} ms"
     )
     console.print(f"model: {result['model']}")

@@ -1,16 +1,17 @@
-"""Make examples/portrait.jpg: the landmark-aligned average of studio portraits, a photograph of nobody.
+"""Make examples/portrait.jpg: the aligned average of studio portraits, a photograph of nobody.
 
     python examples/make_portrait.py PORTRAITS_FOLDER [--output examples/portrait.jpg]
 
-`PORTRAITS_FOLDER` holds pictures of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), neutral and
-front, scaled to 768 x 768 px and named frl_neutral_front_<identity>_03.jpg. People whose hair is tied back or short
-are averaged, so that the outline of the head stays crisp.
+`PORTRAITS_FOLDER` holds pictures of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY
+4.0), neutral and front, scaled to 768 x 768 px and named frl_neutral_front_<identity>_03.jpg.
+People whose hair is tied back or short are averaged, so that the outline of the head stays crisp.
 
-Each picture is warped, triangle by triangle, so that its points come to lie on the mean of all of them: the 478
-points of MediaPipe's face mesh, the outline of the hair, the neck, and the frame. A plain average of such pictures
-is smoother than a photograph, because pores and hairs fall on different places; the fine bands of the average are
-therefore raised to the energy that they have in a single picture (the idea of Tiddeman, Burt & Perrett 2001,
-"Prototyping and transforming facial textures for perception research").
+Each picture is warped, triangle by triangle, so that its points come to lie on the mean of all of
+them: the 478 points of MediaPipe's face mesh, the outline of the hair, the neck, and the frame. A
+plain average of such pictures is smoother than a photograph, because pores and hairs fall on
+different places; the fine bands of the average are therefore raised to the energy that they have in
+a single picture (the idea of Tiddeman, Burt & Perrett 2001, "Prototyping and transforming facial
+textures for perception research").
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 IDENTITIES = (
-    "002 006 011 014 016 019 020 025 027 030 066 083 094 097 099 100 102 107 112 122 124 126 "
-    "135 139"
-).split()
+    *(2, 6, 11, 14, 16, 19, 20, 25, 27, 30, 66, 83, 94, 97, 99),
+    *(100, 102, 107, 112, 122, 124, 126, 135, 139),
+)
 SIZE_PX = 768
 LIP_GAP_TO_WIDTH_MAX = 0.05
 INNER_LIPS = ((13, 14), (312, 317), (82, 87))
@@ -41,8 +42,20 @@ Picture = NDArray[np.float32]
 Points = NDArray[np.float32]
 
 
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        SystemExit: It is no picture.
+    """
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise SystemExit(f"{path} is not a picture that OpenCV reads")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
 def mesh_points(mesh: Any, picture: NDArray[np.uint8]) -> Points:
-    """The 478 mesh points of the one face in `picture` `(H, W, 3)` uint8 RGB: `(478, 2)` float32, pixels."""
+    """The 478 mesh points of the face in `picture` `(H, W, 3)` RGB: `(478, 2)` float32, pixels."""
     found = mesh.process(picture).multi_face_landmarks
     if not found:
         raise SystemExit("no face found; expected a frontal portrait")
@@ -59,9 +72,10 @@ def lip_gap(points: Points) -> float:
 
 
 def outline_points(picture: NDArray[np.uint8], points: Points) -> Points:
-    """Where hair, ears and neck end: 25 rays over the head and 3 rows of the neck on either side, `(31, 2)`, pixels.
+    """Where hair, ears and neck end: 25 rays over the head, 3 rows of the neck, `(31, 2)` pixels.
 
-    The studio wall is lighter than any hair; the wall's own colour is taken from both edges of each row.
+    The studio wall is lighter than any hair; the wall's own colour is taken from both edges of each
+    row.
     """
     blurred = cv2.GaussianBlur(picture, (0, 0), 2.0).astype(np.float32)
     wall = np.concatenate([blurred[:, :40], blurred[:, -40:]], axis=1)
@@ -98,7 +112,7 @@ def frame_points() -> Points:
 
 
 def similarity(points: Points, target: Points) -> NDArray[np.float32]:
-    """Rotation, uniform scale and shift `(2, 3)` that bring `points` nearest to `target`, both `(N, 2)`."""
+    """Rotation, scale and shift `(2, 3)` that bring `points` nearest to `target`, both `(N, 2)`."""
     matrix, _ = cv2.estimateAffinePartial2D(points, target, method=cv2.LMEDS)
     return np.asarray(matrix, np.float32)
 
@@ -120,7 +134,10 @@ def warp(picture: Picture, points: Points, target: Points, triangles: Delaunay) 
     weights = np.concatenate([first_two, 1 - first_two.sum(axis=1, keepdims=True)], axis=1)
     source = np.einsum("nk,nkd->nd", weights, points[triangles.simplices[index]])
     source_map = source.reshape(SIZE_PX, SIZE_PX, 2).astype(np.float32)
-    warped = cv2.remap(picture, source_map, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    unused = np.empty(0, np.float32)  # the second map, when the first has both coordinates
+    warped = cv2.remap(
+        picture, source_map, unused, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(warped, np.float32)
 
 
@@ -148,10 +165,10 @@ def head_mask(points: Points) -> Picture:
 
 
 def average(pictures: list[Picture], head: Picture) -> Picture:
-    """Average pictures `(H, W, 3)`; inside `head` `(H, W, 1)` the fine bands get one picture's energy.
+    """Average pictures `(H, W, 3)`; inside `head` `(H, W, 1)` with one picture's fine detail.
 
-    The middle half of the values is averaged at each pixel, so that a strand of hair or a collar that few pictures
-    show leaves no ghost.
+    The middle half of the values is averaged at each pixel, so that a strand of hair or a collar
+    that few pictures show leaves no ghost.
     """
     quarter = len(pictures) // 4
     middle = np.sort(np.stack(pictures), axis=0)[quarter:-quarter].mean(axis=0, dtype=np.float32)
@@ -177,10 +194,10 @@ def make_portrait(folder: Path) -> NDArray[np.uint8]:
     mesh = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
     pictures, faces = [], []
     for identity in IDENTITIES:
-        path = folder / f"frl_neutral_front_{identity}_03.jpg"
+        path = folder / f"frl_neutral_front_{identity:03d}_03.jpg"
         if not path.is_file():
             continue
-        picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        picture = read_picture(path)
         points = mesh_points(mesh, picture)
         if lip_gap(points) <= LIP_GAP_TO_WIDTH_MAX:
             pictures.append(picture)
@@ -193,13 +210,14 @@ def make_portrait(folder: Path) -> NDArray[np.uint8]:
     mean = np.mean(faces, axis=0)
     for number, (picture, points) in enumerate(zip(pictures, faces, strict=True)):
         matrix = similarity(points, mean)
-        pictures[number] = cv2.warpAffine(
+        moved = cv2.warpAffine(
             picture,
             matrix,
             (SIZE_PX, SIZE_PX),
             flags=cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        pictures[number] = np.asarray(moved, np.uint8)
         faces[number] = points @ matrix[:, :2].T + matrix[:, 2]
     mean = np.mean(faces, axis=0)
 
