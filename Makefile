@@ -51,7 +51,7 @@ $(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt |
 	  then index="$(TORCH_CPU_INDEX)"; fi; \
 	fi; \
 	echo "installing torch$${index:+ (extra index $$index)}"; \
-	$(PIP) install --quiet --constraint requirements/constraints.txt $${index:+--extra-index-url "$$index"} torch
+	$(PIP) install --quiet --no-deps --constraint requirements/constraints.txt $${index:+--extra-index-url "$$index"} torch
 	@echo "installing the rest"
 	@$(PIP) install --quiet --constraint requirements/constraints.txt --group dev --editable '.[$(EXTRAS)]'
 	@$(PIP) install --quiet --no-deps --requirement requirements/no-deps.txt
