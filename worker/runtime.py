@@ -20,6 +20,7 @@ from worker.settings import WorkerSettings
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
     from model.pipelines.talking_face import TalkingFacePipeline
 
 

@@ -1,0 +1,212 @@
+"""Files that outlive a process, behind verbs that object storage can answer as well.
+
+    <data_dir>/artifacts/inputs/<job>/input.png ... <data_dir>/artifacts/results/<job>/<token>.mp4
+    <data_dir>/scratch/<random>/ work in progress, swept when old
+
+Keys are made of ids and constants, never of a client's words, and nobody but this file turns one
+into a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*(\.[a-z0-9]+)?")
+_CHUNK_BYTES = 256 * 1024
+
+
+class ArtifactError(Exception):
+    """Root of what the store raises."""
+
+
+class ArtifactNotFoundError(ArtifactError):
+    """Nothing was published under this key."""
+
+
+class ArtifactExistsError(ArtifactError):
+    """Something else was published under this key before; a key is written once."""
+
+
+class StorageFullError(ArtifactError):
+    """The volume has too little room."""
+
+
+@dataclass(frozen=True)
+class ArtifactStat:
+    """Size of a published file in bytes."""
+
+    bytes: int
+
+
+class ArtifactStore:
+    """A store on a local or shared volume.
+
+    Args:
+        root: The data folder; made when the first file comes.
+        min_free_bytes: `put` refuses to leave less than this free on the volume.
+    """
+
+    def __init__(self, root: Path, *, min_free_bytes: int = 0) -> None:
+        self._artifacts = root / "artifacts"
+        self._scratch = root / "scratch"
+        self._min_free_bytes = min_free_bytes
+
+    def put(self, key: str, local_path: Path) -> None:
+        """Publish a copy of a file: durable when this returns, whole or absent at every moment.
+
+        Raises:
+            ArtifactExistsError: The key was published before.
+            StorageFullError: The volume has no room.
+        """
+        target = self._path(key)
+        with _full_volume():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(target.parent).free
+            if free - local_path.stat().st_size < self._min_free_bytes:
+                raise StorageFullError(f"{free} bytes are free, {self._min_free_bytes} must stay")
+            descriptor, name = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+            partial = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as copy, local_path.open("rb") as original:
+                    shutil.copyfileobj(original, copy, _CHUNK_BYTES)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                _publish_once(partial, target)
+                _sync_folder(target.parent)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def local_copy(self, key: str) -> Iterator[Path]:
+        """A local path of a published file, for as long as the context lasts; read only.
+
+        Raises:
+            ArtifactNotFoundError: Nothing was published under this key.
+        """
+        self.stat(key)
+        yield self._path(key)
+
+    def read_range(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes `start` (included) to `stop` (excluded) in pieces.
+
+        Raises:
+            ArtifactNotFoundError: Nothing was published under this key.
+        """
+        self.stat(key)
+        return _pieces(self._path(key), start, stop)
+
+    def stat(self, key: str) -> ArtifactStat:
+        """Size of a published file.
+
+        Raises:
+            ArtifactNotFoundError: Nothing was published under this key.
+        """
+        try:
+            return ArtifactStat(bytes=self._path(key).stat().st_size)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ArtifactNotFoundError(key) from None
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Erase everything under a folder of keys such as `inputs/<job>`; nothing there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._path(prefix))
+
+    def sweep(self, *, older_than_s: float) -> int:
+        """Remove scratch folders and half-copied files that crashed processes left.
+
+        Returns:
+            How many were removed.
+        """
+        deadline = time.time() - older_than_s
+        removed = 0
+        leftovers = [*self._scratch.glob("*"), *self._artifacts.glob("**/.incoming-*")]
+        for path in leftovers:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < deadline:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    removed += 1
+        return removed
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder for work in progress, gone with the context.
+
+        Raises:
+            StorageFullError: The volume has no room.
+        """
+        with _full_volume():
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.mkdtemp(dir=self._scratch)
+        try:
+            yield Path(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def check_writable(self) -> None:
+        """Write and remove a file where published ones go.
+
+        Raises:
+            OSError: The folder cannot be made or written.
+        """
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._artifacts) as probe:
+            probe.write(b"probe")
+            probe.flush()
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"not an artifact key: {key!r}")
+        return self._artifacts / key
+
+
+def _publish_once(partial: Path, target: Path) -> None:
+    try:
+        # A hard link, unlike a rename, fails where the name is taken.
+        os.link(partial, target)
+    except FileExistsError:
+        raise ArtifactExistsError(target.name) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        # A volume without hard links: the name is checked first, which is all that can be done.
+        if target.exists():
+            raise ArtifactExistsError(target.name) from None
+        partial.rename(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A new name is durable only when its folder is written.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _pieces(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        stream.seek(start)
+        left = stop - start
+        while left > 0 and (piece := stream.read(min(_CHUNK_BYTES, left))):
+            left -= len(piece)
+            yield piece
+
+
+@contextmanager
+def _full_volume() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(error.strerror) from error
+        raise

@@ -1,0 +1,48 @@
+"""The `TALKFACE_*` variables of all processes, so that a misspelt one is noticed.
+
+pydantic-settings ignores unknown variables. Each process knows only its own settings, and all of
+them may share one environment file, hence this list; a test holds it equal to the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+PREFIX: Final = "TALKFACE_"
+
+SETTING_NAMES: Final = frozenset(
+    {
+        # every process
+        "redis_url",
+        "data_dir",
+        "log_level",
+        # service
+        "host",
+        "port",
+        "public_url",
+        "max_audio_bytes",
+        "max_image_bytes",
+        "max_audio_s",
+        "max_side",
+        "min_free_bytes",
+        "parallel_decodes",
+        # worker
+        "renderer",
+        "weights_dir",
+        "device",
+        "dtype",
+        "lease_s",
+        "test_card_frame_ms",
+    }
+)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names that begin like ours and that no process reads, sorted."""
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX)
+        and name.upper().removeprefix(PREFIX).lower() not in SETTING_NAMES
+    )

@@ -1,0 +1,95 @@
+"""Redis connections and the one RQ queue. RQ only delivers; `worker.contract.ledger` decides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.retry import Retry
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+RENDER_QUEUE: Final = "render"
+JOB_FUNCTION: Final = "worker.jobs.render_talking_face"
+ALLOWED_FUNCTIONS: Final = frozenset({JOB_FUNCTION})
+
+
+class ForbiddenFunctionError(Exception):
+    """A queue entry names a function that is not ours; someone wrote to Redis."""
+
+
+class AllowedJob(Job):
+    """An RQ job that can call nothing but our functions, whatever stands in Redis.
+
+    The JSON serializer alone keeps pickles out but would still import and call any function that an
+    entry names, as its callbacks would, and would post to any address that it names.
+    """
+
+    @property
+    def func(self) -> object:
+        """The function of this entry.
+
+        Raises:
+            ForbiddenFunctionError: It is not on the list.
+        """
+        if self.func_name not in ALLOWED_FUNCTIONS or self.instance:
+            raise ForbiddenFunctionError(f"{self.func_name!r} is not a function of this queue")
+        return super().func
+
+    @property
+    def success_callback(self) -> None:
+        """Never anything."""
+
+    @property
+    def failure_callback(self) -> None:
+        """Never anything."""
+
+    @property
+    def stopped_callback(self) -> None:
+        """Never anything."""
+
+    def send_webhooks(self, status: object, *, exc_string: str | None = None) -> None:
+        """Nothing is sent."""
+
+
+def connect(url: str, *, timeout_s: float = 5.0) -> Redis:
+    """A client that fails fast; nothing is sent before the first command.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        timeout_s: Longest wait for a connection or an answer, in seconds.
+    """
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=min(timeout_s, 2.0),
+        socket_timeout=timeout_s,
+        health_check_interval=15,
+        # One more try covers a connection that a restart of Redis has cut while it was idle.
+        retry=Retry(NoBackoff(), 1),
+    )
+
+
+def render_queue(redis: Redis) -> Queue:
+    """The queue that workers listen to."""
+    return Queue(RENDER_QUEUE, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)
+
+
+def deliver(
+    queue: Queue, pipeline: Pipeline, job_id: str, attempt: int, *, at_front: bool = False
+) -> None:
+    """Add one delivery of an attempt to a transaction that is open already."""
+    queue.enqueue(
+        JOB_FUNCTION,
+        job_id,
+        attempt,
+        job_id=f"{job_id}_{attempt}",
+        # RQ's own limit of 180 s would kill any longer job.
+        job_timeout=-1,
+        result_ttl=0,
+        failure_ttl=3600,
+        at_front=at_front,
+        pipeline=pipeline,
+    )

@@ -1,0 +1,89 @@
+"""The one table from what a render raises to what a client is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.errors import (
+    AudioTooLongError,
+    AudioTooShortError,
+    CheckpointError,
+    EncodingError,
+    FaceIndexError,
+    FaceTooSmallError,
+    InputError,
+    MissingDependencyError,
+    ModelError,
+    NoFaceError,
+    SamplingError,
+    ShapeError,
+    UnsupportedMediaError,
+)
+from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
+from worker.contract.errors import ErrorCode
+from worker.contract.messages import JobFailure
+
+
+@dataclass(frozen=True)
+class Cause:
+    """How a class of exceptions is told.
+
+    Args:
+        code: The word for clients.
+        retryable: Whether another attempt may end better: never for what the caller sent.
+        detail: A sentence for clients, or None where the exception's own message is meant for them.
+    """
+
+    code: ErrorCode
+    retryable: bool
+    detail: str | None = None
+
+
+_BROKEN_MODEL = "The model failed on this input. The operator finds the reason in the log."
+
+# Input errors carry sentences for the caller; the others speak of our insides and are told plainly.
+CAUSES: dict[type[ModelError], Cause] = {
+    ModelError: Cause(ErrorCode.MODEL_ERROR, True, _BROKEN_MODEL),
+    InputError: Cause(ErrorCode.UNDECODABLE_MEDIA, False),
+    UnsupportedMediaError: Cause(ErrorCode.UNDECODABLE_MEDIA, False),
+    NoFaceError: Cause(ErrorCode.NO_FACE_FOUND, False),
+    FaceTooSmallError: Cause(ErrorCode.FACE_TOO_SMALL, False),
+    FaceIndexError: Cause(ErrorCode.SEVERAL_FACES, False),
+    AudioTooShortError: Cause(ErrorCode.AUDIO_TOO_SHORT, False),
+    AudioTooLongError: Cause(ErrorCode.AUDIO_TOO_LONG, False),
+    ShapeError: Cause(ErrorCode.MODEL_ERROR, False, _BROKEN_MODEL),
+    CheckpointError: Cause(
+        ErrorCode.MODEL_ERROR, False, "The worker's checkpoint is broken; tell the operator."
+    ),
+    MissingDependencyError: Cause(
+        ErrorCode.MODEL_ERROR, False, "The worker's installation is incomplete; tell the operator."
+    ),
+    EncodingError: Cause(ErrorCode.MODEL_ERROR, True, "The video could not be written."),
+    SamplingError: Cause(ErrorCode.MODEL_ERROR, True, _BROKEN_MODEL),
+}
+
+_OUT_OF_MEMORY = Cause(
+    ErrorCode.OUT_OF_MEMORY, True, "The worker ran out of memory. Try a smaller picture or later."
+)
+_FULL = Cause(ErrorCode.INSUFFICIENT_STORAGE, True, "The server's storage is full; try later.")
+_GONE = Cause(ErrorCode.MODEL_ERROR, False, "The job's input files are gone; send them again.")
+
+
+def classify(error: BaseException) -> Cause:
+    """How to tell an exception: the entry of its class or of the nearest class above."""
+    if isinstance(error, ModelError):
+        return next(CAUSES[kind] for kind in type(error).__mro__ if kind in CAUSES)
+    # torch's class, told by its name because torch is not imported here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _OUT_OF_MEMORY
+    if isinstance(error, StorageFullError):
+        return _FULL
+    if isinstance(error, ArtifactNotFoundError):
+        return _GONE
+    return CAUSES[ModelError]
+
+
+def describe(error: BaseException) -> JobFailure:
+    """The failure as it is stored."""
+    cause = classify(error)
+    return JobFailure(code=cause.code, detail=cause.detail or str(error))
