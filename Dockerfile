@@ -36,7 +36,10 @@ ARG EXTRAS=worker
 RUN python requirements.py pyproject.toml $EXTRAS > wanted.txt \
  && pip install --quiet --constraint requirements/constraints.txt --requirement wanted.txt \
  && pip install --quiet --no-deps --requirement requirements/no-deps.txt \
- && pip uninstall --quiet --yes pip
+ && pip uninstall --quiet --yes pip \
+ # numba's optional thread pools want system libraries; without them it uses its own.
+ && rm /opt/venv/lib/python3.11/site-packages/numba/np/ufunc/ompp*.so \
+       /opt/venv/lib/python3.11/site-packages/numba/np/ufunc/tbbp*.so
 
 FROM base AS api
 COPY --from=build-api /opt/venv /opt/venv
@@ -52,7 +55,8 @@ CMD ["uvicorn", "--factory", "service.main:create_app", "--host", "0.0.0.0", "--
 
 FROM base AS worker
 COPY --from=build-worker /opt/venv /opt/venv
-COPY docker/worker_health.py docker/
+COPY docker/check_libraries.sh docker/worker_health.py docker/
+RUN docker/check_libraries.sh /opt/venv
 COPY model/ model/
 COPY worker/ worker/
 # The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.

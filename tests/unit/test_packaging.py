@@ -1,0 +1,69 @@
+"""What pyproject.toml asks for, what the constraints pin, and what the images install agree."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+# Installed on CUDA machines only, from wheels that the tests' machine may not have.
+UNPINNED = {"xformers"}
+
+
+def pins() -> dict[str, Version]:
+    """Package -> version of requirements/constraints.txt."""
+    lines = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): Version(version) for name, version in pairs}
+
+
+def declared() -> list[Requirement]:
+    """All requirements of pyproject.toml."""
+    lines = list(PROJECT["project"]["dependencies"])
+    for extra in EXTRAS.values():
+        lines += extra
+    return [Requirement(line) for line in lines + PROJECT["dependency-groups"]["dev"]]
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
+def test_each_requirement_has_a_pin_inside_its_range(requirement: Requirement) -> None:
+    name = canonicalize_name(requirement.name)
+    if name in UNPINNED:
+        assert name not in pins()
+    else:
+        assert pins()[name] in requirement.specifier
+
+
+def test_packages_without_dependencies_have_exact_versions_and_are_no_extra() -> None:
+    text = (ROOT / "requirements" / "no-deps.txt").read_text()
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    requirements = [Requirement(line) for line in lines if line]
+    assert {r.name for r in requirements} == {"mediapipe", "face-alignment"}
+    assert all(re.fullmatch(r"==[\d.]+", str(r.specifier)) for r in requirements)
+    assert not {r.name for r in requirements} & {r.name for r in declared()}
+
+
+def image_requirements(*extras: str) -> "subprocess.CompletedProcess[str]":
+    """What the Dockerfile asks docker/requirements.py for."""
+    command = [sys.executable, "docker/requirements.py", "pyproject.toml", *extras]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_api_image_gets_the_service_and_no_torch() -> None:
+    names = {Requirement(line).name for line in image_requirements("service").stdout.splitlines()}
+    assert {"fastapi", "redis", "pydantic"} <= names
+    assert not names & {"torch", "numpy", "diffusers", "librosa"}
+
+
+def test_image_requirements_refuse_an_unknown_extra() -> None:
+    answer = image_requirements("worker", "gpus")
+    assert answer.returncode == 1
+    assert "gpus" in answer.stderr
