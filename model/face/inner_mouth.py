@@ -1,0 +1,186 @@
+"""Real inner mouths - teeth, tongue, darkness - that fill the gap between moved lips.
+
+An entry is *rectified*: column u runs from the left inner corner to the right one, row v from the upper inner lip
+to the lower one, so an entry fits any gap without showing its own lips:
+
+      60 ─── u ───► 64                        ┌────────────┐ v = 0, upper inner lip
+        ╲  teeth  ╱        ──rectify──►       │   teeth    │
+          ╲─────╱                             └────────────┘ v = 1, lower inner lip
+
+Entries stand on a grid of opening x width. A look-up blends the four around the wanted form with weights that change
+continuously: nothing pops from one frame to the next.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import CheckpointError
+from model.face.landmarks import INNER_LIPS
+
+PICTURE_NAME: Final = "inner_mouths.png"
+TABLE_NAME: Final = "inner_mouths.json"
+
+_UPPER_LIP: Final = (60, 61, 62, 63, 64)
+_LOWER_LIP: Final = (60, 67, 66, 65, 64)
+
+
+@dataclass(frozen=True)
+class LipCurves:
+    """The inner lips as two curves over x, which meet at the corners.
+
+    Attributes:
+        left, right: x of the inner corners, in the landmarks' unit.
+        upper, lower: Knots `(5, 2)` with x rising; `lower` nowhere above `upper`.
+    """
+
+    left: float
+    right: float
+    upper: NDArray[np.float64]
+    lower: NDArray[np.float64]
+
+    @classmethod
+    def from_landmarks(cls, landmarks: NDArray[np.float32]) -> LipCurves:
+        """Curves through the inner lips of `landmarks` `(68, 2)`."""
+        upper = landmarks[list(_UPPER_LIP)].astype(np.float64)
+        lower = landmarks[list(_LOWER_LIP)].astype(np.float64)
+        for knots in (upper, lower):
+            knots[:, 0] = np.maximum.accumulate(knots[:, 0] + np.arange(5) * 1e-6)
+        return cls(float(upper[0, 0]), float(upper[-1, 0]), upper, lower)
+
+    @property
+    def width(self) -> float:
+        """Distance between the inner corners."""
+        return self.right - self.left
+
+    def evaluate(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Heights of upper and lower inner lip at `x` `(N,)`; beyond the corners, those of the corners."""
+        clipped = np.clip(x, self.left, self.right)
+        upper = _hermite(self.upper, clipped)
+        lower = _hermite(self.lower, clipped)
+        middle = (upper + lower) / 2
+        crossed = lower < upper
+        return np.where(crossed, middle, upper), np.where(crossed, middle, lower)
+
+
+def _hermite(knots: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Monotone-limited cubic through `knots` `(5, 2)` at `x` `(N,)` (tangents: harmonic mean of the slopes)."""
+    step = np.diff(knots[:, 0])
+    slope = np.diff(knots[:, 1]) / step
+    tangent = np.empty(len(knots))
+    product = slope[:-1] * slope[1:]
+    total = slope[:-1] + slope[1:]
+    tangent[1:-1] = np.where(product > 0, 2 * product / np.where(total == 0, 1, total), 0.0)
+    tangent[0], tangent[-1] = slope[0], slope[-1]
+    index = np.clip(np.searchsorted(knots[:, 0], x, side="right") - 1, 0, len(slope) - 1)
+    h = step[index]
+    t = (x - knots[index, 0]) / h
+    value: NDArray[np.float64] = (
+        (1 + 2 * t) * (1 - t) ** 2 * knots[index, 1]
+        + t * (1 - t) ** 2 * h * tangent[index]
+        + t**2 * (3 - 2 * t) * knots[index + 1, 1]
+        + t**2 * (t - 1) * h * tangent[index + 1]
+    )
+    return value
+
+
+def inner_opening(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean gap of the inner lips over their width, `(..., 68, 2)` -> `(...)`."""
+    gap = (landmarks[..., (67, 66, 65), 1] - landmarks[..., (61, 62, 63), 1]).mean(axis=-1)
+    width = landmarks[..., INNER_LIPS[4], 0] - landmarks[..., INNER_LIPS[0], 0]
+    opening: NDArray[np.float32] = np.maximum(gap, 0.0) / np.maximum(width, 1e-6)
+    return opening
+
+
+@dataclass(frozen=True)
+class InnerMouthBank:
+    """Rectified inner mouths on a grid of forms.
+
+    Attributes:
+        patches: `(O, W, h, w, 3)` uint8 RGB; row 0 lies at the upper lip.
+        openings: `(O,)` rising, lip gap / inner width of each row of entries.
+        widths: `(W,)` rising, inner width / that person's usual inner width of each column of entries.
+        skin: `(3,)` mean RGB of the skin around the mouths, 0 to 255.
+    """
+
+    patches: NDArray[np.uint8]
+    openings: NDArray[np.float32]
+    widths: NDArray[np.float32]
+    skin: NDArray[np.float32]
+
+    def blend(self, opening: float, width: float) -> NDArray[np.float32]:
+        """The inner mouth for a form.
+
+        Args:
+            opening: Lip gap / inner width.
+            width: Inner width / the person's usual inner width.
+        Returns:
+            `(h, w, 3)` float32, 0 to 255. Forms beyond the grid get its border.
+        """
+        row, row_weight = _locate(self.openings, opening)
+        column, column_weight = _locate(self.widths, width)
+        picture = np.zeros(self.patches.shape[2:], np.float32)
+        for i, wi in ((row, 1 - row_weight), (row + 1, row_weight)):
+            for j, wj in ((column, 1 - column_weight), (column + 1, column_weight)):
+                if wi * wj > 0:
+                    picture += np.float32(wi * wj) * self.patches[i, j]
+        return picture
+
+    def save(self, folder: Path) -> None:
+        """Write one PNG and one JSON table into `folder`."""
+        rows, columns, height, width = self.patches.shape[:4]
+        sheet = self.patches.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(folder / PICTURE_NAME), sheet[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+            raise OSError(f"could not write {folder / PICTURE_NAME}")
+        table = {
+            "openings": [round(float(value), 5) for value in self.openings],
+            "widths": [round(float(value), 5) for value in self.widths],
+            "skin": [round(float(value), 2) for value in self.skin],
+        }
+        (folder / TABLE_NAME).write_text(json.dumps(table, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> InnerMouthBank:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: A file is absent or the two do not belong together.
+        """
+        sheet = cv2.imread(str(folder / PICTURE_NAME)) if (folder / PICTURE_NAME).exists() else None
+        if sheet is None or not (folder / TABLE_NAME).exists():
+            raise CheckpointError(
+                f"{folder} holds no inner mouths; expected {PICTURE_NAME} and {TABLE_NAME}. "
+                "Make them with `python -m model.training.build_inner_mouths`."
+            )
+        table = json.loads((folder / TABLE_NAME).read_text())
+        rows, columns = len(table["openings"]), len(table["widths"])
+        if sheet.shape[0] % rows or sheet.shape[1] % columns:
+            raise CheckpointError(
+                f"{folder / PICTURE_NAME} is {sheet.shape[1]} x {sheet.shape[0]} px, which is no grid of "
+                f"{columns} x {rows} entries; the two files come from different banks."
+            )
+        height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
+        patches = sheet[..., ::-1].reshape(rows, height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+        return cls(
+            np.ascontiguousarray(patches).astype(np.uint8),
+            np.array(table["openings"], np.float32),
+            np.array(table["widths"], np.float32),
+            np.array(table["skin"], np.float32),
+        )
+
+
+def _locate(grid: NDArray[np.float32], value: float) -> tuple[int, float]:
+    """Index of the grid cell that holds `value` and the weight of its upper end."""
+    if len(grid) == 1:
+        return 0, 0.0
+    index = int(np.clip(np.searchsorted(grid, value) - 1, 0, len(grid) - 2))
+    weight = (value - grid[index]) / (grid[index + 1] - grid[index])
+    return index, float(np.clip(weight, 0.0, 1.0))

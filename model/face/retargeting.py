@@ -1,0 +1,152 @@
+"""Carry the lip and jaw motion of one face to another.
+
+    target_t = reference + amplitude * scale * (motion_t - motion_anchor)
+
+The anchor is the frame of the clip whose mouth is open just as far as the reference's own, so that a reference
+that smiles with bare teeth can close its mouth as well as open it. Lip offsets scale with the mouth's width, jaw
+offsets with the face's size. Afterwards the lip gap is set once more: two mouths of different form do not shut
+under the same offsets.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ShapeError
+from model.face.landmarks import (
+    JAW,
+    LIPS,
+    NUM_LANDMARKS,
+    mouth_opening,
+    mouth_width,
+)
+
+_UPPER: Final = (49, 50, 51, 52, 53, 61, 62, 63)
+_LOWER: Final = (59, 58, 57, 56, 55, 67, 66, 65)
+"""Lower lip points, each below the upper one at the same place of `_UPPER`."""
+_INNER_OF: Final = (0, 0, 1, 2, 2, 0, 1, 2)
+"""Inner pair (left, middle, right) whose gap moves each column of the two rows above."""
+_INNER_UPPER: Final = (61, 62, 63)
+_INNER_LOWER: Final = (67, 66, 65)
+
+_UPPER_SHARE: Final = 0.35
+"""Part of a gap correction that the upper lip takes; the lower lip takes the rest."""
+_EXCESS: Final = 0.03
+"""Share of the mouth's width by which a lip gap may stay wider than the clip's widest."""
+_FACE_TOP: Final = 27
+_CHIN: Final = 8
+
+
+def retarget(
+    reference: NDArray[np.float32], motion: NDArray[np.float32], amplitude: float = 1.0
+) -> NDArray[np.float32]:
+    """Move a face's lips and jaw as another's move.
+
+    Args:
+        reference: Landmarks of the face to move `(68, 2)`, crop units.
+        motion: Landmarks of the clip to follow `(T, 68, 2)`, crop units, T >= 1; each frame in its own crop.
+        amplitude: Factor on the motion; 1 keeps the clip's articulation.
+    Returns:
+        `(T, 68, 2)` float32, crop units. Pose points are the reference's. Lips do not cross.
+    Raises:
+        ShapeError: An array has another shape, or the clip has no frame.
+    """
+    reference = np.asarray(reference, np.float32)
+    motion = np.asarray(motion, np.float32)
+    if reference.shape != (NUM_LANDMARKS, 2):
+        raise ShapeError(f"reference has shape {reference.shape}; expected (68, 2)")
+    if motion.ndim != 3 or motion.shape[1:] != (NUM_LANDMARKS, 2) or not len(motion):
+        raise ShapeError(f"motion has shape {motion.shape}; expected (T, 68, 2) with T >= 1")
+
+    anchor = motion[_anchor_index(reference, motion)]
+    lip_scale = mouth_width(reference) / max(float(mouth_width(anchor)), 1e-6)
+    jaw_scale = _face_height(reference) / max(_face_height(anchor), 1e-6)
+
+    target = np.repeat(reference[None], len(motion), axis=0)
+    offsets = amplitude * (motion - anchor)
+    target[:, list(LIPS)] += lip_scale * offsets[:, list(LIPS)]
+    target[:, list(JAW)] += jaw_scale * offsets[:, list(JAW)]
+    _set_gaps(target, reference, motion, anchor, amplitude * lip_scale)
+    uncross_lips(target)
+    return target.astype(np.float32)
+
+
+def uncross_lips(landmarks: NDArray[np.float32]) -> None:
+    """Put lip points that have passed each other on the middle between them, in place.
+
+    Args:
+        landmarks: `(..., 68, 2)`, y downwards.
+    """
+    for upper, lower in zip(_INNER_UPPER, _INNER_LOWER, strict=True):
+        above, below = landmarks[..., upper, 1], landmarks[..., lower, 1]
+        crossed = np.maximum(above - below, 0.0) / 2
+        landmarks[..., upper, 1] -= crossed
+        landmarks[..., lower, 1] += crossed
+    # A lip has a thickness: its outer edge stays outside its inner one.
+    for outer, inner in ((50, 61), (51, 62), (52, 63)):
+        landmarks[..., outer, 1] = np.minimum(landmarks[..., outer, 1], landmarks[..., inner, 1])
+    for outer, inner in ((58, 67), (57, 66), (56, 65)):
+        landmarks[..., outer, 1] = np.maximum(landmarks[..., outer, 1], landmarks[..., inner, 1])
+
+
+def _anchor_index(reference: NDArray[np.float32], motion: NDArray[np.float32]) -> int:
+    """Frame whose opening is nearest to the reference's; of several alike the one of most alike mouth form.
+
+    Most frames of a clip are shut, so the opening alone would pick one of them by chance, mid /w/ perhaps.
+    """
+    openings = mouth_opening(motion)
+    distance = np.abs(openings - mouth_opening(reference))
+    alike = distance <= distance.min() + 0.01
+    # Among those, the most usual mouth: nearest to the median form, or the reference itself when it is there.
+    lips = motion[:, list(LIPS)] - motion[:, list(LIPS)].mean(axis=1, keepdims=True)
+    usual = np.median(lips[alike], axis=0)
+    form = np.abs(lips - usual).mean(axis=(1, 2))
+    own = np.abs(motion - reference).max(axis=(1, 2))
+    form[own < 1e-6] = -1.0
+    form[~alike] = np.inf
+    return int(np.argmin(form))
+
+
+def _face_height(landmarks: NDArray[np.float32]) -> float:
+    """Nose bridge to chin `(68, 2)` -> crop units."""
+    return float(np.linalg.norm(landmarks[_CHIN] - landmarks[_FACE_TOP]))
+
+
+def _set_gaps(
+    target: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    motion: NDArray[np.float32],
+    anchor: NDArray[np.float32],
+    scale: float,
+) -> None:
+    """Make the lip gaps of `target` follow the clip's: shut when it is shut, in place.
+
+    Wider than the anchor a gap grows by what the clip's grows; narrower, it shrinks in proportion, so that it
+    ends at zero when the clip's does.
+    """
+    upper, lower = list(_INNER_UPPER), list(_INNER_LOWER)
+    reference_gap = reference[lower, 1] - reference[upper, 1]  # (3,)
+    anchor_gap = anchor[lower, 1] - anchor[upper, 1]
+    motion_gap = motion[:, lower, 1] - motion[:, upper, 1]  # (T, 3)
+    rest = reference_gap - scale * anchor_gap
+    limit = _EXCESS * float(mouth_width(reference))
+    if not np.array_equal(anchor, reference):
+        rest = np.clip(rest, -limit, limit)
+    closing = np.clip(motion_gap / np.maximum(anchor_gap, 1e-4), 0.0, 1.0)
+    closing[:, anchor_gap < 0.02 * float(mouth_width(anchor))] = 1.0  # shut already: nothing to shrink
+    gap = np.maximum(scale * motion_gap + closing * rest, 0.0)
+
+    excess = gap - (target[:, lower, 1] - target[:, upper, 1])  # what is missing to the wanted gap
+    for above, below, pair in zip(_UPPER, _LOWER, _INNER_OF, strict=True):
+        target[:, above, 1] -= _UPPER_SHARE * excess[:, pair]
+        target[:, below, 1] += (1 - _UPPER_SHARE) * excess[:, pair]
+    # Chin and lower lip are one piece of flesh: the jaw follows a part of the correction.
+    centre = excess[:, 1] * (1 - _UPPER_SHARE) * 0.5
+    for point in JAW:
+        share = 1.0 - abs(point - _CHIN) / 6.0
+        target[:, point, 1] += share * centre
+
+

@@ -1,0 +1,163 @@
+"""Build the bank of inner mouths from video clips with known landmarks.
+
+    python -m model.training.build_inner_mouths --clips DATA/grid_s1 --landmarks data/prepared/grid.npz \
+        --output model/weights/inner_mouths
+
+Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of opening x width.
+A cell's entry is its medoid: the real mouth that is most like all the others there, sharp, and alike from cell to cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.face.alignment import crop_affine, crop_image, warp_points
+from model.face.inner_mouth import InnerMouthBank, LipCurves, inner_opening
+
+OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
+WIDTHS: Final = (0.90, 1.0, 1.08)
+PATCH_PX: Final = (36, 80)
+"""Height and width of an entry."""
+_CROP_PX: Final = 512
+_NEUTRAL_TOOTH: Final = np.array((1.0, 0.955, 0.875), np.float32)
+"""Colour of teeth in white light against their own brightness."""
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """One rectified mouth: `patch` `(h, w, 3)` uint8 RGB, its form, and the skin's mean colour `(3,)`."""
+
+    patch: NDArray[np.uint8]
+    opening: float
+    width: float
+    skin: NDArray[np.float32]
+
+
+def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Stretch the inner mouth of a crop to a rectangle.
+
+    Args:
+        crop: `(S, S, 3)` uint8 RGB.
+        landmarks: `(68, 2)`, crop units.
+    Returns:
+        `(h, w, 3)` uint8 of `PATCH_PX`; a hair is left out at the lips, so that no lip shows in it.
+    """
+    height, width = PATCH_PX
+    lips = LipCurves.from_landmarks(landmarks)
+    x = lips.left + (np.arange(width) + 0.5) / width * lips.width
+    top, bottom = lips.evaluate(x)
+    v = ((np.arange(height) + 0.5) / height)[:, None]
+    inset = np.minimum(0.004, 0.12 * (bottom - top))
+    y = top + inset + v * (bottom - top - 2 * inset)
+    size = crop.shape[0]
+    map_x = np.broadcast_to((x * size - 0.5).astype(np.float32), y.shape).copy()
+    return np.asarray(
+        cv2.remap(crop, map_x, (y * size - 0.5).astype(np.float32), cv2.INTER_AREA), np.uint8
+    )
+
+
+def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[Mouth]:
+    """Rectify the open mouths of the clips."""
+    archive = np.load(landmarks_file)
+    names, tracks = archive["names"][::every_clip], archive["landmarks"][::every_clip]
+    cropped = np.stack([[warp_points(crop_affine(f), f) for f in track] for track in tracks])
+    inner_width = cropped[:, :, 64, 0] - cropped[:, :, 60, 0]
+    usual = float(np.median(inner_width))
+    openings = inner_opening(cropped)
+    for clip, name in enumerate(tqdm(names, desc="clips", mininterval=5)):
+        capture = cv2.VideoCapture(str(clips / str(name)))
+        for frame in range(len(tracks[clip])):
+            found, picture = capture.read()
+            if not found:
+                break
+            if openings[clip, frame] < 0.03:
+                continue
+            affine = crop_affine(tracks[clip, frame])
+            crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, _CROP_PX)
+            points = cropped[clip, frame]
+            cheek = ((points[3] + points[48]) / 2 * _CROP_PX).astype(int)
+            other = ((points[13] + points[54]) / 2 * _CROP_PX).astype(int)
+            skin = np.mean(
+                [crop[row - 6 : row + 7, column - 6 : column + 7].mean((0, 1)) for column, row in (cheek, other)],
+                axis=0,
+            )
+            yield Mouth(
+                rectify(crop, points), float(openings[clip, frame]), float(inner_width[clip, frame]) / usual,
+                skin.astype(np.float32),
+            )
+
+
+def medoid(mouths: list[Mouth], opening: float, width: float, like: NDArray[np.float32] | None) -> Mouth:
+    """The mouth nearest to a form that is most like its neighbours, and like the entry beside it."""
+    form = np.array([((m.opening - opening) / 0.02, (m.width - width) / 0.03) for m in mouths])
+    near = np.argsort((form**2).sum(axis=1))[:80]
+    patches = np.stack([mouths[i].patch for i in near]).astype(np.float32)
+    small = np.stack([cv2.resize(p, (20, 9), interpolation=cv2.INTER_AREA) for p in patches])
+    cost = np.abs(small - np.median(small, axis=0)).mean(axis=(1, 2, 3))
+    if like is not None:
+        cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(axis=(1, 2, 3))
+    sharpness = np.array([cv2.Laplacian(p.mean(axis=2), cv2.CV_32F).std() for p in patches])
+    cost -= 0.25 * sharpness
+    return mouths[near[int(np.argmin(cost))]]
+
+
+def whiten_teeth(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pull the hue of bright, pale pixels towards tooth white; brightness stays."""
+    picture = patch.astype(np.float32)
+    brightness = picture @ np.array((0.299, 0.587, 0.114), np.float32)
+    redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
+    reference = np.percentile(brightness, 92)
+    bright = np.clip((brightness / max(float(reference), 1.0) - 0.45) / 0.35, 0.0, 1.0)
+    pale = np.clip((0.75 - redness) / 0.35, 0.0, 1.0)
+    amount = (bright * pale)[..., None] * 0.85
+    neutral = _NEUTRAL_TOOTH / float(_NEUTRAL_TOOTH @ np.array((0.299, 0.587, 0.114), np.float32))
+    white = brightness[..., None] * neutral
+    return np.clip(picture + amount * (white - picture) + 0.5, 0, 255).astype(np.uint8)
+
+
+def build(clips: Path, landmarks_file: Path, every_clip: int) -> InnerMouthBank:
+    """Choose the entries of the bank."""
+    mouths = list(read_mouths(clips, landmarks_file, every_clip))
+    chosen: list[list[Mouth]] = []
+    like: NDArray[np.float32] | None = None
+    # From the middle of the grid outwards, each entry like the one before.
+    for opening in OPENINGS:
+        row = []
+        for width in WIDTHS:
+            row.append(medoid(mouths, opening, width, like))
+        like = row[len(row) // 2].patch.astype(np.float32)
+        chosen.append(row)
+    patches = np.stack([[whiten_teeth(mouth.patch) for mouth in row] for row in chosen])
+    skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0)
+    return InnerMouthBank(
+        patches, np.array(OPENINGS, np.float32), np.array(WIDTHS, np.float32), skin.astype(np.float32)
+    )
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--landmarks", type=Path, default=Path("data/prepared/grid.npz"))
+    parser.add_argument("--output", type=Path, default=Path("model/weights/inner_mouths"))
+    parser.add_argument("--every-clip", type=int, default=5, help="read one clip of this many")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    bank = build(arguments.clips, arguments.landmarks, arguments.every_clip)
+    bank.save(arguments.output)
+    print(f"{bank.patches.shape[0]} x {bank.patches.shape[1]} inner mouths in {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
