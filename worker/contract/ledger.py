@@ -32,9 +32,6 @@ from worker.contract.messages import (
 )
 from worker.contract.queues import deliver, render_queue
 
-# What redis-py takes as a hash.
-_Fields = dict[bytes | bytearray | memoryview[int] | str | int | float, Any]
-
 # One hash tag, so that all keys of the ledger live in one slot of a cluster.
 _PREFIX: Final = "tf:{j}:"
 _OPEN: Final = f"{_PREFIX}open"
@@ -240,9 +237,9 @@ def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
     return [word for pair in fields.items() for word in pair]
 
 
-def _to_hash(record: JobRecord) -> _Fields:
+def _to_hash(record: JobRecord) -> dict[Any, Any]:
     """The fields of a new job; what is None has no field."""
-    fields: _Fields = {
+    return {
         "id": record.id,
         "state": record.state.value,
         "attempt": str(record.attempt),
@@ -251,7 +248,6 @@ def _to_hash(record: JobRecord) -> _Fields:
         "request_id": record.request_id,
         "input": record.input.model_dump_json(),
     }
-    return fields
 
 
 def _from_hash(raw: Mapping[bytes, bytes]) -> JobRecord:

@@ -1,0 +1,33 @@
+"""`python -m service`: settings, logs, serve."""
+
+from __future__ import annotations
+
+import os
+
+import uvicorn
+
+from service.main import create_app
+from service.settings import ServiceSettings
+from worker.contract.environment import unknown_variables
+from worker.contract.logs import configure_logging, get_logger
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = ServiceSettings()
+    configure_logging("service", settings.log_level)
+    for name in unknown_variables(os.environ):
+        get_logger("service").warning("unknown_variable", name=name)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        # Our own lines: JSON, with the request id.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

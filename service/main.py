@@ -1,0 +1,66 @@
+"""The application: middleware, error handlers, routes, and what lives as long as the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from service.dependencies import Resources
+from service.middleware import BodyLimitMiddleware, RequestMiddleware
+from service.problems import install_problem_handlers
+from service.routers import health, jobs, talking_face
+from service.settings import ServiceSettings
+from worker.contract.artifacts import ArtifactStore
+from worker.contract.ledger import Ledger
+from worker.contract.logs import get_logger
+from worker.contract.queues import connect
+
+_DAY_S = 86_400.0
+_log = get_logger(__name__)
+
+
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+    """Make the application; nothing is connected or written before it starts.
+
+    Args:
+        settings: The deployment's settings, by default from the environment.
+    """
+    settings = settings or ServiceSettings()
+    app = FastAPI(
+        title="talkface",
+        summary="A portrait and a voice become a talking-face video.",
+        version=version("talkface"),
+        lifespan=_lifespan,
+        # Two files, and somewhat more fields than there are options.
+        form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 16 * 1024},
+    )
+    redis = connect(settings.redis_url)
+    app.state.redis = redis
+    app.state.resources = Resources(
+        settings=settings,
+        ledger=Ledger(redis),
+        artifacts=ArtifactStore(settings.data_dir, min_free_bytes=settings.min_free_bytes),
+        decode_slots=threading.BoundedSemaphore(settings.parallel_decodes),
+    )
+    # The last that is added is the outermost.
+    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware)
+    install_problem_handlers(app)
+    app.include_router(talking_face.router)
+    app.include_router(jobs.router)
+    app.include_router(health.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    resources: Resources = app.state.resources
+    removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
+    _log.info("service_started", swept=removed)
+    yield
+    await run_in_threadpool(app.state.redis.close)

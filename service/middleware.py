@@ -1,0 +1,117 @@
+"""What happens around every request: id, log line, last resort, size of the body."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from http import HTTPStatus
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import problem_response
+from worker.contract.errors import ErrorCode
+from worker.contract.logs import bound, get_logger
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_log = get_logger(__name__)
+
+
+class RequestMiddleware:
+    """Gives each request an id, logs it, and answers what nothing else caught.
+
+    `X-Request-ID` is taken from the client if it is short and plain, else made; it is in the
+    response, in every log line, and stays with the job.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+        began = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with bound(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:
+                _log.exception("unhandled_error")
+                if status:
+                    # Half a response is out; only a broken connection can tell the client.
+                    raise
+                response = problem_response(
+                    ErrorCode.INTERNAL_ERROR,
+                    "Something went wrong here. Tell the operator this request id.",
+                )
+                await response(scope, receive, send_with_id)
+            finally:
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    seconds=round(time.perf_counter() - began, 3),
+                )
+
+
+class BodyLimitMiddleware:
+    """Stops reading a request body at a limit, declared or not, before it fills the disk.
+
+    FastAPI's own `max_body_size` answers a declared excess in plain text, whatever handlers say.
+
+    Args:
+        app: What comes next.
+        max_body_bytes: The limit for the whole body.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_body_bytes:
+            response = problem_response(
+                ErrorCode.FILE_TOO_LARGE,
+                self._detail,
+                params={"bytes": int(declared), "limit_bytes": self._max_body_bytes},
+                headers={"Connection": "close"},
+            )
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._detail)
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+    @property
+    def _detail(self) -> str:
+        return f"The request is larger than the limit of {self._max_body_bytes} bytes."

@@ -1,0 +1,182 @@
+"""The one table from error code to HTTP status, and the one way to answer an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from redis import RedisError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from service.schemas.problem import FieldError, Problem
+from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
+from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from worker.contract.logs import get_logger
+from worker.contract.messages import JobFailure
+
+_log = get_logger(__name__)
+
+STATUS: dict[ErrorCode, HTTPStatus] = {
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ErrorCode.UNDECODABLE_MEDIA: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.FILE_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCode.AUDIO_TOO_SHORT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.AUDIO_TOO_LONG: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.INVALID_OPTIONS: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.NO_FACE_FOUND: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.SEVERAL_FACES: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.FACE_TOO_SMALL: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
+    ErrorCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCode.JOB_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.RESULT_NOT_AVAILABLE: HTTPStatus.CONFLICT,
+    ErrorCode.RANGE_NOT_SATISFIABLE: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    ErrorCode.STORE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCode.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCode.INSUFFICIENT_STORAGE: HTTPStatus.INSUFFICIENT_STORAGE,
+    ErrorCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.MODEL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.OUT_OF_MEMORY: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+# What the framework itself answers with a bare status.
+_CODE_OF_STATUS = {
+    HTTPStatus.NOT_FOUND: ErrorCode.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.METHOD_NOT_ALLOWED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ErrorCode.FILE_TOO_LARGE,
+}
+
+
+class ProblemError(Exception):
+    """Raised by a route to answer with a problem.
+
+    Args:
+        code: The stable word.
+        detail: One sentence for a person.
+        params: Figures for programs.
+        headers: Further response headers.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        detail: str,
+        *,
+        params: Mapping[str, ParamValue] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.params = dict(params or {})
+        self.headers = dict(headers or {})
+
+
+def make_problem(
+    code: ErrorCode,
+    detail: str,
+    *,
+    request_id: str | None,
+    params: Mapping[str, ParamValue] | None = None,
+    errors: Sequence[FieldError] = (),
+) -> Problem:
+    """The problem object of a code."""
+    return Problem(
+        type=f"urn:talkface:problem:{code.value}",
+        title=code.value.replace("_", " ").capitalize(),
+        status=STATUS[code].value,
+        detail=detail,
+        code=code,
+        request_id=request_id,
+        params=dict(params or {}),
+        errors=list(errors),
+    )
+
+
+def problem_of_failure(failure: JobFailure, request_id: str) -> Problem:
+    """The problem object of a job that failed."""
+    return make_problem(failure.code, failure.detail, request_id=request_id, params=failure.params)
+
+
+def problem_response(
+    code: ErrorCode,
+    detail: str,
+    *,
+    params: Mapping[str, ParamValue] | None = None,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The response to the current request."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    problem = make_problem(code, detail, request_id=request_id, params=params, errors=errors)
+    retry = {"Retry-After": "2"} if STATUS[code] == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return JSONResponse(
+        problem.model_dump(mode="json"),
+        status_code=STATUS[code],
+        headers={"Cache-Control": "no-store", **retry, **(headers or {})},
+        media_type="application/problem+json",
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer all that a route may raise with a problem; the middleware does so for the rest."""
+
+    @app.exception_handler(ProblemError)
+    async def on_problem(_request: Request, error: ProblemError) -> JSONResponse:
+        return problem_response(
+            error.code, error.detail, params=error.params, headers=error.headers
+        )
+
+    @app.exception_handler(IntakeError)
+    async def on_intake(_request: Request, error: IntakeError) -> JSONResponse:
+        return problem_response(error.code, error.detail, params=error.params)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation(_request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [_field_error(item) for item in error.errors()]
+        told = "; ".join(f"{item.field}: {item.message}" for item in errors)
+        return problem_response(
+            ErrorCode.INVALID_OPTIONS, f"The request is not valid: {told}.", errors=errors
+        )
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODE_OF_STATUS.get(HTTPStatus(error.status_code), ErrorCode.MALFORMED_REQUEST)
+        detail = {
+            ErrorCode.NOT_FOUND: f"Nothing is served at {request.url.path}.",
+            ErrorCode.METHOD_NOT_ALLOWED: f"{request.method} is not possible here.",
+        }.get(code, str(error.detail))
+        return problem_response(code, detail, headers=error.headers)
+
+    @app.exception_handler(RedisError)
+    async def on_redis(_request: Request, error: RedisError) -> JSONResponse:
+        # Not the message of the error: it may repeat the URL with its password.
+        _log.warning("store_unavailable", kind=type(error).__name__)
+        return problem_response(
+            ErrorCode.STORE_UNAVAILABLE, "The job store cannot be reached; try again shortly."
+        )
+
+    @app.exception_handler(StorageFullError)
+    async def on_full(_request: Request, _error: StorageFullError) -> JSONResponse:
+        _log.error("storage_full")
+        return problem_response(
+            ErrorCode.INSUFFICIENT_STORAGE, "The server's storage is full; try again later."
+        )
+
+    @app.exception_handler(ArtifactNotFoundError)
+    async def on_gone(_request: Request, _error: ArtifactNotFoundError) -> JSONResponse:
+        return problem_response(
+            ErrorCode.RESULT_NOT_AVAILABLE, "The video's file is no longer there."
+        )
+
+
+def _field_error(item: Mapping[str, Any]) -> FieldError:
+    # The first part of the place is "body", "query" or "path": of no use to who filled in a form.
+    place = [str(part) for part in item["loc"]]
+    return FieldError(field=".".join(place[1:]) or place[0], message=str(item["msg"]))

@@ -1,0 +1,110 @@
+"""`POST /v1/talking-face`: a portrait and a voice become a job."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+from fastapi import APIRouter, Form, Response, UploadFile
+
+from service.dependencies import (
+    ArtifactsDep,
+    BaseUrlDep,
+    LedgerDep,
+    RequestIdDep,
+    Resources,
+    ResourcesDep,
+)
+from service.schemas.form import TalkingFaceForm
+from service.schemas.job import JobPublic, public_job
+from service.schemas.problem import Problem
+from worker.contract.intake import accept_audio, accept_image
+from worker.contract.logs import bound, get_logger
+from worker.contract.messages import AudioInput, ImageInput, JobInput, JobRecord, JobState
+
+router = APIRouter(tags=["jobs"])
+_log = get_logger(__name__)
+
+
+@router.post(
+    "/v1/talking-face",
+    status_code=202,
+    summary="Animate a portrait with a voice",
+    responses={
+        202: {
+            "headers": {
+                "Location": {"description": "The job.", "schema": {"type": "string"}},
+                "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
+            }
+        },
+        **{
+            status: {"model": Problem, "content": {"application/problem+json": {}}}
+            for status in (400, 413, 415, 422, 503, 507)
+        },
+    },
+)
+# Not `async`: files are copied and decoded here, so it belongs into the thread pool.
+def create_talking_face(
+    form: Annotated[TalkingFaceForm, Form(media_type="multipart/form-data")],
+    response: Response,
+    resources: ResourcesDep,
+    ledger: LedgerDep,
+    artifacts: ArtifactsDep,
+    base_url: BaseUrlDep,
+    request_id: RequestIdDep,
+) -> JobPublic:
+    """Check both files, keep them, and put a job into the queue.
+
+    Everything that can be wrong with the files themselves is told here; the face is looked for by
+    the worker. A 202 answer means that the job and its files are stored.
+    """
+    # Before the work of decoding: without the store no job can be accepted.
+    ledger.ping()
+    job_id = uuid4().hex
+    with bound(job_id=job_id), artifacts.scratch() as folder:
+        job_input = _take_in(form, folder, resources)
+        record = JobRecord(
+            id=job_id,
+            state=JobState.QUEUED,
+            created_at=datetime.now(UTC),
+            request_id=request_id,
+            input=job_input,
+        )
+        (folder / "job.json").write_text(record.model_dump_json())
+        for name in ("input.png", "speech.flac", "sound.flac", "job.json"):
+            artifacts.put(f"inputs/{job_id}/{name}", folder / name)
+        # If this raises, the job may have been accepted all the same, so its files stay.
+        ledger.accept(record)
+        _log.info("job_accepted", audio_s=job_input.audio.seconds)
+    job = public_job(record, base_url)
+    response.headers["Location"] = job.links.self
+    response.headers["Retry-After"] = "1"
+    response.headers["Cache-Control"] = "no-store"
+    return job
+
+
+def _take_in(form: TalkingFaceForm, folder: Path, resources: Resources) -> JobInput:
+    """Bring the uploads through the intake into `folder`."""
+    limits = resources.settings.intake_limits
+    with resources.decode_slots:
+        _copy(form.image, folder / "upload-image")
+        image = accept_image(folder / "upload-image", folder / "input.png", limits)
+        _copy(form.audio, folder / "upload-audio")
+        audio = accept_audio(
+            folder / "upload-audio", folder / "speech.flac", folder / "sound.flac", limits
+        )
+    return JobInput(
+        audio=AudioInput(**asdict(audio)),
+        image=ImageInput(**asdict(image)),
+        options=form.options(),
+    )
+
+
+def _copy(upload: UploadFile, path: Path) -> None:
+    # The name is ours; what the client called its file goes nowhere.
+    with path.open("xb") as copy:
+        shutil.copyfileobj(upload.file, copy, 2**20)

@@ -1,0 +1,1 @@
+"""HTTP shapes only; the stored truth is `worker.contract.messages.JobRecord`."""
