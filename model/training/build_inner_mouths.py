@@ -28,8 +28,19 @@ WIDTHS: Final = (0.90, 1.0, 1.08)
 PATCH_PX: Final = (36, 80)
 """Height and width of an entry."""
 _CROP_PX: Final = 512
-_NEUTRAL_TOOTH: Final = np.array((1.0, 0.955, 0.875), np.float32)
-"""Colour of teeth in white light against their own brightness."""
+_LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
+
+
+def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
+    """Colour of brightness 1."""
+    colour = np.array((red, green, blue), np.float32)
+    return np.asarray(colour / float(colour @ _LUMA), np.float32)
+
+
+_SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
+_TOOTH_HUE: Final = _hue(1.0, 0.95, 0.87)
+_FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
+"""Skin, teeth and the flesh of a mouth in white light."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +121,38 @@ def medoid(mouths: list[Mouth], opening: float, width: float, like: NDArray[np.f
     return mouths[near[int(np.argmin(cost))]]
 
 
-def whiten_teeth(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pull the hue of bright, pale pixels towards tooth white; brightness stays."""
-    picture = patch.astype(np.float32)
-    brightness = picture @ np.array((0.299, 0.587, 0.114), np.float32)
+def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Give an entry the colours of a mouth in white light.
+
+    The clips' light is balanced by their skin. Then teeth (bright and pale) become tooth white and as bright as teeth are
+    against skin, everything else becomes a dark red, darker towards the corners, where the clips show lip.
+
+    Args:
+        patch: `(h, w, 3)` uint8 RGB, rectified.
+        skin: `(3,)` mean RGB of the skin around it.
+    """
+    picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ _LUMA)))
+    brightness = picture @ _LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
-    reference = np.percentile(brightness, 92)
-    bright = np.clip((brightness / max(float(reference), 1.0) - 0.45) / 0.35, 0.0, 1.0)
-    pale = np.clip((0.75 - redness) / 0.35, 0.0, 1.0)
-    amount = (bright * pale)[..., None] * 0.85
-    neutral = _NEUTRAL_TOOTH / float(_NEUTRAL_TOOTH @ np.array((0.299, 0.587, 0.114), np.float32))
-    white = brightness[..., None] * neutral
-    return np.clip(picture + amount * (white - picture) + 0.5, 0, 255).astype(np.uint8)
+    tooth = _ramp(brightness / float(skin @ _LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
+    tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.0)[..., None]
+    level = brightness[..., None]
+    white = 1.55 * level * _TOOTH_HUE
+    flesh = 0.62 * level * _FLESH_HUE
+    graded = flesh + tooth * (white - flesh)
+    u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
+    corner = 0.35 + 0.65 * _ramp(np.minimum(u, 1 - u), 0.03, 0.26)
+    v = (np.arange(patch.shape[0]) + 0.5) / patch.shape[0]
+    shadow = 0.72 + 0.28 * _ramp(v, 0.0, 0.22)  # of the upper lip
+    graded *= (corner[None] * shadow[:, None])[..., None]
+    return np.clip(graded + 0.5, 0, 255).astype(np.uint8)
+
+
+def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.float32]:
+    """0 below `start`, 1 above `stop`, smooth between."""
+    t = np.clip((value - start) / (stop - start), 0.0, 1.0)
+    smooth: NDArray[np.float32] = t * t * (3 - 2 * t)
+    return smooth
 
 
 def build(clips: Path, landmarks_file: Path, every_clip: int) -> InnerMouthBank:
@@ -136,10 +167,10 @@ def build(clips: Path, landmarks_file: Path, every_clip: int) -> InnerMouthBank:
             row.append(medoid(mouths, opening, width, like))
         like = row[len(row) // 2].patch.astype(np.float32)
         chosen.append(row)
-    patches = np.stack([[whiten_teeth(mouth.patch) for mouth in row] for row in chosen])
-    skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0)
+    skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
+    patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
     return InnerMouthBank(
-        patches, np.array(OPENINGS, np.float32), np.array(WIDTHS, np.float32), skin.astype(np.float32)
+        patches, np.array(OPENINGS, np.float32), np.array(WIDTHS, np.float32), skin
     )
 
 
