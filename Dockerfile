@@ -20,7 +20,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements/ requirements/
 RUN python -m venv /opt/venv \
  && pip install --quiet --constraint requirements/constraints.txt --upgrade pip
-COPY pyproject.toml docker/requirements.py ./
+COPY pyproject.toml docker/requirements.py docker/dist_info.py ./
+# Our packages are copied, not installed; this is what tells them their version.
+RUN python dist_info.py pyproject.toml
 
 FROM build AS build-api
 RUN python requirements.py pyproject.toml service > wanted.txt \
@@ -51,7 +53,8 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["uvicorn", "--factory", "service.main:create_app", "--host", "0.0.0.0", "--port", "8000"]
+ENV TALKFACE_HOST=0.0.0.0 TALKFACE_PORT=8000 TALKFACE_DATA_DIR=/var/lib/talkface
+CMD ["python", "-m", "service"]
 
 FROM base AS worker
 COPY --from=build-worker /opt/venv /opt/venv
@@ -60,7 +63,8 @@ RUN docker/check_libraries.sh /opt/venv
 COPY model/ model/
 COPY worker/ worker/
 # The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.
-ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
+ENV TALKFACE_DATA_DIR=/var/lib/talkface \
+    HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["python", "docker/worker_health.py"]
 CMD ["python", "-m", "worker"]

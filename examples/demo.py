@@ -35,6 +35,8 @@ STOP_LIMIT_S = 30.0
 POLL_S = 0.5
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 TERMINAL = {"succeeded", "failed", "cancelled"}
+# Settings of another installation, which this one must not touch; all others are passed on.
+FOREIGN = {"TALKFACE_REDIS_URL", "TALKFACE_PUBLIC_URL"}
 
 console = Console()
 
@@ -54,7 +56,7 @@ def free_port() -> int:
 @contextmanager
 def running_server(port: int, data_dir: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `talkface up` in a process group of its own, and end all of that group on the way out."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
+    environment = {k: v for k, v in os.environ.items() if k not in FOREIGN}
     command = [sys.executable, "-m", "talkface", "up", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--data-dir", str(data_dir)]
     with log.open("wb") as output:
@@ -157,9 +159,12 @@ def report(video: Path, job: dict[str, Any], ready_s: float, total_s: float) -> 
         f"{info.fps:g} fps, {info.num_frames} frames, {info.duration_s:.2f} s; {info.audio_codec}, "
         f"|video - audio| {abs(info.duration_s - info.audio_duration_s) * 1000:.0f} ms"
     )
-    console.print(f"model: {result['model']}")
+    console.print(
+        f"model: {result['model_name']} on {result['device']}, {result['dtype']}, "
+        f"attention by {result['attention_backend']}"
+    )
     console.print(f"server ready after {ready_s:.1f} s")
-    for stage, seconds in result["timings"].items():
+    for stage, seconds in job["timings_s"].items():
         console.print(f"  {stage:<12} {seconds:6.2f} s")
     console.print(f"from the first request to the MP4: {total_s:.1f} s")
 
@@ -183,7 +188,7 @@ def demonstrate(arguments: argparse.Namespace, data_dir: Path, log: Path) -> Non
         output.write_bytes(answer.content)
         total_s = time.monotonic() - posted
     sheet = output.with_suffix(".png")
-    write_sheet(output, sheet, job["frames"]["total"])
+    write_sheet(output, sheet, job["result"]["num_frames"])
     report(output, job, ready_s, total_s)
     console.print(f"contact sheet: {sheet}")
 
