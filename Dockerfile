@@ -15,33 +15,41 @@ RUN groupadd --gid 10001 talkface \
  && install -d -o talkface -g talkface /var/lib/talkface
 WORKDIR /app
 
+# What the images need of pyproject.toml and no more, so that other changes of it keep the layers below.
+FROM base AS wanted
+ARG EXTRAS=worker
+COPY pyproject.toml docker/requirements.py ./
+RUN python requirements.py pyproject.toml service > api.txt \
+ && python requirements.py pyproject.toml $EXTRAS > worker.txt
+
 FROM base AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements/ requirements/
 RUN python -m venv /opt/venv \
  && pip install --quiet --constraint requirements/constraints.txt --upgrade pip
-COPY pyproject.toml docker/requirements.py docker/dist_info.py ./
-# Our packages are copied, not installed; this is what tells them their version.
-RUN python dist_info.py pyproject.toml
 
 FROM build AS build-api
-RUN python requirements.py pyproject.toml service > wanted.txt \
- && pip install --quiet --constraint requirements/constraints.txt --requirement wanted.txt \
+COPY --from=wanted /app/api.txt ./
+RUN pip install --quiet --constraint requirements/constraints.txt --requirement api.txt \
  && pip uninstall --quiet --yes pip
+# Our packages are copied, not installed; this is what tells them their version.
+COPY pyproject.toml docker/dist_info.py ./
+RUN python dist_info.py pyproject.toml
 
 FROM build AS build-worker
 # PyTorch's CPU index for torch alone; empty means PyPI's CUDA build (docs/adr/0004).
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN pip install --quiet --no-deps --constraint requirements/constraints.txt \
       ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torch
-ARG EXTRAS=worker
-RUN python requirements.py pyproject.toml $EXTRAS > wanted.txt \
- && pip install --quiet --constraint requirements/constraints.txt --requirement wanted.txt \
+COPY --from=wanted /app/worker.txt ./
+RUN pip install --quiet --constraint requirements/constraints.txt --requirement worker.txt \
  && pip install --quiet --no-deps --requirement requirements/no-deps.txt \
  && pip uninstall --quiet --yes pip \
  # numba's optional thread pools want system libraries; without them it uses its own.
  && rm /opt/venv/lib/python3.11/site-packages/numba/np/ufunc/ompp*.so \
        /opt/venv/lib/python3.11/site-packages/numba/np/ufunc/tbbp*.so
+COPY pyproject.toml docker/dist_info.py ./
+RUN python dist_info.py pyproject.toml
 
 FROM base AS api
 COPY --from=build-api /opt/venv /opt/venv
