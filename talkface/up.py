@@ -1,0 +1,277 @@
+"""`talkface up`: the whole service on one machine, in the foreground.
+
+    talkface up ──┬── private Redis   only when TALKFACE_REDIS_URL is not set
+                  ├── API             on the socket that `up` has bound
+                  └── worker 1..N
+
+What dies is started again; what was started is stopped, however `up` ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from redis import Redis
+from redis.exceptions import RedisError
+
+from talkface.exits import Exit, fail
+from talkface.private_redis import (
+    PrivateRedis,
+    PrivateRedisError,
+    prepare_private_redis,
+    remove_socket,
+)
+from talkface.supervisor import Program, Supervisor, SupervisorError
+
+TICK_S = 0.1
+PROBE_TIMEOUT_S = 1.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the caller chose."""
+
+    host: str
+    port: int
+    data_dir: Path
+    workers: int
+
+
+def up(
+    host: Annotated[
+        str, typer.Option(envvar="TALKFACE_HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="TALKFACE_PORT", help="Port; 0 = a free one.")
+    ] = 8000,
+    data_dir: Annotated[
+        Path,
+        typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder of uploads, results and the queue."),
+    ] = Path("talkface-data"),
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
+) -> None:
+    """Run the API, workers and (unless TALKFACE_REDIS_URL is set) a private Redis until Ctrl-C."""
+    options = UpOptions(host=host, port=port, data_dir=data_dir, workers=workers)
+    with _signals() as signals, ExitStack() as stack:
+        try:
+            _run(options, signals, stack)
+        except (PrivateRedisError, SupervisorError) as error:
+            fail(Exit.START_FAILED, str(error))
+
+
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP, counted: the first asks to stop, the second to hurry."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._wake = threading.Event()
+
+    def receive(self, _signum: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        self._wake.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self.count > 0
+
+    @property
+    def hurry(self) -> bool:
+        return self.count > 1
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, or return early when a signal comes."""
+        self._wake.wait(seconds)
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    signals = _Signals()
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {kind: signal.signal(kind, signals.receive) for kind in kinds}
+    try:
+        yield signals
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
+    listener = stack.enter_context(_listen(options.host, options.port))
+    data_dir = options.data_dir.resolve()
+    stack.enter_context(_locked(data_dir))
+    environment = _child_environment(data_dir)
+    redis = None
+    if "TALKFACE_REDIS_URL" not in environment:
+        redis = prepare_private_redis(data_dir)
+        stack.callback(remove_socket, redis)
+        environment["TALKFACE_REDIS_URL"] = redis.url
+    supervisor = Supervisor(_tell)
+    # The stack unwinds in reverse: everything is stopped before the lock and the socket go.
+    stack.callback(lambda: supervisor.stop(hurry=lambda: signals.hurry))
+
+    if redis is not None:
+        supervisor.add(_redis_program(redis, environment))
+        _wait_for_redis(redis, supervisor, signals)
+    address = _url(options.host, listener)
+    for program in _programs(options, listener, environment):
+        supervisor.add(program)
+    ready = False
+    while not signals.stopping:
+        supervisor.tick()
+        if not ready and _is_ready(options.host, listener.getsockname()[1]):
+            ready = True
+            supervisor.mark_ready()
+            _announce(f"talkface is ready on {address}")
+        signals.sleep(TICK_S)
+    _tell("stopping")
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Bind the port; it is ours before anything is started."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=512)
+    except OSError as error:
+        fail(
+            Exit.PORT_TAKEN,
+            f"cannot listen on {host}:{port}: {error.strerror or error}. "
+            "Choose another port with --port (0 takes a free one)",
+        )
+    if host not in LOOPBACK:
+        _tell(f"listening on {host}: anyone who reaches this machine can use the service")
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder: two databases in one folder would destroy each other."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "up.lock").open("w")
+    except OSError as error:
+        fail(Exit.START_FAILED, f"cannot write to {data_dir}: {error.strerror}")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fail(
+                Exit.START_FAILED,
+                f"another `talkface up` uses {data_dir}. Choose another --data-dir",
+            )
+        yield
+
+
+def _child_environment(data_dir: Path) -> dict[str, str]:
+    code = str(Path(__file__).resolve().parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "TALKFACE_DATA_DIR": str(data_dir),
+        # The children run the very code that runs here, wherever it was started from.
+        "PYTHONPATH": code if not inherited else code + os.pathsep + inherited,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _programs(
+    options: UpOptions, listener: socket.socket, environment: Mapping[str, str]
+) -> list[Program]:
+    # -P keeps the current folder off sys.path: a folder "service" in it must not shadow ours.
+    python = [sys.executable, "-P", "-m"]
+    host, port = options.host, listener.getsockname()[1]
+    descriptor = listener.fileno()
+    api = Program(
+        name="api",
+        command=[*python, "talkface.api_process", str(descriptor)],
+        environment={**environment, "TALKFACE_HOST": host, "TALKFACE_PORT": str(port)},
+        pass_fds=[descriptor],
+        failure_hint=lambda: "Its messages are above; `talkface doctor` says what is missing",
+    )
+    threads = {}
+    if options.workers > 1 and "OMP_NUM_THREADS" not in environment:
+        # Workers that each take all cores wait for one another at every small operation.
+        share = (os.cpu_count() or 1) // options.workers
+        threads["OMP_NUM_THREADS"] = str(max(1, share))
+    return [
+        api,
+        *(
+            Program(
+                name=f"worker {number}",
+                command=[*python, "worker"],
+                environment={**environment, **threads},
+                grace_s=15.0,
+                failure_hint=api.failure_hint,
+            )
+            for number in range(1, options.workers + 1)
+        ),
+    ]
+
+
+def _redis_program(redis: PrivateRedis, environment: Mapping[str, str]) -> Program:
+    return Program(
+        name="redis",
+        command=redis.command,
+        environment=environment,
+        stop_order=1,
+        grace_s=8.0,
+        failure_hint=redis.last_log_lines,
+    )
+
+
+def _wait_for_redis(redis: PrivateRedis, supervisor: Supervisor, signals: _Signals) -> None:
+    with Redis.from_url(redis.url, socket_timeout=PROBE_TIMEOUT_S) as client:
+        while not signals.stopping:
+            supervisor.tick()
+            try:
+                client.ping()
+            except RedisError:  # not there yet, or still loading its file
+                signals.sleep(TICK_S)
+            else:
+                return
+
+
+def _is_ready(host: str, port: int) -> bool:
+    """Whether /readyz says 200: Redis answers, storage is writable, a worker is warm."""
+    any_address = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+    connection = http.client.HTTPConnection(
+        any_address.get(host, host), port, timeout=PROBE_TIMEOUT_S
+    )
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def _tell(line: str) -> None:
+    typer.echo(f"talkface up: {line}", err=True)
+
+
+def _announce(line: str) -> None:
+    """The one line on standard output; a caller that waits for it must not wait for a buffer."""
+    typer.echo(line)
+    sys.stdout.flush()
