@@ -179,4 +179,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 def _field_error(item: Mapping[str, Any]) -> FieldError:
     # The first part of the place is "body", "query" or "path": of no use to who filled in a form.
     place = [str(part) for part in item["loc"]]
-    return FieldError(field=".".join(place[1:]) or place[0], message=str(item["msg"]))
+    message = str(item["msg"])
+    if "UploadFile" in message:
+        message = "Send this part as a file, with a file name"
+    return FieldError(field=".".join(place[1:]) or place[0], message=message)

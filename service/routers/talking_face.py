@@ -22,6 +22,7 @@ from service.dependencies import (
 from service.schemas.form import TalkingFaceForm
 from service.schemas.job import JobPublic, public_job
 from service.schemas.problem import Problem
+from worker.contract.artifacts import ArtifactStore, StorageFullError
 from worker.contract.intake import accept_audio, accept_image
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import AudioInput, ImageInput, JobInput, JobRecord, JobState
@@ -75,8 +76,7 @@ def create_talking_face(
             input=job_input,
         )
         (folder / "job.json").write_text(record.model_dump_json())
-        for name in ("input.png", "speech.flac", "sound.flac", "job.json"):
-            artifacts.put(f"inputs/{job_id}/{name}", folder / name)
+        _publish(artifacts, f"inputs/{job_id}", folder)
         # If this raises, the job may have been accepted all the same, so its files stay.
         ledger.accept(record)
         _log.info("job_accepted", audio_s=job_input.audio.seconds)
@@ -85,6 +85,16 @@ def create_talking_face(
     response.headers["Retry-After"] = "1"
     response.headers["Cache-Control"] = "no-store"
     return job
+
+
+def _publish(artifacts: ArtifactStore, prefix: str, folder: Path) -> None:
+    """Keep the normalised files, all or none of them."""
+    try:
+        for name in ("input.png", "speech.flac", "sound.flac", "job.json"):
+            artifacts.put(f"{prefix}/{name}", folder / name)
+    except StorageFullError:
+        artifacts.delete_prefix(prefix)
+        raise
 
 
 def _take_in(form: TalkingFaceForm, folder: Path, resources: Resources) -> JobInput:

@@ -129,7 +129,7 @@ def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> Image
         "min_side": limits.min_side,
     }
     status, output, words = _run_limited(
-        [sys.executable, "-m", "worker.contract.intake", json.dumps(request)],
+        [sys.executable, "-P", "-m", "worker.contract.intake", json.dumps(request)],
         limits,
         max_file_bytes=64 * 2**20,
         what="picture",
@@ -303,10 +303,11 @@ def _ffmpeg_arguments(
 ) -> list[str]:
     # One decode feeds both files, so they share their first sample whatever the container's time
     # stamps say. One second more than allowed is enough to see that the sound is too long.
+    # `aresample` in each branch keeps ffmpeg from settling on one format for both before the split.
     graph = (
         "[0:a:0]asplit=2[a][b];"
-        f"[a]aformat=sample_fmts=s16:sample_rates={SPEECH_RATE_HZ}:channel_layouts=mono[speech];"
-        f"[b]aformat=sample_fmts=s16:sample_rates={SOUND_RATE_HZ}:channel_layouts=mono|stereo[sound]"
+        f"[a]aresample={SPEECH_RATE_HZ},aformat=sample_fmts=s16:channel_layouts=mono[speech];"
+        f"[b]aresample={SOUND_RATE_HZ},aformat=sample_fmts=s16:channel_layouts=mono|stereo[sound]"
     )
     plain_flac = ["-map_metadata", "-1", "-c:a", "flac", "-compression_level", "0", "-f", "flac"]
     return [

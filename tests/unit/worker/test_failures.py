@@ -1,0 +1,62 @@
+"""Every error of the model has its place in the table, and every code can reach a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from model import errors
+from worker.contract.artifacts import StorageFullError
+from worker.contract.errors import ErrorCode
+from worker.failures import CAUSES, classify, describe
+
+
+def tree(root: type[errors.ModelError]) -> Iterator[type[errors.ModelError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+@pytest.mark.parametrize(
+    "kind", sorted((k for k in tree(errors.ModelError) if k.__module__ == "model.errors"), key=str)
+)
+def test_every_model_error_has_an_entry(kind: type[errors.ModelError]) -> None:
+    assert kind in CAUSES
+
+
+@pytest.mark.parametrize("kind", sorted(tree(errors.InputError), key=str))
+def test_what_the_caller_sent_is_never_tried_again(kind: type[errors.InputError]) -> None:
+    assert not classify(kind("x")).retryable
+
+
+def test_an_input_error_tells_the_caller_and_an_inner_one_does_not() -> None:
+    seen = describe(errors.NoFaceError("No face was found in the picture."))
+    hidden = describe(errors.SamplingError("nan in layer 3 of /srv/unet"))
+
+    assert (seen.code, seen.detail) == (
+        ErrorCode.NO_FACE_FOUND,
+        "No face was found in the picture.",
+    )
+    assert hidden.code is ErrorCode.MODEL_ERROR
+    assert "unet" not in hidden.detail
+
+
+def test_an_error_of_a_new_class_is_told_like_its_parent() -> None:
+    class BlurredFaceError(errors.FaceTooSmallError):
+        pass
+
+    assert classify(BlurredFaceError("x")).code is ErrorCode.FACE_TOO_SMALL
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), ErrorCode.OUT_OF_MEMORY),
+        (StorageFullError("full"), ErrorCode.INSUFFICIENT_STORAGE),
+        (ZeroDivisionError("division by zero"), ErrorCode.MODEL_ERROR),
+    ],
+)
+def test_what_is_not_the_models_has_a_code_too(error: Exception, code: ErrorCode) -> None:
+    assert describe(error).code is code
+    assert "division" not in describe(error).detail
