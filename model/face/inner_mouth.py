@@ -8,7 +8,8 @@ to the lower one, so an entry fits any gap without showing its own lips:
           ╲─────╱                             └────────────┘ v = 1, lower inner lip
 
 Entries stand on a grid of opening x width. A look-up blends the four around the wanted form with weights that change
-continuously: nothing pops from one frame to the next.
+continuously: nothing pops from one frame to the next. Before this cavity hang the upper teeth. They sit in the skull and
+stand still while the lips uncover them, so they are one picture in the face's own frame, not part of the entries.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ from model.errors import CheckpointError
 from model.face.landmarks import INNER_LIPS
 
 PICTURE_NAME: Final = "inner_mouths.png"
+TEETH_NAME: Final = "upper_teeth.png"
 TABLE_NAME: Final = "inner_mouths.json"
+
+TOOTH_LUMA: Final = 190.0
+"""Brightness of the teeth in the bank's pictures, 0 to 255: what 488 smiling portraits show on average."""
+_OVERSAMPLING: Final = 4
 
 _UPPER_LIP: Final = (60, 61, 62, 63, 64)
 _LOWER_LIP: Final = (60, 67, 66, 65, 64)
@@ -107,13 +113,17 @@ class InnerMouthBank:
         patches: `(O, W, h, w, 3)` uint8 RGB; row 0 lies at the upper lip.
         openings: `(O,)` rising, lip gap / inner width of each row of entries.
         widths: `(W,)` rising, inner width / that person's usual inner width of each column of entries.
-        skin: `(3,)` mean RGB of the skin around the mouths, 0 to 255.
+        teeth: `(h, w, 4)` uint8 RGB and alpha, upper teeth in front view; the midline is the middle column.
+        teeth_scale: Pixels of `teeth` per crop unit.
+        teeth_edge: Row of the front teeth's biting edge in `teeth`, pixels.
     """
 
     patches: NDArray[np.uint8]
     openings: NDArray[np.float32]
     widths: NDArray[np.float32]
-    skin: NDArray[np.float32]
+    teeth: NDArray[np.uint8]
+    teeth_scale: float
+    teeth_edge: float
 
     def blend(self, opening: float, width: float) -> NDArray[np.float32]:
         """The inner mouth for a form.
@@ -133,17 +143,63 @@ class InnerMouthBank:
                     picture += np.float32(wi * wj) * self.patches[i, j]
         return picture
 
+    def place_teeth(
+        self, size: int, edge: NDArray[np.float32], angle: float, scale: float
+    ) -> NDArray[np.float32]:
+        """Hang the upper teeth into a crop.
+
+        Args:
+            size: Side of the crop in pixels.
+            edge: `(2,)`, where the middle of the biting edge lies, crop units.
+            angle: Roll of the mouth in the picture, radians, clockwise on the screen.
+            scale: Size of these teeth against the usual.
+        Returns:
+            `(size, size, 4)` float32, RGB 0 to 255 and alpha 0 to 1.
+        """
+        fine = size * _OVERSAMPLING
+        factor = fine * scale / self.teeth_scale
+        cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
+        middle = (self.teeth.shape[1] - 1) / 2
+        matrix = np.array(
+            [
+                (cosine, -sine, edge[0] * fine - cosine * middle + sine * self.teeth_edge),
+                (sine, cosine, edge[1] * fine - sine * middle - cosine * self.teeth_edge),
+            ]
+        )
+        layer = self.teeth.astype(np.float32)
+        layer[..., 3] /= 255.0
+        colour = cv2.warpAffine(
+            np.ascontiguousarray(layer[..., :3]),
+            matrix,
+            (fine, fine),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        alpha = cv2.warpAffine(
+            np.ascontiguousarray(layer[..., 3]), matrix, (fine, fine), flags=cv2.INTER_LINEAR
+        )
+        placed = np.concatenate([colour, alpha[..., None]], axis=-1)
+        return np.asarray(
+            cv2.resize(placed, (size, size), interpolation=cv2.INTER_AREA), np.float32
+        )
+
     def save(self, folder: Path) -> None:
         """Write one PNG and one JSON table into `folder`."""
         rows, columns, height, width = self.patches.shape[:4]
         sheet = self.patches.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
         folder.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(folder / PICTURE_NAME), sheet[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+        if not cv2.imwrite(
+            str(folder / PICTURE_NAME), sheet[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]
+        ):
             raise OSError(f"could not write {folder / PICTURE_NAME}")
+        bgra = cv2.cvtColor(self.teeth, cv2.COLOR_RGBA2BGRA)
+        if not cv2.imwrite(str(folder / TEETH_NAME), bgra, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+            raise OSError(f"could not write {folder / TEETH_NAME}")
         table = {
             "openings": [round(float(value), 5) for value in self.openings],
             "widths": [round(float(value), 5) for value in self.widths],
-            "skin": [round(float(value), 2) for value in self.skin],
+            "teeth_scale": round(float(self.teeth_scale), 3),
+            "teeth_edge": round(float(self.teeth_edge), 3),
         }
         (folder / TABLE_NAME).write_text(json.dumps(table, indent=2) + "\n")
 
@@ -154,11 +210,20 @@ class InnerMouthBank:
         Raises:
             CheckpointError: A file is absent or the two do not belong together.
         """
-        sheet = cv2.imread(str(folder / PICTURE_NAME)) if (folder / PICTURE_NAME).exists() else None
-        if sheet is None or not (folder / TABLE_NAME).exists():
+        missing = [
+            name for name in (PICTURE_NAME, TEETH_NAME, TABLE_NAME) if not (folder / name).exists()
+        ]
+        if missing:
             raise CheckpointError(
-                f"{folder} holds no inner mouths; expected {PICTURE_NAME} and {TABLE_NAME}. "
+                f"{folder} holds no inner mouths: {', '.join(missing)} is missing. "
                 "Make them with `python -m model.training.build_inner_mouths`."
+            )
+        sheet = cv2.imread(str(folder / PICTURE_NAME))
+        teeth = cv2.imread(str(folder / TEETH_NAME), cv2.IMREAD_UNCHANGED)
+        if sheet is None or teeth is None or teeth.ndim != 3 or teeth.shape[2] != 4:
+            raise CheckpointError(
+                f"{folder}: {PICTURE_NAME} is not an RGB picture or {TEETH_NAME} not an RGBA one; "
+                "expected what `InnerMouthBank.save` writes."
             )
         table = json.loads((folder / TABLE_NAME).read_text())
         rows, columns = len(table["openings"]), len(table["widths"])
@@ -173,7 +238,9 @@ class InnerMouthBank:
             np.ascontiguousarray(patches).astype(np.uint8),
             np.array(table["openings"], np.float32),
             np.array(table["widths"], np.float32),
-            np.array(table["skin"], np.float32),
+            np.asarray(cv2.cvtColor(teeth, cv2.COLOR_BGRA2RGBA), np.uint8),
+            float(table["teeth_scale"]),
+            float(table["teeth_edge"]),
         )
 
 

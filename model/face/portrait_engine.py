@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from model.errors import ShapeError
 from model.face.alignment import MASK_TOP, lower_face_mask
-from model.face.inner_mouth import InnerMouthBank, LipCurves, inner_opening
-from model.face.landmarks import CONTOUR, JAW, MOUTH_CORNERS, NUM_LANDMARKS
+from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
+from model.face.landmarks import CONTOUR, JAW, LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 
 Inner = Literal["bank", "flat", "none"]
 Field = NDArray[np.float32]
@@ -45,6 +45,14 @@ _BOTTOM_FADE: Final = 0.06
 _NECK_MIN: Final = 0.05
 _NECK_SLOPE: Final = 2.0
 """The skin below the jaw yields over at least `_NECK_MIN` crop units, and this many times the jaw's own way."""
+
+_STRETCH: Final = 0.05
+"""Change of opening (gap / width) over which the photograph's own inner mouth gives way to the bank's."""
+_TEETH_SHOW: Final = 0.014
+"""How far the upper teeth reach below the resting upper lip, crop units (3 mm on an adult)."""
+_USUAL_WIDTH: Final = 0.235
+"""Inner width of a usual mouth, crop units."""
+_LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
 
 _LIP_EDGE: Final = 0.0055
 """Width of the soft edge between lip and inner mouth, crop units (1.4 px at 256 px)."""
@@ -87,8 +95,13 @@ class PortraitEngine:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         self._rows = slice(int(rows[0]), int(rows[-1]) + 1)
         self._columns = slice(int(columns[0]), int(columns[-1]) + 1)
+        self._opening = float(inner_opening(self._landmarks))
         self._skin = self._skin_colour()
         self._flat = self._dark_colour()
+        self._light = self._tooth_luma() / TOOTH_LUMA
+        self._teeth = self._place_teeth()
+        self._teeth_shadow = self._shade_below_teeth()
+        self._own_alpha = self._own_mouth_alpha()
 
     @property
     def size(self) -> int:
@@ -111,14 +124,18 @@ class PortraitEngine:
         if target.shape != (NUM_LANDMARKS, 2):
             raise ShapeError(f"target has shape {target.shape}; expected (68, 2)")
         if inner == "bank" and self._bank is None:
-            raise ValueError('inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"')
+            raise ValueError(
+                'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
+            )
         offsets = (target - self._landmarks).astype(np.float32)
         window = self._window * self._neck_fade(offsets)
         upper = _invert(self._upper(offsets) * window)
         lower = _invert(self._lower(offsets) * window)
         lips = LipCurves.from_landmarks(target)
         frame = self._crop.copy()
-        frame[self._rows, self._columns] = self._warp(_join_lips(upper, lower, lips, self._grid), self._rows, self._columns)
+        frame[self._rows, self._columns] = self._warp(
+            _join_lips(upper, lower, lips, self._grid), self._rows, self._columns
+        )
         self._draw_mouth(frame, upper, lower, lips, target, inner)
         return frame
 
@@ -140,7 +157,8 @@ class PortraitEngine:
         """The reference seen through a backward displacement on the coarse grid, for a part of the frame."""
         map_x, map_y = self._maps(displacement, rows, columns)
         return np.asarray(
-            cv2.remap(self._crop, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8
+            cv2.remap(self._crop, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE),
+            np.uint8,
         )
 
     def _maps(self, displacement: Field, rows: slice, columns: slice) -> tuple[Field, Field]:
@@ -154,7 +172,10 @@ class PortraitEngine:
             ]
         )
         fine = cv2.warpAffine(
-            displacement, to_grid, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            displacement,
+            to_grid,
+            (width, height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         fine *= -size
@@ -165,8 +186,13 @@ class PortraitEngine:
     # --- mouth ----------------------------------------------------------------------------------------------
 
     def _draw_mouth(
-        self, frame: NDArray[np.uint8], upper: Field, lower: Field, lips: LipCurves,
-        target: NDArray[np.float32], inner: Inner,
+        self,
+        frame: NDArray[np.uint8],
+        upper: Field,
+        lower: Field,
+        lips: LipCurves,
+        target: NDArray[np.float32],
+        inner: Inner,
     ) -> None:
         """Draw lips with a sharp line between them, and what shows through the gap, into `frame`."""
         size = self._size
@@ -178,21 +204,33 @@ class PortraitEngine:
 
         span = _span(x, lips)
         joined = _join_lips(upper, lower, lips, self._grid)
-        grid_span = _span(self._grid[0, :, 0].astype(np.float64), lips)[None, :, None].astype(np.float32)
+        grid_span = _span(self._grid[0, :, 0].astype(np.float64), lips)[None, :, None].astype(
+            np.float32
+        )
         above = self._warp(joined + grid_span * (upper - joined), rows, columns).astype(np.float32)
         below = self._warp(joined + grid_span * (lower - joined), rows, columns).astype(np.float32)
 
         edge = max(_LIP_EDGE, 0.7 / size)
-        side = np.clip((y - (top + bottom) / 2) / edge + 0.5, 0.0, 1.0)[..., None].astype(np.float32)
+        side = np.clip((y - (top + bottom) / 2) / edge + 0.5, 0.0, 1.0)[..., None].astype(
+            np.float32
+        )
         picture = above + side * (below - above)
 
         # Coverage of the gap with a soft edge; none where the gap is thinner than the edge is soft.
         cover = np.clip(np.minimum(y - top, bottom - y) / edge + 0.5, 0.0, 1.0)
         cover = cover * np.clip(gap / edge, 0.0, 1.0) * (span > 0.999)
         if cover.any():
-            own_top, own_bottom = self._lips.evaluate(self._lips.left + (x - lips.left) * self._lips.width / max(lips.width, 1e-6))
             v = np.clip((y - top) / np.maximum(gap, 1e-6), 0.0, 1.0)
-            fill = self._inner_picture(x, y, v, lips, target, inner, own_top, own_bottom)
+            fill = self._inner_picture(
+                rows,
+                columns,
+                x,
+                v,
+                (y - top).astype(np.float32),
+                lips,
+                float(inner_opening(target)),
+                inner,
+            )
             picture += cover[..., None].astype(np.float32) * (fill - picture)
         frame[rows, columns] = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
@@ -203,7 +241,8 @@ class PortraitEngine:
         top = min(lips.upper[:, 1].min(), lips.lower[:, 1].min()) - margin
         bottom = max(lips.upper[:, 1].max(), lips.lower[:, 1].max()) + margin
         rows = slice(
-            max(self._rows.start, int(top * size)), min(self._rows.stop, int(np.ceil(bottom * size)) + 1)
+            max(self._rows.start, int(top * size)),
+            min(self._rows.stop, int(np.ceil(bottom * size)) + 1),
         )
         columns = slice(
             max(self._columns.start, int((lips.left - _SPAN_FADE) * size) - 1),
@@ -212,35 +251,81 @@ class PortraitEngine:
         return rows, columns
 
     def _inner_picture(
-        self, x: NDArray[np.float64], y: NDArray[np.float64], v: NDArray[np.float64], lips: LipCurves,
-        target: NDArray[np.float32], inner: Inner, own_top: NDArray[np.float64], own_bottom: NDArray[np.float64],
+        self,
+        rows: slice,
+        columns: slice,
+        x: NDArray[np.float64],
+        v: NDArray[np.float64],
+        below_lip: Field,
+        lips: LipCurves,
+        opening: float,
+        inner: Inner,
     ) -> Field:
-        """What is seen between the lips `(h, w, 3)` float32."""
+        """What is seen between the lips `(h, w, 3)` float32.
+
+        Args:
+            rows, columns: The part of the frame.
+            x: Columns' centres, crop units.
+            v: 0 at the upper, 1 at the lower lip, `(h, w)`.
+            below_lip: Distance from the upper lip `(h, w)`, crop units.
+            lips: The target's inner lips.
+            opening: The target's `inner_opening`.
+            inner: As in `render`.
+        """
+        if inner == "flat":
+            amount = float(_smoothstep(np.float32(opening / _STRETCH)))
+            own = (
+                self._own_picture(x, v, lips) if amount < 1 else np.zeros((*v.shape, 3), np.float32)
+            )
+            return np.asarray(own + np.float32(amount) * (self._flat - own), np.float32)
+        if inner == "none":
+            return self._own_picture(x, v, lips)
+        # Hardly wider or narrower than in the photograph: its own pixels, a little stretched, are the best there are.
+        if self._opening < _STRETCH:
+            foreign = float(_smoothstep(np.float32((opening - self._opening) / (0.6 * _STRETCH))))
+        else:
+            foreign = float(_smoothstep(np.float32(abs(opening - self._opening) / _STRETCH)))
+        if foreign <= 0.0:
+            return self._own_picture(x, v, lips)
+        fill = self._cavity(x, v, lips, opening)
+        if self._teeth is not None:
+            teeth = self._teeth[rows, columns]
+            u = (x - lips.left) / max(lips.width, 1e-6)
+            shade = 0.45 + 0.55 * _smoothstep(below_lip / 0.016)  # of the upper lip
+            shade = shade * _smoothstep(((np.minimum(u, 1 - u) - 0.02) / 0.24).astype(np.float32))
+            fill = fill * self._teeth_shadow[rows, columns, None]
+            fill = fill + teeth[..., 3:] * (shade[..., None] * teeth[..., :3] - fill)
+        if self._own_alpha is not None:
+            alpha = self._own_alpha[rows, columns, None]
+            fill = fill + alpha * (self._crop[rows, columns].astype(np.float32) - fill)
+        if foreign < 1.0:
+            own = self._own_picture(x, v, lips)
+            fill = own + np.float32(foreign) * (fill - own)
+        return np.asarray(fill, np.float32)
+
+    def _own_picture(
+        self, x: NDArray[np.float64], v: NDArray[np.float64], lips: LipCurves
+    ) -> Field:
+        """The reference's own inner mouth, stretched to the target's form."""
         size = self._size
         own_x = self._lips.left + (x - lips.left) * self._lips.width / max(lips.width, 1e-6)
-        own_y = own_top + v * (own_bottom - own_top)
-        own = cv2.remap(
-            self._crop,
-            np.broadcast_to((own_x * size - 0.5).astype(np.float32), own_y.shape).copy(),
-            (own_y * size - 0.5).astype(np.float32),
-            cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE,
-        ).astype(np.float32)
-        if inner == "none":
-            return np.asarray(own, np.float32)
-        # As long as the mouth is hardly wider open than in the photograph, its own pixels are the best there are.
-        opening, own_opening = float(inner_opening(target)), float(inner_opening(self._landmarks))
-        foreign = float(_smoothstep(np.float32((opening - own_opening) / 0.05)))
-        if foreign <= 0.0:
-            return np.asarray(own, np.float32)
-        if inner == "flat":
-            fill = np.broadcast_to(self._flat, own.shape)
-        else:
-            fill = self._bank_picture(x, v, lips, opening)
-        return np.asarray(own + np.float32(foreign) * (fill - own), np.float32)
+        top, bottom = self._lips.evaluate(own_x)
+        own_y = top + v * (bottom - top)
+        return np.asarray(
+            cv2.remap(
+                self._crop,
+                np.broadcast_to((own_x * size - 0.5).astype(np.float32), v.shape).copy(),
+                (own_y * size - 0.5).astype(np.float32),
+                cv2.INTER_CUBIC,
+                borderMode=cv2.BORDER_REPLICATE,
+            ),
+            np.float32,
+        )
 
-    def _bank_picture(
+    def _cavity(
         self, x: NDArray[np.float64], v: NDArray[np.float64], lips: LipCurves, opening: float
     ) -> Field:
+        """The bank's inner mouth of this form, in this photograph's light."""
         assert self._bank is not None
         patch = self._bank.blend(opening, lips.width / max(self._lips.width, 1e-6))
         height, width = patch.shape[:2]
@@ -248,14 +333,47 @@ class PortraitEngine:
         map_x = np.broadcast_to((u * width - 0.5).astype(np.float32), v.shape).copy()
         map_y = (v * height - 0.5).astype(np.float32)
         picture = cv2.remap(patch, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(picture * self._gain(), np.float32)
+        return np.asarray(picture * np.float32(self._light), np.float32)
 
-    def _gain(self) -> Field:
-        """Light of this photograph against the bank's. Half of the difference in skin is tone, not light."""
-        assert self._bank is not None
-        weights = np.array((0.299, 0.587, 0.114), np.float32)
-        ratio = float((self._skin @ weights) / max(float(self._bank.skin @ weights), 1.0))
-        return np.full(3, np.clip(ratio**0.5, 0.6, 1.3), np.float32)
+    def _place_teeth(self) -> Field | None:
+        """Upper teeth of the bank in the skull of this face `(S, S, 4)`; None where the face shows its own."""
+        own = float(_smoothstep(np.float32((self._opening - 0.04) / 0.04)))
+        if self._bank is None or own >= 1.0:
+            return None
+        points = self._landmarks
+        left, right = points[60], points[64]
+        angle = float(np.arctan2(right[1] - left[1], right[0] - left[0]))
+        middle = (points[62] + points[66]) / 2
+        edge = np.array((middle[0], points[62, 1] + _TEETH_SHOW), np.float32)
+        scale = float(np.clip(self._lips.width / _USUAL_WIDTH, 0.75, 1.25)) ** 0.5
+        layer = self._bank.place_teeth(self._size, edge, angle, scale)
+        layer[..., :3] *= np.float32(self._light)
+        layer[..., 3] *= np.float32(1.0 - own)
+        return layer
+
+    def _shade_below_teeth(self) -> Field:
+        """Factor `(S, S)` on what lies behind the upper teeth: they keep the light from it."""
+        if self._teeth is None:
+            return np.ones((self._size, self._size), np.float32)
+        sigma = 0.007 * self._size
+        blurred = cv2.GaussianBlur(self._teeth[..., 3], (0, 0), sigma)
+        down = np.array([(1.0, 0.0, 0.0), (0.0, 1.0, sigma)])
+        return np.asarray(
+            1.0 - 0.65 * cv2.warpAffine(blurred, down, (self._size, self._size)), np.float32
+        )
+
+    def _own_mouth_alpha(self) -> Field | None:
+        """Where the photograph itself shows the inner mouth `(S, S)`, 0 to 1; None for a shut mouth."""
+        own = float(_smoothstep(np.float32((self._opening - 0.04) / 0.04)))
+        if own <= 0.0:
+            return None
+        centres = (np.arange(self._size) + 0.5) / self._size
+        top, bottom = self._lips.evaluate(centres)
+        y = centres[:, None]
+        depth = np.minimum(y - top, bottom - y)
+        alpha = _smoothstep((depth / 0.008).astype(np.float32))
+        inside = (centres > self._lips.left) & (centres < self._lips.right)
+        return np.asarray(own * alpha * inside, np.float32)
 
     # --- colours --------------------------------------------------------------------------------------------
 
@@ -266,11 +384,29 @@ class PortraitEngine:
         radius = max(1, int(0.015 * self._size))
         samples = []
         for centre in centres:
-            column, row = np.clip((centre * self._size).astype(int), radius, self._size - radius - 1)
+            column, row = np.clip(
+                (centre * self._size).astype(int), radius, self._size - radius - 1
+            )
             samples.append(
-                self._crop[row - radius : row + radius + 1, column - radius : column + radius + 1].reshape(-1, 3)
+                self._crop[
+                    row - radius : row + radius + 1, column - radius : column + radius + 1
+                ].reshape(-1, 3)
             )
         return np.median(np.concatenate(samples), axis=0).astype(np.float32)
+
+    def _tooth_luma(self) -> float:
+        """How bright teeth are in this photograph's light, 0 to 255.
+
+        A least-squares fit to the teeth that 488 smiling portraits show; the whites of the eyes tell light from skin tone
+        (residual 20, against 25 without the fit). Less than the fit, because an open mouth is darker than a smile.
+        """
+        canvas = np.zeros((self._size, self._size), np.uint8)
+        for eye in (LEFT_EYE, RIGHT_EYE):
+            corners = np.round(self._landmarks[list(eye)] * self._size - 0.5).astype(np.int32)
+            cv2.fillPoly(canvas, [corners], 1)
+        seen = self._crop[canvas > 0].astype(np.float32) @ _LUMA
+        white = float(np.percentile(seen, 95)) if len(seen) else 154.0
+        return 0.9 * (78.0 + 0.47 * float(self._skin @ _LUMA) + 0.26 * white)
 
     def _dark_colour(self) -> Field:
         """A dark red of this photograph's light `(3,)`: what a mouth without teeth looks like."""
@@ -291,11 +427,15 @@ class _ThinPlate:
         grid: `(h, w, 2)`, where the field is wanted.
     """
 
-    def __init__(self, landmarks: NDArray[np.float32], indices: tuple[int, ...], grid: Field) -> None:
+    def __init__(
+        self, landmarks: NDArray[np.float32], indices: tuple[int, ...], grid: Field
+    ) -> None:
         centres = landmarks[list(indices)].astype(np.float64)
         count = len(centres)
         system = np.zeros((count + 3, count + 3))
-        system[:count, :count] = _kernel(centres[:, None] - centres[None]) + _SMOOTHING * np.eye(count)
+        system[:count, :count] = _kernel(centres[:, None] - centres[None]) + _SMOOTHING * np.eye(
+            count
+        )
         system[:count, count:] = np.concatenate([np.ones((count, 1)), centres], axis=1)
         system[count:, :count] = system[:count, count:].T
         moving = [i for i, index in enumerate(indices) if index not in _STILL]
@@ -377,7 +517,10 @@ def _invert(forward: Field) -> Field:
     backward = forward
     for _ in range(_STEPS):
         backward = cv2.remap(
-            forward, columns - _GRID * backward[..., 0], rows - _GRID * backward[..., 1], cv2.INTER_LINEAR,
+            forward,
+            columns - _GRID * backward[..., 0],
+            rows - _GRID * backward[..., 1],
+            cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
     return np.asarray(backward, np.float32)

@@ -136,7 +136,9 @@ def _set_gaps(
     if not np.array_equal(anchor, reference):
         rest = np.clip(rest, -limit, limit)
     closing = np.clip(motion_gap / np.maximum(anchor_gap, 1e-4), 0.0, 1.0)
-    closing[:, anchor_gap < 0.02 * float(mouth_width(anchor))] = 1.0  # shut already: nothing to shrink
+    closing[:, anchor_gap < 0.02 * float(mouth_width(anchor))] = (
+        1.0  # shut already: nothing to shrink
+    )
     gap = np.maximum(scale * motion_gap + closing * rest, 0.0)
 
     excess = gap - (target[:, lower, 1] - target[:, upper, 1])  # what is missing to the wanted gap
@@ -148,5 +150,3 @@ def _set_gaps(
     for point in JAW:
         share = 1.0 - abs(point - _CHIN) / 6.0
         target[:, point, 1] += share * centre
-
-

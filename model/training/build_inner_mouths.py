@@ -1,10 +1,10 @@
-"""Build the bank of inner mouths from video clips with known landmarks.
+"""Build the bank of inner mouths from video clips and smiling photographs with known landmarks.
 
-    python -m model.training.build_inner_mouths --clips DATA/grid_s1 --landmarks data/prepared/grid.npz \
-        --output model/weights/inner_mouths
+    python -m model.training.build_inner_mouths --source DATA --prepared data/prepared --output model/weights/inner_mouths
 
 Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of opening x width.
 A cell's entry is its medoid: the real mouth that is most like all the others there, sharp, and alike from cell to cell.
+The upper teeth come from the studio photographs of people who smile: of all rows of teeth the most usual one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.face.alignment import crop_affine, crop_image, warp_points
-from model.face.inner_mouth import InnerMouthBank, LipCurves, inner_opening
+from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
 WIDTHS: Final = (0.90, 1.0, 1.08)
 PATCH_PX: Final = (36, 80)
 """Height and width of an entry."""
 _CROP_PX: Final = 512
+
+SMILING: Final = "frl_smiling"
+"""Beginning of the names of studio photographs that show teeth."""
+TEETH_PX: Final = (72, 240)
+TEETH_SCALE: Final = 1024
+"""Height and width of the picture of the upper teeth, and its pixels per crop unit."""
+_LIP_ROW: Final = 28
 _LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
 
 
@@ -39,8 +46,9 @@ def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
 
 _SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
 _TOOTH_HUE: Final = _hue(1.0, 0.95, 0.87)
+_LOWER_TOOTH_HUE: Final = _hue(1.0, 0.88, 0.80)
 _FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
-"""Skin, teeth and the flesh of a mouth in white light."""
+"""Skin, teeth, teeth in the shadow of the mouth and its flesh in white light."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +106,35 @@ def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[
             cheek = ((points[3] + points[48]) / 2 * _CROP_PX).astype(int)
             other = ((points[13] + points[54]) / 2 * _CROP_PX).astype(int)
             skin = np.mean(
-                [crop[row - 6 : row + 7, column - 6 : column + 7].mean((0, 1)) for column, row in (cheek, other)],
+                [
+                    crop[row - 6 : row + 7, column - 6 : column + 7].mean((0, 1))
+                    for column, row in (cheek, other)
+                ],
                 axis=0,
             )
             yield Mouth(
-                rectify(crop, points), float(openings[clip, frame]), float(inner_width[clip, frame]) / usual,
+                rectify(crop, points),
+                float(openings[clip, frame]),
+                float(inner_width[clip, frame]) / usual,
                 skin.astype(np.float32),
             )
 
 
-def medoid(mouths: list[Mouth], opening: float, width: float, like: NDArray[np.float32] | None) -> Mouth:
+def medoid(
+    mouths: list[Mouth], opening: float, width: float, like: NDArray[np.float32] | None
+) -> Mouth:
     """The mouth nearest to a form that is most like its neighbours, and like the entry beside it."""
     form = np.array([((m.opening - opening) / 0.02, (m.width - width) / 0.03) for m in mouths])
     near = np.argsort((form**2).sum(axis=1))[:80]
     patches = np.stack([mouths[i].patch for i in near]).astype(np.float32)
     small = np.stack([cv2.resize(p, (20, 9), interpolation=cv2.INTER_AREA) for p in patches])
     cost = np.abs(small - np.median(small, axis=0)).mean(axis=(1, 2, 3))
+    # The upper teeth are a picture of their own and hang before the entry: leave the upper part dark.
+    cost += 0.6 * small[:, :5].mean(axis=(1, 2, 3))
     if like is not None:
-        cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(axis=(1, 2, 3))
+        cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(
+            axis=(1, 2, 3)
+        )
     sharpness = np.array([cv2.Laplacian(p.mean(axis=2), cv2.CV_32F).std() for p in patches])
     cost -= 0.25 * sharpness
     return mouths[near[int(np.argmin(cost))]]
@@ -137,7 +156,7 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
     tooth = _ramp(brightness / float(skin @ _LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.0)[..., None]
     level = brightness[..., None]
-    white = 1.55 * level * _TOOTH_HUE
+    white = 1.0 * level * _LOWER_TOOTH_HUE
     flesh = 0.62 * level * _FLESH_HUE
     graded = flesh + tooth * (white - flesh)
     u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
@@ -155,9 +174,97 @@ def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.f
     return smooth
 
 
-def build(clips: Path, landmarks_file: Path, every_clip: int) -> InnerMouthBank:
+def read_smiles(folder: Path, landmarks_file: Path) -> list[NDArray[np.uint8]]:
+    """Upper teeth of the smiling studio photographs, each `(h, w, 3)` of `TEETH_PX`, upper lip's middle in row `_LIP_ROW`."""
+    archive = np.load(landmarks_file)
+    height, width = TEETH_PX
+    smiles = []
+    for name, pixels in zip(archive["names"], archive["landmarks"], strict=True):
+        if not str(name).startswith(SMILING):
+            continue
+        affine = crop_affine(pixels)
+        points = warp_points(affine, pixels)
+        if not 0.13 < float(inner_opening(points)) < 0.24:
+            continue
+        picture = cv2.imread(str(folder / str(name)))
+        crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, TEETH_SCALE)
+        middle = (points[62] + points[66]) / 2
+        angle = float(np.arctan2(points[64, 1] - points[60, 1], points[64, 0] - points[60, 0]))
+        matrix = cv2.getRotationMatrix2D(
+            (float(middle[0]) * TEETH_SCALE, float(points[62, 1]) * TEETH_SCALE),
+            np.degrees(angle),
+            1.0,
+        )
+        matrix[:, 2] += (
+            width / 2 - middle[0] * TEETH_SCALE,
+            _LIP_ROW - points[62, 1] * TEETH_SCALE,
+        )
+        smiles.append(np.asarray(cv2.warpAffine(crop, matrix, (width, height)), np.uint8))
+    return smiles
+
+
+def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
+    """Take the upper teeth out of a smile.
+
+    Returns:
+        `(h, w, 4)` uint8 RGBA in white light; row of the biting edge; a cost that is low for a clean, even row.
+    """
+    picture = cv2.bilateralFilter(smile, 5, 18, 2).astype(np.float32)
+    height, width = smile.shape[:2]
+    level = picture @ _LUMA
+    redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(level, 1.0)
+    inside = level[_LIP_ROW + 4 : _LIP_ROW + 22, width // 2 - 40 : width // 2 + 40]
+    tooth = (level > 0.62 * np.percentile(inside, 80)) & (redness < 0.30)
+    columns = np.arange(width)
+    edge = np.zeros(width, np.float32)
+    top = np.full(width, float(_LIP_ROW), np.float32)
+    for column in columns:
+        rows = np.flatnonzero(tooth[: _LIP_ROW + 40, column])
+        rows = rows[rows > _LIP_ROW - 18]
+        edge[column] = rows.max() if len(rows) > 5 else np.nan
+        top[column] = rows.min() if len(rows) > 5 else np.nan
+    half = 88
+    core = slice(width // 2 - half, width // 2 + half)
+    known = np.isfinite(edge[core])
+    if known.mean() < 0.85:
+        return np.zeros((height, width, 4), np.uint8), 0.0, np.inf
+    # One smooth biting edge, and above the lip's edge the teeth go on as they are there.
+    x = (columns[core] - width / 2) / half
+    bottom = np.polyval(np.polyfit(x[known], edge[core][known], 4), (columns - width / 2) / half)
+    upper = (
+        np.polyval(np.polyfit(x[known], top[core][known], 4), (columns - width / 2) / half) + 3.0
+    )
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    source = np.maximum(rows, upper[None].astype(np.float32))
+    source = np.minimum(source, bottom[None].astype(np.float32) - 1.5).astype(np.float32)
+    extended = cv2.remap(
+        picture, np.repeat(columns[None].astype(np.float32), height, 0), source, cv2.INTER_LINEAR
+    )
+    brightness = extended @ _LUMA
+    usual = np.percentile(brightness[_LIP_ROW + 4 : _LIP_ROW + 20, core], 70)
+    white = brightness[..., None] * (TOOTH_LUMA / usual) * _TOOTH_HUE
+    rough = float(np.abs(edge[core][known] - bottom[core][known]).mean())
+    uneven = float(
+        np.abs(white[:, core] - white[:, core][:, ::-1])[_LIP_ROW : _LIP_ROW + 20].mean()
+    )
+    alpha = np.clip((bottom[None] - rows) / 3.0 + 0.5, 0.0, 1.0) * _ramp(
+        (108 - np.abs(columns - width / 2)), 0.0, 26.0
+    )
+    rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
+    middle_edge = float(bottom[width // 2 - 12 : width // 2 + 12].mean())
+    return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), middle_edge, uneven + 8 * rough
+
+
+def most_usual_teeth(smiles: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], float]:
+    """The cleanest row of teeth, and the row of its biting edge."""
+    cut = [cut_teeth(smile) for smile in smiles]
+    best = int(np.argmin([cost for _, _, cost in cut]))
+    return cut[best][0], cut[best][1]
+
+
+def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
     """Choose the entries of the bank."""
-    mouths = list(read_mouths(clips, landmarks_file, every_clip))
+    mouths = list(read_mouths(source / "grid_s1", prepared / "grid.npz", every_clip))
     chosen: list[list[Mouth]] = []
     like: NDArray[np.float32] | None = None
     # From the middle of the grid outwards, each entry like the one before.
@@ -169,8 +276,14 @@ def build(clips: Path, landmarks_file: Path, every_clip: int) -> InnerMouthBank:
         chosen.append(row)
     skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
     patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
+    teeth, edge = most_usual_teeth(read_smiles(source / "portraits", prepared / "portraits.npz"))
     return InnerMouthBank(
-        patches, np.array(OPENINGS, np.float32), np.array(WIDTHS, np.float32), skin
+        patches,
+        np.array(OPENINGS, np.float32),
+        np.array(WIDTHS, np.float32),
+        teeth,
+        float(TEETH_SCALE),
+        edge,
     )
 
 
@@ -179,13 +292,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--landmarks", type=Path, default=Path("data/prepared/grid.npz"))
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--output", type=Path, default=Path("model/weights/inner_mouths"))
     parser.add_argument("--every-clip", type=int, default=5, help="read one clip of this many")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    bank = build(arguments.clips, arguments.landmarks, arguments.every_clip)
+    bank = build(arguments.source, arguments.prepared, arguments.every_clip)
     bank.save(arguments.output)
     print(f"{bank.patches.shape[0]} x {bank.patches.shape[1]} inner mouths in {arguments.output}")
 
