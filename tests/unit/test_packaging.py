@@ -14,8 +14,6 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-# Installed on CUDA machines only, from wheels that the tests' machine may not have.
-UNPINNED = {"xformers"}
 
 
 def pins() -> dict[str, Version]:
@@ -35,11 +33,7 @@ def declared() -> list[Requirement]:
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
 def test_each_requirement_has_a_pin_inside_its_range(requirement: Requirement) -> None:
-    name = canonicalize_name(requirement.name)
-    if name in UNPINNED:
-        assert name not in pins()
-    else:
-        assert pins()[name] in requirement.specifier
+    assert pins()[canonicalize_name(requirement.name)] in requirement.specifier
 
 
 def test_packages_without_dependencies_have_exact_versions_and_are_no_extra() -> None:
