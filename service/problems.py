@@ -99,6 +99,15 @@ def make_problem(
     )
 
 
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route's problems stand in the OpenAPI document."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
+
+
 def problem_of_failure(failure: JobFailure, request_id: str) -> Problem:
     """The problem object of a job that failed."""
     return make_problem(failure.code, failure.detail, request_id=request_id, params=failure.params)

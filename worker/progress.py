@@ -144,12 +144,15 @@ class LedgerProgress:
     def stage(self, stage: Stage) -> None:
         """See `ProgressSink.stage`."""
         self._stage = stage
+        # What is drawn to the end is worth the moment that finishing takes.
+        if self._stop.is_set() and stage is not Stage.ENCODING:
+            raise HandBackError(f"stopped before {stage.value}")
         self._write()
 
     def frames(self, done: int, total: int) -> None:
         """See `ProgressSink.frames`."""
         self._frames = FrameCount(done=done, total=total)
-        if self._stop.is_set():
+        if self._stop.is_set() and done < total:
             raise HandBackError(f"stopped after {done} of {total} frames")
         if time.monotonic() - self._written_at >= 1 / self.MAX_WRITES_PER_S:
             self._write()

@@ -9,9 +9,8 @@ from fastapi import APIRouter
 from redis import RedisError
 
 from service.dependencies import ArtifactsDep, LedgerDep
-from service.problems import ProblemError
+from service.problems import ProblemError, problem_responses
 from service.schemas.health import Health, Readiness
-from service.schemas.problem import Problem
 from worker.contract.errors import ErrorCode
 
 router = APIRouter(tags=["health"])
@@ -28,7 +27,7 @@ async def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="Jobs are accepted and worked on",
-    responses={503: {"model": Problem, "content": {"application/problem+json": {}}}},
+    responses=problem_responses(503),
 )
 def readyz(ledger: LedgerDep, artifacts: ArtifactsDep) -> Readiness:
     """Redis answers, the storage can be written, at least one worker is alive."""

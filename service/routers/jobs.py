@@ -10,10 +10,9 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
 from service.dependencies import ArtifactsDep, BaseUrlDep, LedgerDep
-from service.problems import ProblemError
+from service.problems import ProblemError, problem_responses
 from service.ranges import parse_range
 from service.schemas.job import JobPublic, public_job
-from service.schemas.problem import Problem
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
@@ -24,7 +23,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 _RETRY = {"Retry-After": "1"}
 JobId = Annotated[str, Path(description="The `id` of a job.")]
-_NOT_FOUND = {"model": Problem, "content": {"application/problem+json": {}}}
+_MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @router.get(
@@ -32,8 +31,8 @@ _NOT_FOUND = {"model": Problem, "content": {"application/problem+json": {}}}
     summary="How a job stands, or its video",
     response_model=JobPublic,
     responses={
-        200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-        404: _NOT_FOUND,
+        200: {"content": _MP4},
+        **problem_responses(404, 409, 422, 503),
     },
 )
 def get_job(
@@ -58,9 +57,10 @@ def get_job(
     summary="The video, for players",
     response_class=Response,
     responses={
-        200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-        **dict.fromkeys((404, 409, 416), _NOT_FOUND),
+        200: {"content": _MP4},
+        206: {"content": _MP4, "description": "The range that was asked for"},
+        304: {"description": "The client's copy is the current one"},
+        **problem_responses(404, 409, 416, 422, 503),
     },
 )
 def get_content(

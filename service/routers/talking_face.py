@@ -19,9 +19,9 @@ from service.dependencies import (
     Resources,
     ResourcesDep,
 )
+from service.problems import problem_responses
 from service.schemas.form import TalkingFaceForm
 from service.schemas.job import JobPublic, public_job
-from service.schemas.problem import Problem
 from worker.contract.artifacts import ArtifactStore, StorageFullError
 from worker.contract.intake import accept_audio, accept_image
 from worker.contract.logs import bound, get_logger
@@ -42,10 +42,7 @@ _log = get_logger(__name__)
                 "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
             }
         },
-        **{
-            status: {"model": Problem, "content": {"application/problem+json": {}}}
-            for status in (400, 413, 415, 422, 503, 507)
-        },
+        **problem_responses(400, 413, 415, 422, 503, 507),
     },
 )
 # Not `async`: files are copied and decoded here, so it belongs into the thread pool.

