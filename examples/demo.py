@@ -38,7 +38,7 @@ TERMINAL = {"succeeded", "failed", "cancelled"}
 # Settings of another installation, which this one must not touch; all others are passed on.
 FOREIGN = {"TALKFACE_REDIS_URL", "TALKFACE_PUBLIC_URL"}
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 class DemoError(Exception):
