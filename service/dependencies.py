@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Annotated, cast
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from service.settings import ServiceSettings
@@ -21,13 +21,14 @@ class Resources:
         settings: The deployment's settings.
         ledger: The truth about jobs; needs no Redis until it is asked.
         artifacts: Uploads and results.
-        decode_slots: Bounds the decoders that run at the same time.
+        accept_limiter: Bounds the uploads that are decoded at the same time. Those that wait hold
+            no thread, so that status reads never wait behind them.
     """
 
     settings: ServiceSettings
     ledger: Ledger
     artifacts: ArtifactStore
-    decode_slots: threading.BoundedSemaphore
+    accept_limiter: CapacityLimiter
 
 
 def _resources(request: Request) -> Resources:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
@@ -45,7 +45,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         settings=settings,
         ledger=Ledger(redis),
         artifacts=ArtifactStore(settings.data_dir, min_free_bytes=settings.min_free_bytes),
-        decode_slots=threading.BoundedSemaphore(settings.parallel_decodes),
+        accept_limiter=CapacityLimiter(settings.parallel_decodes),
     )
     # The last that is added is the outermost.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
+from anyio import to_thread
 from fastapi import APIRouter, Form, Response, UploadFile
 
 from service.dependencies import (
-    ArtifactsDep,
     BaseUrlDep,
-    LedgerDep,
     RequestIdDep,
     Resources,
     ResourcesDep,
@@ -23,7 +22,7 @@ from service.problems import problem_responses
 from service.schemas.form import TalkingFaceForm
 from service.schemas.job import JobPublic, public_job
 from worker.contract.artifacts import ArtifactStore, StorageFullError
-from worker.contract.intake import accept_audio, accept_image
+from worker.contract.intake import IntakeLimits, accept_audio, accept_image
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import AudioInput, ImageInput, JobInput, JobRecord, JobState
 
@@ -45,13 +44,10 @@ _log = get_logger(__name__)
         **problem_responses(400, 413, 415, 422, 503, 507),
     },
 )
-# Not `async`: files are copied and decoded here, so it belongs into the thread pool.
-def create_talking_face(
+async def create_talking_face(
     form: Annotated[TalkingFaceForm, Form(media_type="multipart/form-data")],
     response: Response,
     resources: ResourcesDep,
-    ledger: LedgerDep,
-    artifacts: ArtifactsDep,
     base_url: BaseUrlDep,
     request_id: RequestIdDep,
 ) -> JobPublic:
@@ -60,11 +56,23 @@ def create_talking_face(
     Everything that can be wrong with the files themselves is told here; the face is looked for by
     the worker. A 202 answer means that the job and its files are stored.
     """
+    record = await to_thread.run_sync(
+        _accept, form, resources, request_id, limiter=resources.accept_limiter
+    )
+    job = public_job(record, base_url)
+    response.headers["Location"] = job.links.self
+    response.headers["Retry-After"] = "1"
+    response.headers["Cache-Control"] = "no-store"
+    return job
+
+
+def _accept(form: TalkingFaceForm, resources: Resources, request_id: str) -> JobRecord:
+    """Everything that blocks: decoding, storing, and the ledger's transaction."""
     # Before the work of decoding: without the store no job can be accepted.
-    ledger.ping()
+    resources.ledger.ping()
     job_id = uuid4().hex
-    with bound(job_id=job_id), artifacts.scratch() as folder:
-        job_input = _take_in(form, folder, resources)
+    with bound(job_id=job_id), resources.artifacts.scratch() as folder:
+        job_input = _take_in(form, folder, resources.settings.intake_limits)
         record = JobRecord(
             id=job_id,
             state=JobState.QUEUED,
@@ -73,15 +81,11 @@ def create_talking_face(
             input=job_input,
         )
         (folder / "job.json").write_text(record.model_dump_json())
-        _publish(artifacts, f"inputs/{job_id}", folder)
+        _publish(resources.artifacts, f"inputs/{job_id}", folder)
         # If this raises, the job may have been accepted all the same, so its files stay.
-        ledger.accept(record)
+        resources.ledger.accept(record)
         _log.info("job_accepted", audio_s=job_input.audio.seconds)
-    job = public_job(record, base_url)
-    response.headers["Location"] = job.links.self
-    response.headers["Retry-After"] = "1"
-    response.headers["Cache-Control"] = "no-store"
-    return job
+    return record
 
 
 def _publish(artifacts: ArtifactStore, prefix: str, folder: Path) -> None:
@@ -94,16 +98,14 @@ def _publish(artifacts: ArtifactStore, prefix: str, folder: Path) -> None:
         raise
 
 
-def _take_in(form: TalkingFaceForm, folder: Path, resources: Resources) -> JobInput:
+def _take_in(form: TalkingFaceForm, folder: Path, limits: IntakeLimits) -> JobInput:
     """Bring the uploads through the intake into `folder`."""
-    limits = resources.settings.intake_limits
-    with resources.decode_slots:
-        _copy(form.image, folder / "upload-image")
-        image = accept_image(folder / "upload-image", folder / "input.png", limits)
-        _copy(form.audio, folder / "upload-audio")
-        audio = accept_audio(
-            folder / "upload-audio", folder / "speech.flac", folder / "sound.flac", limits
-        )
+    _copy(form.image, folder / "upload-image")
+    image = accept_image(folder / "upload-image", folder / "input.png", limits)
+    _copy(form.audio, folder / "upload-audio")
+    audio = accept_audio(
+        folder / "upload-audio", folder / "speech.flac", folder / "sound.flac", limits
+    )
     return JobInput(
         audio=AudioInput(**asdict(audio)),
         image=ImageInput(**asdict(image)),

@@ -445,11 +445,13 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
                 f"{request.min_side} pixels that are needed. Send a larger picture.",
                 {"width": width, "height": height, "min_face_px": request.min_side},
             )
-        # For JPEG: decode at the next larger eighth of the size; a no-op for the others.
-        picture.draft("RGB", (request.max_side, request.max_side))
-        upright = ImageOps.exif_transpose(picture)
-        rgb = _to_srgb(upright)
-    rgb.thumbnail((request.max_side, request.max_side), Image.Resampling.LANCZOS)
+        bound = (request.max_side, request.max_side)
+        if picture.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
+            # Shrunk first, the steps below cost little; the gap lets a JPEG be decoded at a
+            # fraction of its size.
+            picture.thumbnail(bound, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        rgb = _to_srgb(ImageOps.exif_transpose(picture))
+    rgb.thumbnail(bound, Image.Resampling.LANCZOS)
     even = _pad_to_even(rgb)
     even.save(request.destination, format="PNG", compress_level=1)
     return {"width": even.width, "height": even.height}
