@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
+from model.face.mouth_light import LUMA, USUAL_TOOTH
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
 WIDTHS: Final = (0.90, 1.0, 1.08)
@@ -35,20 +36,18 @@ TEETH_PX: Final = (72, 240)
 TEETH_SCALE: Final = 1024
 """Height and width of the picture of the upper teeth, and its pixels per crop unit."""
 _LIP_ROW: Final = 28
-_LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
     """Colour of brightness 1."""
     colour = np.array((red, green, blue), np.float32)
-    return np.asarray(colour / float(colour @ _LUMA), np.float32)
+    return np.asarray(colour / float(colour @ LUMA), np.float32)
 
 
 _SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
-_TOOTH_HUE: Final = _hue(1.0, 0.95, 0.87)
 _LOWER_TOOTH_HUE: Final = _hue(1.0, 0.88, 0.80)
 _FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
-"""Skin, teeth, teeth in the shadow of the mouth and its flesh in white light."""
+"""Skin, teeth in the shadow of the mouth and its flesh in white light."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +149,10 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
         patch: `(h, w, 3)` uint8 RGB, rectified.
         skin: `(3,)` mean RGB of the skin around it.
     """
-    picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ _LUMA)))
-    brightness = picture @ _LUMA
+    picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
+    brightness = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
-    tooth = _ramp(brightness / float(skin @ _LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
+    tooth = _ramp(brightness / float(skin @ LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.0)[..., None]
     level = brightness[..., None]
     white = 1.0 * level * _LOWER_TOOTH_HUE
@@ -211,7 +210,7 @@ def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float
     """
     picture = cv2.bilateralFilter(smile, 5, 18, 2).astype(np.float32)
     height, width = smile.shape[:2]
-    level = picture @ _LUMA
+    level = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(level, 1.0)
     inside = level[_LIP_ROW + 4 : _LIP_ROW + 22, width // 2 - 40 : width // 2 + 40]
     tooth = (level > 0.62 * np.percentile(inside, 80)) & (redness < 0.30)
@@ -240,9 +239,9 @@ def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float
     extended = cv2.remap(
         picture, np.repeat(columns[None].astype(np.float32), height, 0), source, cv2.INTER_LINEAR
     )
-    brightness = extended @ _LUMA
+    brightness = extended @ LUMA
     usual = np.percentile(brightness[_LIP_ROW + 4 : _LIP_ROW + 20, core], 70)
-    white = brightness[..., None] * (TOOTH_LUMA / usual) * _TOOTH_HUE
+    white = brightness[..., None] * (TOOTH_LUMA / usual) * USUAL_TOOTH
     rough = float(np.abs(edge[core][known] - bottom[core][known]).mean())
     uneven = float(
         np.abs(white[:, core] - white[:, core][:, ::-1])[_LIP_ROW : _LIP_ROW + 20].mean()

@@ -1,0 +1,201 @@
+"""What is seen between the lips of one portrait.
+
+    cavity of the bank ──► shadow below the teeth ──► upper teeth ──► own inner mouth ──► stretched own
+
+From back to front: a real inner mouth of like form, in this photograph's light; the upper teeth, which
+stand still in the skull while the lips uncover them - the photograph's own where it smiles, the bank's
+otherwise; and, as long as the mouth is hardly more or less open than in the photograph, simply the
+photograph's own pixels, a little stretched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
+from model.face.mouth_light import LUMA, USUAL_TOOTH, MouthLight
+from model.face.thin_plate import Field, ramp, smoothstep
+
+Inner = Literal["bank", "flat", "none"]
+
+_STRETCH: Final = 0.05
+"""Change of opening (gap / width) over which the photograph's own inner mouth gives way."""
+_OWN_FROM: Final = 0.04
+_OWN_TO: Final = 0.08
+"""Openings between which a photograph begins to count as showing its own inner mouth."""
+_TEETH_SHOW: Final = 0.014
+"""How far upper teeth reach below the resting upper lip, crop units (3 mm on an adult)."""
+_USUAL_WIDTH: Final = 0.235
+"""Inner width of a usual mouth, crop units."""
+_LIP_SHADOW: Final = 0.016
+"""Depth of the upper lip's shadow on the teeth, crop units."""
+_TEETH_SHADOW: Final = 0.007
+"""Depth of the teeth's shadow on what lies behind, crop units."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The part of a frame around the gap between the lips.
+
+    Attributes:
+        rows: Rows of the frame.
+        columns: Columns of the frame.
+        x: `(w,)` centres of the columns, crop units.
+        v: `(h, w)`, 0 at the upper lip, 1 at the lower one.
+        below_lip: `(h, w)` distance from the upper lip, crop units.
+        lips: The target's inner lips.
+        opening: The target's gap / inner width.
+    """
+
+    rows: slice
+    columns: slice
+    x: NDArray[np.float64]
+    v: NDArray[np.float64]
+    below_lip: Field
+    lips: LipCurves
+    opening: float
+
+    @property
+    def u(self) -> NDArray[np.float64]:
+        """`(w,)`, 0 at the left corner, 1 at the right one."""
+        return (self.x - self.lips.left) / max(self.lips.width, 1e-6)
+
+
+class MouthFill:
+    """Paints inner mouths for one portrait.
+
+    Args:
+        crop: `(S, S, 3)` uint8 RGB.
+        landmarks: `(68, 2)` float32, crop units.
+        bank: Where cavities and teeth come from; None when only "flat" and "none" are asked for.
+    """
+
+    def __init__(
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], bank: InnerMouthBank | None
+    ) -> None:
+        self._crop = crop
+        self._size = crop.shape[0]
+        self._landmarks = landmarks
+        self._bank = bank
+        self._lips = LipCurves.from_landmarks(landmarks)
+        self._opening = float(inner_opening(landmarks))
+        self._own = ramp((self._opening - _OWN_FROM) / (_OWN_TO - _OWN_FROM))
+        self._light = MouthLight.from_crop(crop, landmarks)
+        self._gain = (self._light.tooth / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
+        self._teeth = self._place_teeth()
+        self._behind_teeth = self._shade_behind_teeth()
+        self._own_alpha = self._own_mouth_alpha()
+
+    @property
+    def has_bank(self) -> bool:
+        """Whether "bank" can be painted."""
+        return self._bank is not None
+
+    def paint(self, gap: Gap, inner: Inner) -> Field:
+        """Everything in the gap's part of the frame `(h, w, 3)` float32, 0 to 255; the caller cuts it out."""
+        if inner == "none":
+            return self._stretched(gap)
+        if inner == "flat":
+            amount = np.float32(ramp(gap.opening / _STRETCH))
+            if amount >= 1:
+                return np.broadcast_to(self._light.dark, (*gap.v.shape, 3))
+            own = self._stretched(gap)
+            return np.asarray(own + amount * (self._light.dark - own), np.float32)
+
+        change = gap.opening - self._opening
+        if self._opening < _OWN_FROM:  # a shut mouth has nothing to show: give way soon
+            foreign = np.float32(ramp(change / (0.6 * _STRETCH)))
+        else:
+            foreign = np.float32(ramp(abs(change) / _STRETCH))
+        if foreign <= 0:
+            return self._stretched(gap)
+        picture = self._cavity(gap)
+        if self._teeth is not None:
+            teeth = self._teeth[gap.rows, gap.columns]
+            corner = np.minimum(gap.u, 1 - gap.u).astype(np.float32)
+            shade = 0.45 + 0.55 * smoothstep(gap.below_lip / _LIP_SHADOW)
+            shade = shade * smoothstep((corner - 0.02) / 0.24)
+            picture = picture * self._behind_teeth[gap.rows, gap.columns, None]
+            picture = picture + teeth[..., 3:] * (shade[..., None] * teeth[..., :3] - picture)
+        if self._own_alpha is not None:
+            alpha = self._own_alpha[gap.rows, gap.columns, None]
+            picture = picture + alpha * (self._crop[gap.rows, gap.columns] - picture)
+        if foreign < 1:
+            own = self._stretched(gap)
+            picture = own + foreign * (picture - own)
+        return np.asarray(picture, np.float32)
+
+    def _stretched(self, gap: Gap) -> Field:
+        """The photograph's own inner mouth, stretched to the target's form."""
+        own_x = self._lips.left + gap.u * self._lips.width
+        top, bottom = self._lips.evaluate(own_x)
+        own_y = top + gap.v * (bottom - top)
+        columns = np.broadcast_to((own_x * self._size - 0.5).astype(np.float32), gap.v.shape)
+        picture = cv2.remap(
+            self._crop,
+            columns.copy(),
+            (own_y * self._size - 0.5).astype(np.float32),
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(picture, np.float32)
+
+    def _cavity(self, gap: Gap) -> Field:
+        """The bank's inner mouth of this form, in this photograph's light."""
+        assert self._bank is not None
+        patch = self._bank.blend(gap.opening, gap.lips.width / max(self._lips.width, 1e-6))
+        patch = patch * self._gain
+        if self._light.chroma < 1:
+            grey = (patch @ LUMA)[..., None]
+            patch = grey + np.float32(self._light.chroma) * (patch - grey)
+        height, width = patch.shape[:2]
+        columns = (np.clip(gap.u, 0.0, 1.0) * width - 0.5).astype(np.float32)
+        picture = cv2.remap(
+            patch,
+            np.broadcast_to(columns, gap.v.shape).copy(),
+            (gap.v * height - 0.5).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(picture, np.float32)
+
+    def _place_teeth(self) -> Field | None:
+        """The bank's upper teeth in this skull `(S, S, 4)`; None where the face shows its own."""
+        if self._bank is None or self._own >= 1.0:
+            return None
+        points = self._landmarks
+        right, down = (points[64] - points[60]).tolist()
+        edge = np.array(((points[62, 0] + points[66, 0]) / 2, points[62, 1] + _TEETH_SHOW))
+        scale = float(np.clip(self._lips.width / _USUAL_WIDTH, 0.75, 1.25)) ** 0.5
+        layer = self._bank.place_teeth(
+            self._size, edge.astype(np.float32), float(np.arctan2(down, right)), scale
+        )
+        layer[..., :3] *= self._gain
+        layer[..., 3] *= np.float32(1.0 - self._own)
+        return layer
+
+    def _shade_behind_teeth(self) -> Field:
+        """Factor `(S, S)` on what lies behind the upper teeth: they keep the light from it."""
+        if self._teeth is None:
+            return np.ones((self._size, self._size), np.float32)
+        sigma = _TEETH_SHADOW * self._size
+        blurred = cv2.GaussianBlur(self._teeth[..., 3], (0, 0), sigma)
+        down = np.array([(1.0, 0.0, 0.0), (0.0, 1.0, sigma)])
+        shadow = cv2.warpAffine(blurred, down, (self._size, self._size))
+        return np.asarray(1.0 - 0.65 * shadow, np.float32)
+
+    def _own_mouth_alpha(self) -> Field | None:
+        """Where the photograph itself shows the inner mouth `(S, S)`, 0 to 1; None when it is shut."""
+        if self._own <= 0.0:
+            return None
+        centres = (np.arange(self._size) + 0.5) / self._size
+        top, bottom = self._lips.evaluate(centres)
+        depth = np.minimum(centres[:, None] - top, bottom - centres[:, None])
+        inside = (centres > self._lips.left) & (centres < self._lips.right)
+        alpha = smoothstep((depth / 0.008).astype(np.float32)) * inside
+        return np.asarray(self._own * alpha, np.float32)

@@ -1,0 +1,113 @@
+"""Smooth displacement fields over the crop: thin-plate splines, their inverse, on one coarse grid.
+
+A thin-plate spline is linear in the displacements of its centres. With the centres fixed, its values
+on a grid are one matrix product, and the matrix is made once.
+
+A field lives on `grid_points()`: nodes `1 / GRID` apart, columns from 0 to 1, rows from just above
+the nose base to 1. Displacements are in crop units.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.face.alignment import MASK_TOP
+
+Field = NDArray[np.float32]
+
+GRID: Final = 96
+"""Cells across the crop; 2.7 px at 256 px."""
+FIRST_ROW: Final = int(MASK_TOP * GRID) - 2
+_SMOOTHING: Final = 2e-5
+"""Added to the kernel's diagonal: neighbours that are told different things compromise, not fold."""
+_STEPS: Final = 6  # of the fixed point
+
+
+def grid_points() -> Field:
+    """Nodes `(h, w, 2)`, crop units."""
+    y, x = np.mgrid[FIRST_ROW : GRID + 1, 0 : GRID + 1].astype(np.float32) / GRID
+    return np.stack([x, y], axis=-1)
+
+
+def smoothstep(value: Field) -> Field:
+    """0 below 0, 1 above 1, smooth between."""
+    t = np.clip(value, 0.0, 1.0)
+    smooth: Field = t * t * (3.0 - 2.0 * t)
+    return smooth
+
+
+def ramp(value: float) -> float:
+    """`smoothstep` of one number."""
+    t = min(max(value, 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+class ThinPlate:
+    """Thin-plate interpolation from displacements at fixed centres to the grid.
+
+    Args:
+        landmarks: `(N, 2)`, crop units.
+        still: Landmarks that never move and only hold the field.
+        moving: Landmarks whose displacements are given.
+    """
+
+    def __init__(
+        self, landmarks: NDArray[np.float32], still: tuple[int, ...], moving: tuple[int, ...]
+    ) -> None:
+        centres = landmarks[[*still, *moving]].astype(np.float64)
+        count = len(centres)
+        system = np.zeros((count + 3, count + 3))
+        system[:count, :count] = _kernel(centres[:, None] - centres[None])
+        system[:count, :count] += _SMOOTHING * np.eye(count)
+        system[:count, count:] = np.concatenate([np.ones((count, 1)), centres], axis=1)
+        system[count:, :count] = system[:count, count:].T
+        weights = np.linalg.inv(system)[:, len(still) : count]
+        grid = grid_points()
+        points = grid.reshape(-1, 2).astype(np.float64)
+        basis = np.concatenate(
+            [_kernel(points[:, None] - centres[None]), np.ones((len(points), 1)), points], axis=1
+        )
+        self._matrix = np.ascontiguousarray((basis @ weights).astype(np.float32))
+        self._moving = list(moving)
+        self._shape = grid.shape
+
+    def __call__(self, offsets: NDArray[np.float32]) -> Field:
+        """Field `(h, w, 2)` for the displacements `(N, 2)` of all landmarks."""
+        return (self._matrix @ offsets[self._moving]).reshape(self._shape)
+
+
+def _kernel(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """r^2 log r, zero at zero, for differences `(..., 2)`."""
+    squared = (difference**2).sum(axis=-1)
+    value: NDArray[np.float64] = 0.5 * squared * np.log(np.maximum(squared, 1e-20))
+    return value
+
+
+def invert(forward: Field) -> Field:
+    """Backward displacement d with d(q) = F(q - d(q)), by fixed point.
+
+    Args:
+        forward: F `(h, w, 2)`: where a node's content goes, minus the node.
+    Returns:
+        `(h, w, 2)`: a node, minus where its content comes from. Zero wherever F is zero around it.
+    """
+    height, width = forward.shape[:2]
+    columns = np.arange(width, dtype=np.float32)[None]
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    backward = forward
+    for _ in range(_STEPS):
+        backward = np.asarray(
+            cv2.remap(
+                forward,
+                columns - GRID * backward[..., 0],
+                rows - GRID * backward[..., 1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            ),
+            np.float32,
+        )
+    return backward
