@@ -19,7 +19,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from talkface.exits import Exit
 from talkface.private_redis import PrivateRedisError, find_redis_binary, redis_version
@@ -168,19 +167,17 @@ def _check_attention() -> Finding:
 
 
 def _check_weights() -> Finding:
-    from model.checkpoints import verify_checkpoint
-    from model.errors import CheckpointError
-
+    remedy = "Restore model/weights from the repository, or set TALKFACE_WEIGHTS_DIR."
+    try:
+        from model.checkpoints import verify_checkpoint
+        from model.errors import CheckpointError
+    except (ImportError, OSError) as error:
+        return Finding("weights", State.MISSING, str(error), "Run `make install`.")
     configured = os.environ.get("TALKFACE_WEIGHTS_DIR")
     try:
         checkpoint = verify_checkpoint(Path(configured) if configured else None)
     except CheckpointError as error:
-        return Finding(
-            "weights",
-            State.MISSING,
-            str(error),
-            "Restore model/weights from the repository, or set TALKFACE_WEIGHTS_DIR.",
-        )
+        return Finding("weights", State.MISSING, str(error), remedy)
     return Finding("weights", State.OK, str(checkpoint))
 
 
@@ -224,7 +221,7 @@ def _check_redis_server(url: str) -> Finding:
 
     try:
         version = connect(url).info("server")["redis_version"]
-    except (RedisError, ValueError) as error:
+    except (RedisError, TypeError, ValueError) as error:
         # Not the message: it may repeat the URL with its password.
         return Finding(
             "redis",
@@ -268,7 +265,7 @@ def _check_face_alignment() -> Finding:
             "Only for the second detector; mediapipe is the default.",
         )
     version = importlib.metadata.version("face-alignment")
-    return Finding("face-alignment", State.OK, f"{version}, weights in {files.detector.parent}")
+    return Finding("face-alignment", State.OK, f"{version}, weights in {files.boxes.parent}")
 
 
 def _check_disk(data_dir: Path) -> Finding:
@@ -286,14 +283,9 @@ def _check_disk(data_dir: Path) -> Finding:
 
 def _print(findings: list[Finding]) -> None:
     colours = {State.OK: "green", State.OPTIONAL: "yellow", State.MISSING: "red"}
-    table = Table(box=None, pad_edge=False)
-    for title in ("what", "state", "found", "what to do"):
-        table.add_column(title, overflow="fold")
+    console = Console()
     for finding in findings:
-        table.add_row(
-            finding.name,
-            f"[{colours[finding.state]}]{finding.state.value}[/]",
-            escape(finding.found),
-            escape(finding.remedy),
-        )
-    Console().print(table)
+        state = f"[{colours[finding.state]}]{finding.state.value:<9}[/]"
+        console.print(f"{state} {finding.name:<15} {escape(finding.found)}", soft_wrap=True)
+        if finding.remedy:
+            console.print(f"{'':<25} -> {escape(finding.remedy)}", soft_wrap=True)

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from talkface.supervisor import Program, Supervisor, SupervisorError
 
 TICK_S = 0.1
 PROBE_TIMEOUT_S = 1.0
+PROBE_INTERVAL_S = 0.5
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -129,13 +131,15 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     address = _url(options.host, listener)
     for program in _programs(options, listener, environment):
         supervisor.add(program)
-    ready = False
+    ready, next_probe_s = False, 0.0
     while not signals.stopping:
         supervisor.tick()
-        if not ready and _is_ready(options.host, listener.getsockname()[1]):
-            ready = True
-            supervisor.mark_ready()
-            _announce(f"talkface is ready on {address}")
+        if not ready and time.monotonic() >= next_probe_s:
+            ready = _is_ready(options.host, listener.getsockname()[1])
+            next_probe_s = time.monotonic() + PROBE_INTERVAL_S
+            if ready:
+                supervisor.mark_ready()
+                _announce(f"talkface is ready on {address}")
         signals.sleep(TICK_S)
     _tell("stopping")
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "talkface", "doctor", *arguments],
+        env={**inherited, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300.0,
+    )
+
+
+def findings(ended: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    return {finding["name"]: finding for finding in json.loads(ended.stdout)}
+
+
+def test_a_complete_installation_is_found_complete(tmp_path: Path) -> None:
+    ended = doctor("--json", "--data-dir", str(tmp_path))
+
+    found = findings(ended)
+    missing = {name: each for name, each in found.items() if each["state"] == "missing"}
+    assert missing == {}
+    assert ended.returncode == 0
+    for name in ("python", "torch", "ffmpeg", "redis", "mediapipe", "weights", "disk"):
+        assert found[name]["state"] == "ok"
+    assert sys.executable in found["python"]["found"]
+
+
+def test_what_is_missing_comes_with_a_remedy(tmp_path: Path) -> None:
+    ended = doctor(
+        *("--json", "--data-dir", str(tmp_path)),
+        TALKFACE_REDIS_URL=f"redis://:secret@localhost:1/0?path={tmp_path}",
+        TALKFACE_WEIGHTS_DIR=str(tmp_path),
+        IMAGEIO_FFMPEG_EXE="/absent/ffmpeg",
+        TORCH_HOME=str(tmp_path),
+    )
+
+    found = findings(ended)
+    assert ended.returncode == 5
+    for name in ("redis", "weights", "ffmpeg"):
+        assert found[name]["state"] == "missing"
+        assert found[name]["remedy"]
+    assert "secret" not in ended.stdout
+    # Absent, and nothing needs it: the files and where to get them are named all the same.
+    assert found["face-alignment"]["state"] == "optional"
+    assert "https://" in found["face-alignment"]["found"]
+
+
+def test_people_get_a_list(tmp_path: Path) -> None:
+    ended = doctor("--data-dir", str(tmp_path), TALKFACE_WEIGHTS_DIR=str(tmp_path))
+
+    assert ended.returncode == 5
+    for word in ("python", "torch", "weights", "missing", "TALKFACE_WEIGHTS_DIR"):
+        assert word in ended.stdout

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import soundfile
+from PIL import Image
+
+from model.media.video import probe
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("media") / "portrait.png"
+    Image.fromarray(skimage.data.astronaut()[0:200, 120:320]).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("media") / "voice.wav"
+    soundfile.write(path, 0.2 * np.sin(np.arange(12_800) / 20), 16_000)
+    return path
+
+
+def generate(
+    portrait: Path, voice: Path, output: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
+    command = [sys.executable, "-m", "talkface", "generate"]
+    command += ["--image", str(portrait), "--audio", str(voice), "--output", str(output)]
+    return subprocess.run(
+        [*command, *arguments],
+        env={**inherited, "TALKFACE_RENDERER": "test-card", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120.0,
+    )
+
+
+def test_a_film_and_a_summary(portrait: Path, voice: Path, tmp_path: Path) -> None:
+    output = tmp_path / "film.mp4"
+
+    ended = generate(portrait, voice, output, "--json", "--seed", "7", "--fps", "30")
+
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    info = probe(output)
+    assert (summary["num_frames"], summary["fps"]) == (info.num_frames, info.fps) == (24, 30.0)
+    assert (summary["width"], summary["height"]) == (info.width, info.height) == (200, 200)
+    assert summary["bytes"] == output.stat().st_size
+    assert summary["input"]["options"]["seed"] == 7
+    assert summary["renderer"]["model_name"] == "test-card"
+    assert {"validating", "loading", "generating", "encoding", "total"} <= set(summary["timings_s"])
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_an_existing_film_is_replaced(portrait: Path, voice: Path, tmp_path: Path) -> None:
+    output = tmp_path / "film.mp4"
+    output.write_bytes(b"an older film")
+
+    ended = generate(portrait, voice, output)
+
+    assert ended.returncode == 0, ended.stderr
+    assert probe(output).num_frames == 20
+    assert str(output) in ended.stdout
+    # No terminal, no bar: a log file stays readable.
+    assert ended.stderr == ""
+
+
+def test_a_large_picture_shrinks_to_the_side_asked_for(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    ended = generate(portrait, voice, tmp_path / "film.mp4", "--max-side", "120")
+
+    assert ended.returncode == 0, ended.stderr
+    assert probe(tmp_path / "film.mp4").width == 120
+
+
+def test_a_picture_that_is_none_has_its_own_exit_status(voice: Path, tmp_path: Path) -> None:
+    output = tmp_path / "film.mp4"
+    output.write_bytes(b"an older film")
+
+    ended = generate(voice, voice, output, "--json")
+
+    assert ended.returncode == 10
+    assert json.loads(ended.stdout)["error"]["code"] == "unsupported_media_type"
+    assert "[unsupported_media_type]" in ended.stderr
+    assert output.read_bytes() == b"an older film"
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--fps", "99"], 15, "fps"),
+        (["--preset", "turbo"], 15, "preset"),
+        (["--seed", "-1"], 15, "seed"),
+        (["--fps", "fast"], 2, "fps"),
+        (["--image", "absent.png"], 2, "absent.png"),
+    ],
+)
+def test_wrong_options_are_told(
+    portrait: Path, voice: Path, tmp_path: Path, arguments: list[str], status: int, words: str
+) -> None:
+    ended = generate(portrait, voice, tmp_path / "film.mp4", *arguments, COLUMNS="300")
+
+    assert ended.returncode == status, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_told(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    ended = generate(portrait, voice, tmp_path / "absent" / "film.mp4")
+
+    assert ended.returncode == 15
+    assert "Cannot write" in ended.stderr
+
+
+def test_broken_weights_are_told_by_name(portrait: Path, voice: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+
+    ended = generate(
+        portrait,
+        voice,
+        tmp_path / "film.mp4",
+        *("--weights", str(weights), "--json"),
+        TALKFACE_RENDERER="pipeline",
+    )
+
+    assert ended.returncode == 50, ended.stderr
+    error = json.loads(ended.stdout)["error"]
+    assert error["code"] == "model_error"
+    assert str(weights) in error["detail"]
