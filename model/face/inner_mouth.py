@@ -1,15 +1,16 @@
 """Real inner mouths - teeth, tongue, darkness - that fill the gap between moved lips.
 
-An entry is *rectified*: column u runs from the left inner corner to the right one, row v from the upper inner lip
-to the lower one, so an entry fits any gap without showing its own lips:
+An entry is *rectified*: column u runs from the left inner corner to the right one, row v from the
+upper inner lip to the lower one, so an entry fits any gap without showing its own lips:
 
       60 ─── u ───► 64                        ┌────────────┐ v = 0, upper inner lip
         ╲  teeth  ╱        ──rectify──►       │   teeth    │
           ╲─────╱                             └────────────┘ v = 1, lower inner lip
 
-Entries stand on a grid of opening x width. A look-up blends the four around the wanted form with weights that change
-continuously: nothing pops from one frame to the next. Before this cavity hang the upper teeth. They sit in the skull and
-stand still while the lips uncover them, so they are one picture in the face's own frame, not part of the entries.
+Entries stand on a grid of opening x width. A look-up blends the four around the wanted form with
+weights that change continuously: nothing pops from one frame to the next. Before this cavity hang
+the upper teeth. They sit in the skull and stand still while the lips uncover them, so they are one
+picture in the face's own frame, not part of the entries.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TEETH_NAME: Final = "upper_teeth.png"
 TABLE_NAME: Final = "inner_mouths.json"
 
 TOOTH_LUMA: Final = 190.0
-"""Brightness of the teeth in the bank's pictures, 0 to 255: what 488 smiling portraits show on average."""
+"""Brightness of teeth in the bank, 0 to 255: what 488 smiling portraits show on average."""
 _OVERSAMPLING: Final = 4
 
 _UPPER_LIP: Final = (60, 61, 62, 63, 64)
@@ -67,7 +68,7 @@ class LipCurves:
         return self.right - self.left
 
     def evaluate(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Heights of upper and lower inner lip at `x` `(N,)`; beyond the corners, those of the corners."""
+        """Heights of upper and lower inner lip at `x` `(N,)`; beyond the corners, the corners'."""
         clipped = np.clip(x, self.left, self.right)
         upper = _hermite(self.upper, clipped)
         lower = _hermite(self.lower, clipped)
@@ -77,7 +78,7 @@ class LipCurves:
 
 
 def _hermite(knots: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Monotone-limited cubic through `knots` `(5, 2)` at `x` `(N,)` (tangents: harmonic mean of the slopes)."""
+    """Cubic through `knots` `(5, 2)` at `x` `(N,)`; harmonic-mean tangents, so no overshoot."""
     step = np.diff(knots[:, 0])
     slope = np.diff(knots[:, 1]) / step
     tangent = np.empty(len(knots))
@@ -112,8 +113,10 @@ class InnerMouthBank:
     Attributes:
         patches: `(O, W, h, w, 3)` uint8 RGB; row 0 lies at the upper lip.
         openings: `(O,)` rising, lip gap / inner width of each row of entries.
-        widths: `(W,)` rising, inner width / that person's usual inner width of each column of entries.
-        teeth: `(h, w, 4)` uint8 RGB and alpha, upper teeth in front view; the midline is the middle column.
+        widths: `(W,)` rising, inner width / that person's usual inner width of each column of
+            entries.
+        teeth: `(h, w, 4)` uint8 RGB and alpha, upper teeth in front view; the midline is the middle
+            column.
         teeth_scale: Pixels of `teeth` per crop unit.
         teeth_edge: Row of the front teeth's biting edge in `teeth`, pixels.
     """
@@ -229,8 +232,8 @@ class InnerMouthBank:
         rows, columns = len(table["openings"]), len(table["widths"])
         if sheet.shape[0] % rows or sheet.shape[1] % columns:
             raise CheckpointError(
-                f"{folder / PICTURE_NAME} is {sheet.shape[1]} x {sheet.shape[0]} px, which is no grid of "
-                f"{columns} x {rows} entries; the two files come from different banks."
+                f"{folder / PICTURE_NAME} is {sheet.shape[1]} x {sheet.shape[0]} px; expected a "
+                f"grid of {columns} x {rows} entries. The files come from different banks."
             )
         height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
         patches = sheet[..., ::-1].reshape(rows, height, columns, width, 3).transpose(0, 2, 1, 3, 4)

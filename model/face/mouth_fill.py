@@ -1,11 +1,11 @@
 """What is seen between the lips of one portrait.
 
-    cavity of the bank ──► shadow below the teeth ──► upper teeth ──► own inner mouth ──► stretched own
+    cavity of the bank ──► shadow of the teeth ──► upper teeth ──► own inner mouth ──► own, stretched
 
-From back to front: a real inner mouth of like form, in this photograph's light; the upper teeth, which
-stand still in the skull while the lips uncover them - the photograph's own where it smiles, the bank's
-otherwise; and, as long as the mouth is hardly more or less open than in the photograph, simply the
-photograph's own pixels, a little stretched.
+From back to front: a real inner mouth of like form, in this photograph's light; the upper teeth,
+which stand still in the skull while the lips uncover them - the photograph's own where it smiles,
+the bank's otherwise; and, as long as the mouth is hardly more or less open than in the photograph,
+simply the photograph's own pixels, a little stretched.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class MouthFill:
         return self._bank is not None
 
     def paint(self, gap: Gap, inner: Inner) -> Field:
-        """Everything in the gap's part of the frame `(h, w, 3)` float32, 0 to 255; the caller cuts it out."""
+        """The gap's part of the frame `(h, w, 3)` float32, 0 to 255; the caller cuts it out."""
         if inner == "none":
             return self._stretched(gap)
         if inner == "flat":
@@ -170,13 +170,11 @@ class MouthFill:
             return None
         points = self._landmarks
         right, down = (points[64] - points[60]).tolist()
-        edge = np.array(((points[62, 0] + points[66, 0]) / 2, points[62, 1] + _TEETH_SHOW))
+        middle = (points[62, 0] + points[66, 0]) / 2
+        edge = np.array((middle, points[62, 1] + _TEETH_SHOW), np.float32)
         scale = float(np.clip(self._lips.width / _USUAL_WIDTH, 0.75, 1.25)) ** 0.5
-        layer = self._bank.place_teeth(
-            self._size, edge.astype(np.float32), float(np.arctan2(down, right)), scale
-        )
-        layer[..., :3] *= self._gain
-        layer[..., 3] *= np.float32(1.0 - self._own)
+        layer = self._bank.place_teeth(self._size, edge, float(np.arctan2(down, right)), scale)
+        layer *= np.append(self._gain, 1.0 - self._own).astype(np.float32)
         return layer
 
     def _shade_behind_teeth(self) -> Field:
@@ -190,7 +188,7 @@ class MouthFill:
         return np.asarray(1.0 - 0.65 * shadow, np.float32)
 
     def _own_mouth_alpha(self) -> Field | None:
-        """Where the photograph itself shows the inner mouth `(S, S)`, 0 to 1; None when it is shut."""
+        """Where the photograph shows its own inner mouth `(S, S)`, 0 to 1; None when it is shut."""
         if self._own <= 0.0:
             return None
         centres = (np.arange(self._size) + 0.5) / self._size

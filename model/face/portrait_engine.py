@@ -1,12 +1,12 @@
-"""The portrait engine: a still photograph's lips and jaw move to target landmarks, without a network.
+"""The portrait engine: a photograph's lips and jaw move to target landmarks, without a network.
 
     reference ──► thin-plate field F ──► backward map ──► cv2.remap ──► inner mouth ──► frame
                   (two: upper, lower)    (fixed point)    (two lips)    (mouth_fill)
 
-The splines' centres are the reference's own landmarks, so all but one small matrix product is done once
-per portrait. F moves reference points to target points; a frame needs the inverse, which a fixed point
-gives on a coarse grid. Upper and lower lip have a field each: in a shut mouth they touch, and one smooth
-field cannot tear.
+The splines' centres are the reference's own landmarks, so all but one small matrix product is done
+once per portrait. F moves reference points to target points; a frame needs the inverse, which a
+fixed point gives on a coarse grid. Upper and lower lip have a field each: in a shut mouth they
+touch, and one smooth field cannot tear.
 
 Nothing moves above the nose base, beside the face and at the crop's bottom: those pixels are the
 reference's, bit for bit.
@@ -135,7 +135,7 @@ class PortraitEngine:
         return np.stack([self.render(target, inner=inner) for target in targets])
 
     def _neck_fade(self, offsets: Field) -> Field:
-        """1 within the face, 0 well below the jaw `(h, w, 1)`; wider for a wider move, lest it fold."""
+        """1 in the face, 0 well below the jaw `(h, w, 1)`; wider for wider moves, lest it fold."""
         reach = max(_NECK_MIN, _NECK_SLOPE * float(np.abs(offsets[list(JAW)]).max()))
         fade: Field = 1.0 - smoothstep(self._outside / np.float32(reach))
         return fade[..., None]
@@ -188,7 +188,7 @@ class PortraitEngine:
         opening: float,
         inner: Inner,
     ) -> None:
-        """Draw lips with a sharp line between them, and what shows through the gap, into `frame`."""
+        """Draw lips with a sharp line between them, and what the gap shows, into `frame`."""
         upper, lower, joined = fields
         size = self._size
         rows, columns = self._mouth_box(lips)

@@ -2,10 +2,10 @@
 
     target_t = reference + amplitude * scale * (motion_t - motion_anchor)
 
-The anchor is the frame of the clip whose mouth is open just as far as the reference's own, so that a reference
-that smiles with bare teeth can close its mouth as well as open it. Lip offsets scale with the mouth's width, jaw
-offsets with the face's size. Afterwards the lip gap is set once more: two mouths of different form do not shut
-under the same offsets.
+The anchor is the frame of the clip whose mouth is open just as far as the reference's own, so that
+a reference that smiles with bare teeth can close its mouth as well as open it. Lip offsets scale
+with the mouth's width, jaw offsets with the face's size. Afterwards the lip gap is set once more:
+two mouths of different form do not shut under the same offsets.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def retarget(
 
     Args:
         reference: Landmarks of the face to move `(68, 2)`, crop units.
-        motion: Landmarks of the clip to follow `(T, 68, 2)`, crop units, T >= 1; each frame in its own crop.
+        motion: Landmarks of the clip to follow `(T, 68, 2)`, crop units, T >= 1; each frame in its
+            own crop.
         amplitude: Factor on the motion; 1 keeps the clip's articulation.
     Returns:
         `(T, 68, 2)` float32, crop units. Pose points are the reference's. Lips do not cross.
@@ -62,7 +63,7 @@ def retarget(
         raise ShapeError(f"motion has shape {motion.shape}; expected (T, 68, 2) with T >= 1")
 
     anchor = motion[_anchor_index(reference, motion)]
-    lip_scale = mouth_width(reference) / max(float(mouth_width(anchor)), 1e-6)
+    lip_scale = float(mouth_width(reference)) / max(float(mouth_width(anchor)), 1e-6)
     jaw_scale = _face_height(reference) / max(_face_height(anchor), 1e-6)
 
     target = np.repeat(reference[None], len(motion), axis=0)
@@ -93,14 +94,16 @@ def uncross_lips(landmarks: NDArray[np.float32]) -> None:
 
 
 def _anchor_index(reference: NDArray[np.float32], motion: NDArray[np.float32]) -> int:
-    """Frame whose opening is nearest to the reference's; of several alike the one of most alike mouth form.
+    """Frame whose opening is nearest to the reference's; of several, the most usual form.
 
-    Most frames of a clip are shut, so the opening alone would pick one of them by chance, mid /w/ perhaps.
+    Most frames of a clip are shut, so the opening alone would pick one of them by chance, mid /w/
+    perhaps.
     """
     openings = mouth_opening(motion)
     distance = np.abs(openings - mouth_opening(reference))
     alike = distance <= distance.min() + 0.01
-    # Among those, the most usual mouth: nearest to the median form, or the reference itself when it is there.
+    # Among those, the most usual mouth: nearest to the median form, or the reference itself when it
+    # is there.
     lips = motion[:, list(LIPS)] - motion[:, list(LIPS)].mean(axis=1, keepdims=True)
     usual = np.median(lips[alike], axis=0)
     form = np.abs(lips - usual).mean(axis=(1, 2))
@@ -124,8 +127,8 @@ def _set_gaps(
 ) -> None:
     """Make the lip gaps of `target` follow the clip's: shut when it is shut, in place.
 
-    Wider than the anchor a gap grows by what the clip's grows; narrower, it shrinks in proportion, so that it
-    ends at zero when the clip's does.
+    Wider than the anchor a gap grows by what the clip's grows; narrower, it shrinks in proportion,
+    so that it ends at zero when the clip's does.
     """
     upper, lower = list(_INNER_UPPER), list(_INNER_LOWER)
     reference_gap = reference[lower, 1] - reference[upper, 1]  # (3,)

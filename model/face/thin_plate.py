@@ -1,7 +1,7 @@
 """Smooth displacement fields over the crop: thin-plate splines, their inverse, on one coarse grid.
 
-A thin-plate spline is linear in the displacements of its centres. With the centres fixed, its values
-on a grid are one matrix product, and the matrix is made once.
+A thin-plate spline is linear in the displacements of its centres. With the centres fixed, its
+values on a grid are one matrix product, and the matrix is made once.
 
 A field lives on `grid_points()`: nodes `1 / GRID` apart, columns from 0 to 1, rows from just above
 the nose base to 1. Displacements are in crop units.
@@ -23,7 +23,7 @@ GRID: Final = 96
 """Cells across the crop; 2.7 px at 256 px."""
 FIRST_ROW: Final = int(MASK_TOP * GRID) - 2
 _SMOOTHING: Final = 2e-5
-"""Added to the kernel's diagonal: neighbours that are told different things compromise, not fold."""
+"""Added to the kernel's diagonal: neighbours told different things compromise and do not fold."""
 _STEPS: Final = 6  # of the fixed point
 
 

@@ -1,10 +1,11 @@
 """Build the bank of inner mouths from video clips and smiling photographs with known landmarks.
 
-    python -m model.training.build_inner_mouths --source DATA --prepared data/prepared --output model/weights/inner_mouths
+    python -m model.training.build_inner_mouths --source DATA --prepared data/prepared
 
-Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of opening x width.
-A cell's entry is its medoid: the real mouth that is most like all the others there, sharp, and alike from cell to cell.
-The upper teeth come from the studio photographs of people who smile: of all rows of teeth the most usual one.
+Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of
+opening x width. A cell's entry is its medoid: the real mouth that is most like all the others
+there, sharp, and alike from cell to cell. The upper teeth come from the studio photographs of
+people who smile: of all rows of teeth the cleanest.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
 
 @dataclass(frozen=True)
 class Mouth:
-    """One rectified mouth: `patch` `(h, w, 3)` uint8 RGB, its form, and the skin's mean colour `(3,)`."""
+    """A rectified mouth: `patch` `(h, w, 3)` uint8 RGB, its form, the skin's mean RGB `(3,)`."""
 
     patch: NDArray[np.uint8]
     opening: float
@@ -122,13 +123,14 @@ def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[
 def medoid(
     mouths: list[Mouth], opening: float, width: float, like: NDArray[np.float32] | None
 ) -> Mouth:
-    """The mouth nearest to a form that is most like its neighbours, and like the entry beside it."""
+    """Of the mouths nearest to a form, the one most like the others and the entry beside it."""
     form = np.array([((m.opening - opening) / 0.02, (m.width - width) / 0.03) for m in mouths])
     near = np.argsort((form**2).sum(axis=1))[:80]
     patches = np.stack([mouths[i].patch for i in near]).astype(np.float32)
     small = np.stack([cv2.resize(p, (20, 9), interpolation=cv2.INTER_AREA) for p in patches])
     cost = np.abs(small - np.median(small, axis=0)).mean(axis=(1, 2, 3))
-    # The upper teeth are a picture of their own and hang before the entry: leave the upper part dark.
+    # The upper teeth are a picture of their own and hang before the entry: leave the upper part
+    # dark.
     cost += 0.6 * small[:, :5].mean(axis=(1, 2, 3))
     if like is not None:
         cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(
@@ -142,8 +144,9 @@ def medoid(
 def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Give an entry the colours of a mouth in white light.
 
-    The clips' light is balanced by their skin. Then teeth (bright and pale) become tooth white and as bright as teeth are
-    against skin, everything else becomes a dark red, darker towards the corners, where the clips show lip.
+    The clips' light is balanced by their skin. Then teeth (bright and pale) become tooth white and
+    as bright as teeth are against skin, everything else becomes a dark red, darker towards the
+    corners, where the clips show lip.
 
     Args:
         patch: `(h, w, 3)` uint8 RGB, rectified.
@@ -174,7 +177,7 @@ def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.f
 
 
 def read_smiles(folder: Path, landmarks_file: Path) -> list[NDArray[np.uint8]]:
-    """Upper teeth of the smiling studio photographs, each `(h, w, 3)` of `TEETH_PX`, upper lip's middle in row `_LIP_ROW`."""
+    """Mouths of the smiling studio photographs `(h, w, 3)`, `TEETH_PX`; lip in `_LIP_ROW`."""
     archive = np.load(landmarks_file)
     height, width = TEETH_PX
     smiles = []
@@ -186,6 +189,8 @@ def read_smiles(folder: Path, landmarks_file: Path) -> list[NDArray[np.uint8]]:
         if not 0.13 < float(inner_opening(points)) < 0.24:
             continue
         picture = cv2.imread(str(folder / str(name)))
+        if picture is None:
+            continue
         crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, TEETH_SCALE)
         middle = (points[62] + points[66]) / 2
         angle = float(np.arctan2(points[64, 1] - points[60, 1], points[64, 0] - points[60, 0]))
@@ -206,7 +211,8 @@ def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float
     """Take the upper teeth out of a smile.
 
     Returns:
-        `(h, w, 4)` uint8 RGBA in white light; row of the biting edge; a cost that is low for a clean, even row.
+        `(h, w, 4)` uint8 RGBA in white light; row of the biting edge; a cost that is low for a
+        clean, even row.
     """
     picture = cv2.bilateralFilter(smile, 5, 18, 2).astype(np.float32)
     height, width = smile.shape[:2]
@@ -233,8 +239,8 @@ def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float
     upper = (
         np.polyval(np.polyfit(x[known], top[core][known], 4), (columns - width / 2) / half) + 3.0
     )
-    rows = np.arange(height, dtype=np.float32)[:, None]
-    source = np.maximum(rows, upper[None].astype(np.float32))
+    heights = np.arange(height, dtype=np.float32)[:, None]
+    source = np.maximum(heights, upper[None].astype(np.float32))
     source = np.minimum(source, bottom[None].astype(np.float32) - 1.5).astype(np.float32)
     extended = cv2.remap(
         picture, np.repeat(columns[None].astype(np.float32), height, 0), source, cv2.INTER_LINEAR
@@ -246,7 +252,7 @@ def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float
     uneven = float(
         np.abs(white[:, core] - white[:, core][:, ::-1])[_LIP_ROW : _LIP_ROW + 20].mean()
     )
-    alpha = np.clip((bottom[None] - rows) / 3.0 + 0.5, 0.0, 1.0) * _ramp(
+    alpha = np.clip((bottom[None] - heights) / 3.0 + 0.5, 0.0, 1.0) * _ramp(
         (108 - np.abs(columns - width / 2)), 0.0, 26.0
     )
     rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
@@ -254,7 +260,7 @@ def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float
     return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), middle_edge, uneven + 8 * rough
 
 
-def most_usual_teeth(smiles: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], float]:
+def cleanest_teeth(smiles: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], float]:
     """The cleanest row of teeth, and the row of its biting edge."""
     cut = [cut_teeth(smile) for smile in smiles]
     best = int(np.argmin([cost for _, _, cost in cut]))
@@ -275,7 +281,7 @@ def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
         chosen.append(row)
     skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
     patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
-    teeth, edge = most_usual_teeth(read_smiles(source / "portraits", prepared / "portraits.npz"))
+    teeth, edge = cleanest_teeth(read_smiles(source / "portraits", prepared / "portraits.npz"))
     return InnerMouthBank(
         patches,
         np.array(OPENINGS, np.float32),
