@@ -2,42 +2,35 @@
 
 Each child leads a process group of its own, so that Ctrl-C in a terminal reaches only the parent,
 which then stops everything in order, and so that what a child has started can be stopped with it.
-The kernel kills the child when its parent dies without a word (`PR_SET_PDEATHSIG`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def _leash(parent_pid: int) -> Callable[[], None]:
-    def tie() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # The parent may have died before the leash was on.
-        if os.getppid() != parent_pid:
-            os._exit(1)
-
-    return tie
+_LEASH = Path(__file__).with_name("leash.py")
 
 
 class ChildProcess:
     """A running child.
 
-    Start it from the main thread: the leash is tied to the thread that forks, not to the process.
+    Start it from the main thread: the leash holds on to the thread that forks, not to the process.
 
     Args:
         command: Program and arguments.
         environment: The whole environment of the child.
         pass_fds: Descriptors that the child inherits beside the standard streams.
+
+    Raises:
+        FileNotFoundError: There is no such program.
     """
 
     def __init__(
@@ -47,13 +40,16 @@ class ChildProcess:
         environment: Mapping[str, str],
         pass_fds: Sequence[int] = (),
     ) -> None:
+        program = shutil.which(command[0], path=environment.get("PATH"))
+        if program is None:
+            raise FileNotFoundError(f"no such program: {command[0]}")
+        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
         self._popen = subprocess.Popen(
-            list(command),
+            [*leash, program, *command[1:]],
             stdin=subprocess.DEVNULL,
             env=dict(environment),
             pass_fds=tuple(pass_fds),
             start_new_session=True,
-            preexec_fn=_leash(os.getpid()),
         )
         self.started_at_s = time.monotonic()
 
