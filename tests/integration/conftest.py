@@ -15,6 +15,7 @@ import tempfile
 import time
 import wave
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,18 @@ from starlette.testclient import TestClient
 from service.main import create_app
 from service.settings import ServiceSettings
 from worker.contract.ledger import Ledger
+from worker.contract.messages import (
+    AudioInput,
+    ImageInput,
+    JobInput,
+    JobRecord,
+    JobState,
+    SamplingOptions,
+)
 from worker.contract.queues import connect
 
 PATIENCE_S = 60.0
+ID = "0123456789abcdef0123456789abcdef"
 
 
 def eventually(condition: Callable[[], object], what: str) -> None:
@@ -211,3 +221,20 @@ def post(client: TestClient) -> Callable[..., str]:
         return str(response.json()["id"])
 
     return post_job
+
+
+def new_record() -> JobRecord:
+    """A job of one second that nobody has taken yet."""
+    return JobRecord(
+        id=ID,
+        state=JobState.QUEUED,
+        created_at=datetime.now(UTC),
+        request_id="request",
+        input=JobInput(
+            audio=AudioInput(
+                seconds=1.0, sample_rate_hz=48_000, channels=1, format="wav", bytes=1, sha256="a"
+            ),
+            image=ImageInput(width=64, height=64, format="png", bytes=1, sha256="b"),
+            options=SamplingOptions(seed=3),
+        ),
+    )

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
 
+from tests.integration.conftest import ID, new_record
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.messages import (
-    AudioInput,
     FrameCount,
-    ImageInput,
     JobFailure,
-    JobInput,
     JobRecord,
     JobResult,
     JobState,
     RendererInfo,
-    SamplingOptions,
     Stage,
 )
 from worker.contract.queues import JOB_FUNCTION, render_queue
 
-ID = "0123456789abcdef0123456789abcdef"
 QUEUE = "rq:queue:render"
-
-
-def new_record() -> JobRecord:
-    return JobRecord(
-        id=ID,
-        state=JobState.QUEUED,
-        created_at=datetime.now(UTC),
-        request_id="request",
-        input=JobInput(
-            audio=AudioInput(
-                seconds=1.0, sample_rate_hz=48_000, channels=1, format="wav", bytes=1, sha256="a"
-            ),
-            image=ImageInput(width=64, height=64, format="png", bytes=1, sha256="b"),
-            options=SamplingOptions(seed=3),
-        ),
-    )
 
 
 RESULT = JobResult(
