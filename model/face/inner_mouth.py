@@ -33,6 +33,11 @@ TABLE_NAME: Final = "inner_mouths.json"
 
 TOOTH_LUMA: Final = 190.0
 """Brightness of teeth in the bank, 0 to 255: what 488 smiling portraits show on average."""
+_FULLNESS: Final = 0.68
+"""Lip gap half-way from a corner to the next landmark against the gap at that landmark.
+
+Measured on MediaPipe's dense inner lips: 0.73 in 36 smiles, 0.66 in 179 frames of speech.
+"""
 _OVERSAMPLING: Final = 4
 
 _UPPER_LIP: Final = (60, 61, 62, 63, 64)
@@ -45,7 +50,7 @@ class LipCurves:
 
     Attributes:
         left, right: x of the inner corners, in the landmarks' unit.
-        upper, lower: Knots `(5, 2)` with x rising; `lower` nowhere above `upper`.
+        upper, lower: Knots `(7, 2)` with x rising; the second and the sixth lie between landmarks.
     """
 
     left: float
@@ -58,9 +63,16 @@ class LipCurves:
         """Curves through the inner lips of `landmarks` `(68, 2)`."""
         upper = landmarks[list(_UPPER_LIP)].astype(np.float64)
         lower = landmarks[list(_LOWER_LIP)].astype(np.float64)
+        upper, lower = _add_side_knots(upper, lower)
         for knots in (upper, lower):
-            knots[:, 0] = np.maximum.accumulate(knots[:, 0] + np.arange(5) * 1e-6)
+            knots[:, 0] = np.maximum.accumulate(knots[:, 0] + np.arange(7) * 1e-6)
         return cls(float(upper[0, 0]), float(upper[-1, 0]), upper, lower)
+
+    @property
+    def side_knots(self) -> NDArray[np.float32]:
+        """The knots between landmarks `(4, 2)`: upper left, upper right, lower left, lower right."""
+        knots = np.concatenate([self.upper[[1, 5]], self.lower[[1, 5]]])
+        return knots.astype(np.float32)
 
     @property
     def width(self) -> float:
@@ -77,8 +89,32 @@ class LipCurves:
         return np.where(crossed, middle, upper), np.where(crossed, middle, lower)
 
 
+def _add_side_knots(
+    upper: NDArray[np.float64], lower: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Insert a knot half-way from each corner to its neighbour: mouths are fuller there than a line.
+
+    Args:
+        upper: `(5, 2)`, inner lip from corner to corner.
+        lower: `(5, 2)`, likewise.
+    Returns:
+        Both as `(7, 2)`.
+    """
+    sides = []
+    for corner, neighbour in ((0, 1), (4, 3)):
+        middle = (upper + lower) / 2
+        half = (upper[neighbour] - lower[neighbour]) / 2
+        centre = (middle[corner] + middle[neighbour]) / 2
+        sides.append((centre + _FULLNESS * half, centre - _FULLNESS * half))
+    (upper_left, lower_left), (upper_right, lower_right) = sides
+    return (
+        np.concatenate([upper[:1], [upper_left], upper[1:4], [upper_right], upper[4:]]),
+        np.concatenate([lower[:1], [lower_left], lower[1:4], [lower_right], lower[4:]]),
+    )
+
+
 def _hermite(knots: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cubic through `knots` `(5, 2)` at `x` `(N,)`; harmonic-mean tangents, so no overshoot."""
+    """Cubic through `knots` `(7, 2)` at `x` `(N,)`; harmonic-mean tangents, so no overshoot."""
     step = np.diff(knots[:, 0])
     slope = np.diff(knots[:, 1]) / step
     tangent = np.empty(len(knots))

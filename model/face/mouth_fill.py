@@ -28,6 +28,8 @@ _STRETCH: Final = 0.05
 _OWN_FROM: Final = 0.04
 _OWN_TO: Final = 0.08
 """Openings between which a photograph begins to count as showing its own inner mouth."""
+_OWN_INSET: Final = 0.008
+"""Depth below the lip's edge from which a photograph's teeth are surely teeth, crop units."""
 _TEETH_SHOW: Final = 0.014
 """How far upper teeth reach below the resting upper lip, crop units (3 mm on an adult)."""
 _USUAL_WIDTH: Final = 0.235
@@ -88,8 +90,8 @@ class MouthFill:
         self._light = MouthLight.from_crop(crop, landmarks)
         self._gain = (self._light.tooth / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
         self._teeth = self._place_teeth()
+        self._own_teeth = self._own_mouth()
         self._behind_teeth = self._shade_behind_teeth()
-        self._own_alpha = self._own_mouth_alpha()
 
     @property
     def has_bank(self) -> bool:
@@ -114,17 +116,16 @@ class MouthFill:
             foreign = np.float32(ramp(abs(change) / _STRETCH))
         if foreign <= 0:
             return self._stretched(gap)
-        picture = self._cavity(gap)
+        picture = self._cavity(gap) * self._behind_teeth[gap.rows, gap.columns, None]
         if self._teeth is not None:
             teeth = self._teeth[gap.rows, gap.columns]
             corner = np.minimum(gap.u, 1 - gap.u).astype(np.float32)
             shade = 0.45 + 0.55 * smoothstep(gap.below_lip / _LIP_SHADOW)
             shade = shade * smoothstep((corner - 0.02) / 0.24)
-            picture = picture * self._behind_teeth[gap.rows, gap.columns, None]
             picture = picture + teeth[..., 3:] * (shade[..., None] * teeth[..., :3] - picture)
-        if self._own_alpha is not None:
-            alpha = self._own_alpha[gap.rows, gap.columns, None]
-            picture = picture + alpha * (self._crop[gap.rows, gap.columns] - picture)
+        if self._own_teeth is not None:
+            own = self._own_teeth[gap.rows, gap.columns]
+            picture = picture + own[..., 3:] * (own[..., :3] - picture)
         if foreign < 1:
             own = self._stretched(gap)
             picture = own + foreign * (picture - own)
@@ -148,11 +149,11 @@ class MouthFill:
     def _cavity(self, gap: Gap) -> Field:
         """The bank's inner mouth of this form, in this photograph's light."""
         assert self._bank is not None
-        patch = self._bank.blend(gap.opening, gap.lips.width / max(self._lips.width, 1e-6))
-        patch = patch * self._gain
+        form = (gap.opening, gap.lips.width / max(self._lips.width, 1e-6))
+        patch: Field = self._bank.blend(*form) * self._gain
         if self._light.chroma < 1:
             grey = (patch @ LUMA)[..., None]
-            patch = grey + np.float32(self._light.chroma) * (patch - grey)
+            patch = np.asarray(grey + np.float32(self._light.chroma) * (patch - grey), np.float32)
         height, width = patch.shape[:2]
         columns = (np.clip(gap.u, 0.0, 1.0) * width - 0.5).astype(np.float32)
         picture = cv2.remap(
@@ -179,21 +180,35 @@ class MouthFill:
 
     def _shade_behind_teeth(self) -> Field:
         """Factor `(S, S)` on what lies behind the upper teeth: they keep the light from it."""
-        if self._teeth is None:
-            return np.ones((self._size, self._size), np.float32)
+        front = np.zeros((self._size, self._size), np.float32)
+        if self._teeth is not None:
+            front = self._teeth[..., 3]
+        if self._own_teeth is not None:
+            front = np.maximum(front, self._own_teeth[..., 3])
         sigma = _TEETH_SHADOW * self._size
-        blurred = cv2.GaussianBlur(self._teeth[..., 3], (0, 0), sigma)
+        blurred = cv2.GaussianBlur(front, (0, 0), sigma)
         down = np.array([(1.0, 0.0, 0.0), (0.0, 1.0, sigma)])
         shadow = cv2.warpAffine(blurred, down, (self._size, self._size))
         return np.asarray(1.0 - 0.65 * shadow, np.float32)
 
-    def _own_mouth_alpha(self) -> Field | None:
-        """Where the photograph shows its own inner mouth `(S, S)`, 0 to 1; None when it is shut."""
+    def _own_mouth(self) -> Field | None:
+        """The photograph's own inner mouth `(S, S, 4)`, alpha 0 to 1; None when it is shut.
+
+        Under the raised upper lip it goes on as it is at the lip's edge: more of the same teeth.
+        """
         if self._own <= 0.0:
             return None
         centres = (np.arange(self._size) + 0.5) / self._size
+        y = np.repeat(centres[:, None], self._size, axis=1)
         top, bottom = self._lips.evaluate(centres)
-        depth = np.minimum(centres[:, None] - top, bottom - centres[:, None])
+        edge = np.minimum(top + _OWN_INSET, (top + bottom) / 2)
+        source = (np.maximum(y, edge) * self._size - 0.5).astype(np.float32)
+        columns = np.broadcast_to(np.arange(self._size, dtype=np.float32), source.shape).copy()
+        layer = np.empty((self._size, self._size, 4), np.float32)
+        layer[..., :3] = cv2.remap(self._crop, columns, source, cv2.INTER_LINEAR)
+        # What the photograph does not show lies in the raised lip's shadow.
+        layer[..., :3] *= 1.0 - 0.4 * smoothstep(((edge - y) / 0.014).astype(np.float32))[..., None]
+        depth = np.minimum(bottom - y, 2 * (bottom - top))
         inside = (centres > self._lips.left) & (centres < self._lips.right)
-        alpha = smoothstep((depth / 0.008).astype(np.float32)) * inside
-        return np.asarray(self._own * alpha, np.float32)
+        layer[..., 3] = self._own * smoothstep((depth / 0.008).astype(np.float32)) * inside
+        return layer

@@ -37,8 +37,9 @@ from model.face.thin_plate import (
 )
 
 _STILL: Final = (0, 1, 2, 14, 15, 16, *range(27, 36), 39, 42)
-_UPPER_LIP: Final = (48, 49, 50, 51, 52, 53, 54, 60, 61, 62, 63, 64)
-_LOWER_LIP: Final = (48, 59, 58, 57, 56, 55, 54, 60, 67, 66, 65, 64)
+# 68 to 71 are `LipCurves.side_knots`, appended to the landmarks.
+_UPPER_LIP: Final = (48, 49, 50, 51, 52, 53, 54, 60, 61, 62, 63, 64, 68, 69)
+_LOWER_LIP: Final = (48, 59, 58, 57, 56, 55, 54, 60, 67, 66, 65, 64, 70, 71)
 
 _TOP_FADE: Final = 0.05
 _SIDE_FADE: Final = 0.05
@@ -84,8 +85,10 @@ class PortraitEngine:
         self._fill = MouthFill(self._crop, self._landmarks, inner_mouths)
 
         self._grid = grid_points()
-        self._upper = ThinPlate(self._landmarks, _STILL, (*JAW, *_UPPER_LIP))
-        self._lower = ThinPlate(self._landmarks, _STILL, (*JAW, *_LOWER_LIP))
+        side_knots = LipCurves.from_landmarks(self._landmarks).side_knots
+        self._points = np.concatenate([self._landmarks, side_knots])
+        self._upper = ThinPlate(self._points, _STILL, (*JAW, *_UPPER_LIP))
+        self._lower = ThinPlate(self._points, _STILL, (*JAW, *_LOWER_LIP))
         self._outside = _distance_outside(self._landmarks)
         self._window = _fade_window(self._landmarks)
 
@@ -117,11 +120,11 @@ class PortraitEngine:
             raise ValueError(
                 'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
             )
-        offsets = (target - self._landmarks).astype(np.float32)
+        lips = LipCurves.from_landmarks(target)
+        offsets = np.concatenate([target, lips.side_knots]).astype(np.float32) - self._points
         window = self._window * self._neck_fade(offsets)
         upper = invert(self._upper(offsets) * window)
         lower = invert(self._lower(offsets) * window)
-        lips = LipCurves.from_landmarks(target)
         joined = self._join_lips(upper, lower, lips)
         frame = self._crop.copy()
         frame[self._rows, self._columns] = self._warp(joined, self._rows, self._columns)

@@ -46,7 +46,7 @@ def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
 
 
 _SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
-_LOWER_TOOTH_HUE: Final = _hue(1.0, 0.88, 0.80)
+_LOWER_TOOTH_HUE: Final = _hue(1.0, 0.72, 0.63)
 _FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
 """Skin, teeth in the shadow of the mouth and its flesh in white light."""
 
@@ -158,7 +158,7 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
     tooth = _ramp(brightness / float(skin @ LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.0)[..., None]
     level = brightness[..., None]
-    white = 1.0 * level * _LOWER_TOOTH_HUE
+    white = 0.95 * level * _LOWER_TOOTH_HUE
     flesh = 0.62 * level * _FLESH_HUE
     graded = flesh + tooth * (white - flesh)
     u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
