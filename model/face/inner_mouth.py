@@ -195,32 +195,36 @@ class InnerMouthBank:
         Returns:
             `(size, size, 4)` float32, RGB 0 to 255 and alpha 0 to 1.
         """
-        fine = size * _OVERSAMPLING
-        factor = fine * scale / self.teeth_scale
+        # Only around the teeth, and finer than the crop: the picture is larger than its place.
+        reach = scale * np.hypot(*self.teeth.shape[:2]) / self.teeth_scale / 2 + 2 / size
+        first = np.clip(((edge - reach) * size).astype(int), 0, size)
+        last = np.clip(((edge + reach) * size).astype(int) + 1, 0, size)
+        width, height = (last - first).tolist()
+        placed = np.zeros((size, size, 4), np.float32)
+        if width == 0 or height == 0:
+            return placed
+        factor = size * _OVERSAMPLING * scale / self.teeth_scale
         cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
+        x, y = (edge * size - first) * _OVERSAMPLING - 0.5
         middle = (self.teeth.shape[1] - 1) / 2
         matrix = np.array(
             [
-                (cosine, -sine, edge[0] * fine - cosine * middle + sine * self.teeth_edge),
-                (sine, cosine, edge[1] * fine - sine * middle - cosine * self.teeth_edge),
+                (cosine, -sine, x - cosine * middle + sine * self.teeth_edge),
+                (sine, cosine, y - sine * middle - cosine * self.teeth_edge),
             ]
         )
-        layer = self.teeth.astype(np.float32)
-        layer[..., 3] /= 255.0
-        colour = cv2.warpAffine(
-            np.ascontiguousarray(layer[..., :3]),
+        fine = cv2.warpAffine(
+            self.teeth.astype(np.float32),
             matrix,
-            (fine, fine),
+            (width * _OVERSAMPLING, height * _OVERSAMPLING),
             flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
+            borderMode=cv2.BORDER_REPLICATE,  # the teeth go on under the lip
         )
-        alpha = cv2.warpAffine(
-            np.ascontiguousarray(layer[..., 3]), matrix, (fine, fine), flags=cv2.INTER_LINEAR
+        fine[..., 3] /= 255.0
+        placed[first[1] : last[1], first[0] : last[0]] = cv2.resize(
+            fine, (width, height), interpolation=cv2.INTER_AREA
         )
-        placed = np.concatenate([colour, alpha[..., None]], axis=-1)
-        return np.asarray(
-            cv2.resize(placed, (size, size), interpolation=cv2.INTER_AREA), np.float32
-        )
+        return placed
 
     def save(self, folder: Path) -> None:
         """Write one PNG and one JSON table into `folder`."""

@@ -31,6 +31,7 @@ from model.face.thin_plate import (
     GRID,
     Field,
     ThinPlate,
+    grid_kernel,
     grid_points,
     invert,
     smoothstep,
@@ -87,8 +88,9 @@ class PortraitEngine:
         self._grid = grid_points()
         side_knots = LipCurves.from_landmarks(self._landmarks).side_knots
         self._points = np.concatenate([self._landmarks, side_knots])
-        self._upper = ThinPlate(self._points, _STILL, (*JAW, *_UPPER_LIP))
-        self._lower = ThinPlate(self._points, _STILL, (*JAW, *_LOWER_LIP))
+        kernel = grid_kernel(self._points)
+        self._upper = ThinPlate(self._points, kernel, _STILL, (*JAW, *_UPPER_LIP))
+        self._lower = ThinPlate(self._points, kernel, _STILL, (*JAW, *_LOWER_LIP))
         self._outside = _distance_outside(self._landmarks)
         self._window = _fade_window(self._landmarks)
 

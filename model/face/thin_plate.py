@@ -46,45 +46,54 @@ def ramp(value: float) -> float:
     return t * t * (3.0 - 2.0 * t)
 
 
+def grid_kernel(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Thin-plate kernel between all grid nodes and `points` `(N, 2)`: `(h * w, N)`."""
+    nodes = grid_points().reshape(-1, 2).astype(np.float64)
+    x, y = points[:, 0].astype(np.float64), points[:, 1].astype(np.float64)
+    return _kernel((nodes[:, :1] - x) ** 2 + (nodes[:, 1:] - y) ** 2)
+
+
 class ThinPlate:
     """Thin-plate interpolation from displacements at fixed centres to the grid.
 
     Args:
-        landmarks: `(N, 2)`, crop units.
-        still: Landmarks that never move and only hold the field.
-        moving: Landmarks whose displacements are given.
+        points: `(N, 2)`, crop units.
+        kernel: `grid_kernel(points)`, which several splines over the same points share.
+        still: Points that never move and only hold the field.
+        moving: Points whose displacements are given.
     """
 
     def __init__(
-        self, landmarks: NDArray[np.float32], still: tuple[int, ...], moving: tuple[int, ...]
+        self,
+        points: NDArray[np.float32],
+        kernel: NDArray[np.float64],
+        still: tuple[int, ...],
+        moving: tuple[int, ...],
     ) -> None:
-        centres = landmarks[[*still, *moving]].astype(np.float64)
+        chosen = [*still, *moving]
+        centres = points[chosen].astype(np.float64)
         count = len(centres)
         system = np.zeros((count + 3, count + 3))
-        system[:count, :count] = _kernel(centres[:, None] - centres[None])
+        system[:count, :count] = _kernel(((centres[:, None] - centres[None]) ** 2).sum(axis=-1))
         system[:count, :count] += _SMOOTHING * np.eye(count)
         system[:count, count:] = np.concatenate([np.ones((count, 1)), centres], axis=1)
         system[count:, :count] = system[:count, count:].T
         weights = np.linalg.inv(system)[:, len(still) : count]
         grid = grid_points()
-        points = grid.reshape(-1, 2).astype(np.float64)
-        basis = np.concatenate(
-            [_kernel(points[:, None] - centres[None]), np.ones((len(points), 1)), points], axis=1
-        )
-        self._matrix = np.ascontiguousarray((basis @ weights).astype(np.float32))
+        affine = weights[count] + grid.reshape(-1, 2) @ weights[count + 1 :]
+        matrix = kernel[:, chosen] @ weights[:count] + affine
+        self._matrix = np.ascontiguousarray(matrix.astype(np.float32))
         self._moving = list(moving)
         self._shape = grid.shape
 
     def __call__(self, offsets: NDArray[np.float32]) -> Field:
-        """Field `(h, w, 2)` for the displacements `(N, 2)` of all landmarks."""
+        """Field `(h, w, 2)` for the displacements `(N, 2)` of all points."""
         return (self._matrix @ offsets[self._moving]).reshape(self._shape)
 
 
-def _kernel(difference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """r^2 log r, zero at zero, for differences `(..., 2)`."""
-    squared = (difference**2).sum(axis=-1)
-    value: NDArray[np.float64] = 0.5 * squared * np.log(np.maximum(squared, 1e-20))
-    return value
+def _kernel(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """r^2 log r, zero at zero, for squared distances."""
+    return np.asarray(0.5 * squared * cv2.log(np.maximum(squared, 1e-20)), np.float64)
 
 
 def invert(forward: Field) -> Field:

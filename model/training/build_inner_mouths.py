@@ -46,7 +46,7 @@ def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
 
 
 _SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
-_LOWER_TOOTH_HUE: Final = _hue(1.0, 0.72, 0.63)
+_LOWER_TOOTH_HUE: Final = _hue(1.0, 0.77, 0.68)
 _FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
 """Skin, teeth in the shadow of the mouth and its flesh in white light."""
 
