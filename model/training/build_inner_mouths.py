@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--output", type=Path, default=Path("model/weights/inner_mouths"))
-    parser.add_argument("--every-clip", type=int, default=5, help="read one clip of this many")
+    parser.add_argument("--every-clip", type=int, default=4, help="read one clip of this many")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     bank = build(arguments.source, arguments.prepared, arguments.every_clip)
