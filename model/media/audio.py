@@ -1,0 +1,112 @@
+"""Speech in, log-mel out: constants derived from one another, then four small functions.
+
+16 kHz mono, a 10 ms hop and 25 video frames a second make exactly four mel frames a video frame; mel frame `4 t + k`
+is centred at `t / 25 + k / 100` seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ShapeError, UnsupportedMediaError
+
+SAMPLE_RATE: Final = 16_000
+FPS: Final = 25
+SAMPLES_PER_FRAME: Final = SAMPLE_RATE // FPS  # 640
+N_FFT: Final = 512
+WIN_LENGTH: Final = 400  # 25 ms
+HOP_LENGTH: Final = 160  # 10 ms
+N_MELS: Final = 80
+MELS_PER_FRAME: Final = SAMPLES_PER_FRAME // HOP_LENGTH  # 4
+
+POWER_FLOOR: Final = 1e-6  # mel power below this is silence
+LOG_MEL_MEAN: Final = -4.2  # of log10 power over speech at the level below, rounded
+LOG_MEL_STD: Final = 1.6
+SILENCE: Final = (np.log10(POWER_FLOOR) - LOG_MEL_MEAN) / LOG_MEL_STD
+"""Value of `log_mel` where there is no sound at all."""
+
+_SPEECH_RMS: Final = 0.1  # -20 dBFS, level of the loud 25 ms stretches after normalisation
+_MAX_GAIN: Final = 10.0 ** (30 / 20)  # 30 dB: more would make room noise speak
+
+
+def num_frames(num_samples: int) -> int:
+    """Video frames that cover `num_samples` of sound: `ceil(25 * seconds)`, nothing dropped."""
+    return -(-num_samples // SAMPLES_PER_FRAME)
+
+
+def load_waveform(path: Path) -> NDArray[np.float32]:
+    """Load a normalised sound file.
+
+    Args:
+        path: 16 kHz mono FLAC or WAV, as intake writes it.
+    Returns:
+        Waveform `(N,)`, float32, full scale 1.
+    Raises:
+        UnsupportedMediaError: Not a sound file, another rate or more channels.
+    """
+    import soundfile
+
+    try:
+        waveform, sample_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise UnsupportedMediaError(f"{path.name} is not a readable sound file: {error}") from error
+    if sample_rate != SAMPLE_RATE or waveform.shape[1] != 1:
+        raise UnsupportedMediaError(
+            f"{path.name} has {sample_rate} Hz and {waveform.shape[1]} channel(s); expected 16000 Hz mono. "
+            "Let intake normalise uploads first."
+        )
+    mono: NDArray[np.float32] = waveform[:, 0]
+    return mono
+
+
+def normalize_level(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring speech to one level, whatever the microphone's gain.
+
+    The loud stretches (95th percentile of the 25 ms RMS) come to -20 dBFS; silence and faint noise are lifted by at
+    most 30 dB.
+
+    Args:
+        waveform: `(N,)`, float32.
+    """
+    count = len(waveform) // WIN_LENGTH
+    if count == 0:
+        return waveform
+    stretches = waveform[: count * WIN_LENGTH].reshape(count, WIN_LENGTH).astype(np.float64)
+    loud_rms = float(np.percentile(np.sqrt((stretches**2).mean(axis=1)), 95))
+    gain = min(_SPEECH_RMS / max(loud_rms, 1e-9), _MAX_GAIN)
+    return (waveform * gain).astype(np.float32)
+
+
+def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standardised log-mel spectrogram of `waveform`, padded with silence to whole video frames.
+
+    Args:
+        waveform: `(N,)`, float32, 16 kHz.
+    Returns:
+        `(4 * T, 80)`, float32, `T = num_frames(N)`.
+    Raises:
+        ShapeError: `waveform` is not one-dimensional or is empty.
+    """
+    import librosa
+
+    if waveform.ndim != 1 or len(waveform) == 0:
+        raise ShapeError(f"waveform has shape {waveform.shape}; expected (N,) with N > 0")
+    frames = num_frames(len(waveform))
+    padded = np.pad(normalize_level(waveform), (0, frames * SAMPLES_PER_FRAME - len(waveform)))
+    power = librosa.feature.melspectrogram(
+        y=padded,
+        sr=SAMPLE_RATE,
+        n_fft=N_FFT,
+        win_length=WIN_LENGTH,
+        hop_length=HOP_LENGTH,
+        n_mels=N_MELS,
+        center=True,
+        pad_mode="constant",
+    )
+    log_power = np.log10(np.maximum(power[:, : MELS_PER_FRAME * frames], POWER_FLOOR))
+    standardised: NDArray[np.float32] = ((log_power - LOG_MEL_MEAN) / LOG_MEL_STD).T.astype(np.float32)
+    return standardised

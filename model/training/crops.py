@@ -1,0 +1,126 @@
+"""Cut training crops from prepared clips and portraits.
+
+    python -m model.training.crops --source DATA --prepared data/prepared --size 128
+
+Writes `crops.npz`: `images` (N, size, size, 3) uint8, `landmarks` (N, 68, 2) float32 crop units, `subject` (N,) (clip or photograph),
+`kind` (0 clip, 1 portrait) and `held_out` (N,). Every crop has its own jitter. Clips give frames spread over their openings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
+from model.face.landmarks import mouth_opening
+
+CLIP_CROPS = 8
+PORTRAIT_CROPS = 6
+
+Crops = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]
+
+
+def is_held_out(identity: str, share: float) -> bool:
+    """Whether `identity` is never trained on: decided by its name, so every script agrees."""
+    return zlib.crc32(identity.encode()) / 2**32 < share
+
+
+def clip_held_out(name: str) -> bool:
+    """About one GRID sentence in twenty."""
+    return is_held_out(Path(name).stem, 0.05)
+
+
+def portrait_identities(source: Path) -> dict[str, str]:
+    """File name -> identity, from `index.csv`."""
+    with (source / "portraits" / "index.csv").open() as file:
+        return {row["file"]: f"{row['source'].split('_')[0]}-{row['identity']}" for row in csv.DictReader(file)}
+
+
+def portrait_held_out(identity: str) -> bool:
+    """About 6 % of the identities."""
+    return is_held_out(identity, 0.06)
+
+
+def spread_frames(landmarks: NDArray[np.float32], count: int, rng: np.random.Generator) -> list[int]:
+    """`count` frames of a clip `(T, 68, 2)` whose mouth openings are spread over the clip's range."""
+    opening = mouth_opening(landmarks)
+    wanted = rng.uniform(opening.min(), opening.max(), count)
+    return sorted({int(np.abs(opening - value + rng.normal(0, 0.01, len(opening))).argmin()) for value in wanted})
+
+
+def _clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
+    path, landmarks, size = job
+    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    wanted = set(spread_frames(landmarks, CLIP_CROPS, rng))
+    images, points = [], []
+    capture = cv2.VideoCapture(str(path))
+    for index in range(len(landmarks)):
+        found, frame = capture.read()
+        if not found:
+            break
+        if index in wanted:
+            affine = jitter_affine(crop_affine(landmarks[index]), rng)
+            images.append(crop_image(np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8), affine, size))
+            points.append(warp_points(affine, landmarks[index]))
+    return images, points
+
+
+def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
+    path, landmarks, size = job
+    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]).astype(np.uint8)
+    affines = [jitter_affine(crop_affine(landmarks), rng) for _ in range(PORTRAIT_CROPS)]
+    return [crop_image(image, a, size) for a in affines], [warp_points(a, landmarks) for a in affines]
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=4)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    identities = portrait_identities(arguments.source)
+    grid = np.load(arguments.prepared / "grid.npz")
+    portraits = np.load(arguments.prepared / "portraits.npz")
+    images: list[NDArray[np.uint8]] = []
+    points: list[NDArray[np.float32]] = []
+    columns: dict[str, list[int]] = {"subject": [], "kind": [], "held_out": []}
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for kind, (folder, data, cut) in enumerate(
+            [("grid_s1", grid, _clip_crops), ("portraits", portraits, _portrait_crops)]
+        ):
+            names = [str(name) for name in data["names"]]
+            jobs = [
+                (arguments.source / folder / name, landmarks, arguments.size)
+                for name, landmarks in zip(names, data["landmarks"], strict=True)
+            ]
+            cuts = tqdm(pool.map(cut, jobs, chunksize=4), total=len(jobs), desc=folder, mininterval=5)
+            for subject, (name, (new_images, new_points)) in enumerate(zip(names, cuts, strict=True)):
+                held_out = clip_held_out(name) if kind == 0 else portrait_held_out(identities[name])
+                images += new_images
+                points += new_points
+                columns["subject"] += [subject] * len(new_images)
+                columns["kind"] += [kind] * len(new_images)
+                columns["held_out"] += [held_out] * len(new_images)
+    np.savez(
+        arguments.prepared / "crops.npz",
+        images=np.stack(images),
+        landmarks=np.stack(points),
+        **{key: np.array(values, np.int32) for key, values in columns.items()},
+    )
+    print(f"{len(images)} crops, {sum(columns['held_out'])} held out")
+
+
+if __name__ == "__main__":
+    main()

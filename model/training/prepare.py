@@ -1,0 +1,169 @@
+"""Prepare training data: clips, portraits and speech become arrays.
+
+    python -m model.training.prepare --source DATA --output data/prepared
+
+Reads the three folders described in docs/training.md (`grid_s1/*.mkv`, `portraits/*.jpg` + `index.csv`, `speech/*.opus`, each with
+its `phones/`), finds landmarks in every frame (static mode: no tracking filter, so no lag), computes log-mels with the sound's start
+time honoured and writes `grid.npz`, `portraits.npz`, `speech.npz`. Parallel over files; files that fail are named and skipped; a step whose output exists
+is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.face.detection import MediaPipeFaceDetector
+from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+
+PHONES = (
+    *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH"),
+    *("K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
+)
+"""ARPAbet as CMUdict has it; index 0 is silence. Labels of 10 ms, one a mel frame; 255 where unknown."""
+UNKNOWN_PHONE = 255
+CLIP_FRAMES = 75  # a GRID sentence
+
+
+@cache
+def _detector() -> MediaPipeFaceDetector:
+    cv2.setNumThreads(1)
+    return MediaPipeFaceDetector()
+
+
+def read_sound(path: Path) -> NDArray[np.float32]:
+    """Decode any media file's sound to 16 kHz mono float32; a late start becomes leading silence."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", str(path), "-vn"]
+    command += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(SAMPLE_RATE)]
+    command += ["-f", "f32le", "-"]
+    return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.float32)
+
+
+def read_phones(path: Path, count: int) -> NDArray[np.uint8]:
+    """Phone index of each of `count` 10 ms frames, `UNKNOWN_PHONE` where there is no label."""
+    labels = np.full(count, UNKNOWN_PHONE, np.uint8)
+    if path.exists():
+        for phone, start, duration in json.loads(path.read_text())["ph"]:
+            if phone in PHONES:
+                labels[start : start + duration] = PHONES.index(phone)
+    return labels
+
+
+def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
+    """Landmarks `(75, 68, 2)` in pixels, log-mel `(300, 80)` and phones `(300,)` of one GRID sentence."""
+    capture = cv2.VideoCapture(str(path))
+    landmarks = []
+    while len(landmarks) < CLIP_FRAMES:
+        found, frame = capture.read()
+        if not found:
+            break
+        faces = _detector()(np.ascontiguousarray(frame[..., ::-1]))
+        if not faces:
+            raise ValueError(f"no face in frame {len(landmarks)}")
+        landmarks.append(faces[0].landmarks)
+    if len(landmarks) < CLIP_FRAMES:
+        raise ValueError(f"only {len(landmarks)} frames; expected {CLIP_FRAMES}")
+    samples = CLIP_FRAMES * SAMPLE_RATE // 25
+    sound = read_sound(path)[:samples]
+    mel = log_mel(np.pad(sound, (0, samples - len(sound))))
+    phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
+    return {"landmarks": np.stack(landmarks), "log_mel": mel.astype(np.float16), "phones": phones}
+
+
+def prepare_portrait(path: Path) -> dict[str, NDArray[Any]]:
+    """Landmarks `(68, 2)` in pixels of the largest face of one photograph."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ValueError("not a picture")
+    faces = _detector()(np.ascontiguousarray(image[..., ::-1]).astype(np.uint8))
+    if not faces:
+        raise ValueError("no face")
+    return {"landmarks": faces[0].landmarks}
+
+
+def prepare_utterance(path: Path) -> dict[str, NDArray[Any]]:
+    """Log-mel `(4 T, 80)` and phones `(4 T,)` of one utterance."""
+    mel = log_mel(read_sound(path))
+    phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
+    assert len(mel) % MELS_PER_FRAME == 0
+    return {"log_mel": mel.astype(np.float16), "phones": phones}
+
+
+def _attempt(
+    job: tuple[Callable[[Path], dict[str, NDArray[Any]]], Path],
+) -> tuple[str, dict[str, NDArray[Any]] | str]:
+    prepare, path = job
+    try:
+        return path.name, prepare(path)
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        return path.name, str(error)
+
+
+def _prepare_all(
+    name: str,
+    prepare: Callable[[Path], dict[str, NDArray[Any]]],
+    paths: Sequence[Path],
+    workers: int,
+) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = pool.map(_attempt, [(prepare, path) for path in paths], chunksize=4)
+        for path_name, outcome in tqdm(jobs, total=len(paths), desc=name, mininterval=5):
+            if isinstance(outcome, str):
+                tqdm.write(f"skipped {path_name}: {outcome}")
+            else:
+                yield path_name, outcome
+
+
+def prepare(source: Path, output: Path, workers: int) -> None:
+    """Prepare everything under `source` into `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    plans: list[tuple[str, Callable[[Path], dict[str, NDArray[Any]]], list[Path], bool]] = [
+        ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
+        ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
+        ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
+    ]
+    for name, prepare_one, paths, stacked in plans:
+        target = output / f"{name}.npz"
+        if target.exists():
+            print(f"{target} exists, skipped")
+            continue
+        rows = list(_prepare_all(name, prepare_one, paths, workers))
+        arrays: dict[str, NDArray[Any]] = {"names": np.array([row_name for row_name, _ in rows])}
+        for key in rows[0][1]:
+            values = [row[key] for _, row in rows]
+            if stacked:
+                arrays[key] = np.stack(values)
+            else:
+                arrays[key] = np.concatenate(values)
+                arrays["lengths"] = np.array([len(value) for value in values])
+        partial = target.with_suffix(".partial.npz")
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
+        os.replace(partial, target)
+        print(f"{target}: {len(rows)} of {len(paths)}")
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    prepare(arguments.source, arguments.output, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

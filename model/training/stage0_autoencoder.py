@@ -1,0 +1,169 @@
+"""Stage 0: the autoencoder.
+
+    python -m model.training.stage0_autoencoder prepared=data/prepared output=runs/autoencoder
+
+Loss: L1 + L1 of first differences at two scales (what keeps lips and teeth crisp without a GAN) + a small KL term; the mouth
+counts more. Needs `crops.npz` (`model.training.crops`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.face.landmarks import OUTER_LIPS
+from model.networks.autoencoder import build_autoencoder
+from model.training.loop import Draw, LoopConfig, Stage, parse_config, run
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(LoopConfig):
+    """Stage 0.
+
+    Attributes:
+        prepared: Folder with `crops.npz`.
+        variant: Size of the autoencoder.
+        kl_weight: Weight of the KL term, per pixel.
+        edge_weight: Weight of the difference terms.
+        mouth_weight: Extra weight around the lips.
+        window: Side of the random window that a step looks at, pixels; most windows hold the mouth.
+    """
+
+    output: Path = Path("runs/autoencoder")
+    prepared: Path = Path("data/prepared")
+    variant: str = "tiny"
+    max_steps: int = 3000
+    batch_size: int = 16
+    learning_rate: float = 1.5e-3
+    kl_weight: float = 1e-6
+    edge_weight: float = 1.0
+    mouth_weight: float = 2.0
+    window: int = 96
+
+
+def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """`(B, H, W, 3)` uint8 -> `(B, 3, H, W)` float32 in [-1, 1], channels last."""
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def to_images(tensor: torch.Tensor) -> NDArray[np.uint8]:
+    """`(B, 3, H, W)` in [-1, 1] -> `(B, H, W, 3)` uint8."""
+    scaled = tensor.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
+    return images
+
+
+def augment_colour(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random exposure, contrast, channel gains and, for one picture in twelve, grey; `(B, 3, H, W)`."""
+    batch = len(tensor)
+    gain = 1.0 + 0.12 * torch.randn(batch, 1, 1, 1, generator=generator)
+    tint = 1.0 + 0.06 * torch.randn(batch, 3, 1, 1, generator=generator)
+    shift = 0.10 * torch.randn(batch, 1, 1, 1, generator=generator)
+    grey = (torch.rand(batch, 1, 1, 1, generator=generator) < 1 / 12).float()
+    mixed = grey * tensor.mean(dim=1, keepdim=True) + (1 - grey) * tensor
+    return ((mixed + 1) * gain * tint - 1 + shift).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def mouth_boxes(landmarks: NDArray[np.float32], size: int) -> torch.Tensor:
+    """1 inside the lips' box widened by 30 %, 0 elsewhere; `(B, 68, 2)` -> `(B, 1, size, size)`."""
+    lips = landmarks[:, list(OUTER_LIPS)]
+    low, high = lips.min(axis=1), lips.max(axis=1)
+    margin = 0.3 * (high - low)
+    centres = (np.arange(size, dtype=np.float32) + 0.5) / size
+    inside = [
+        (centres > (low - margin)[:, axis, None]) & (centres < (high + margin)[:, axis, None]) for axis in (0, 1)
+    ]
+    return torch.from_numpy((inside[1][:, :, None] & inside[0][:, None, :]).astype(np.float32))[:, None]
+
+
+def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """First differences along height and width."""
+    return image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
+
+
+def sharpness(images: torch.Tensor, weight: torch.Tensor) -> float:
+    """Weighted variance of the Laplacian of the grey picture: falls as it blurs."""
+    grey = images.float().mean(dim=1, keepdim=True)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=images.device)[None, None]
+    response = F.conv2d(grey, kernel, padding=1)
+    return float((response**2 * weight).sum() / weight.sum())
+
+
+def main() -> None:
+    """Train stage 0."""
+    config = parse_config(AutoencoderConfig, __doc__)
+    data = np.load(config.prepared / "crops.npz")
+    images, landmarks, held_out = data["images"], data["landmarks"], data["held_out"].astype(bool)
+    train = np.flatnonzero(~held_out)
+    # clips and portraits half and half
+    weights = np.where(data["kind"][train] == 0, 1 / (data["kind"] == 0).sum(), 1 / (data["kind"] == 1).sum())
+    weights /= weights.sum()
+    shown = np.random.default_rng(1).choice(np.flatnonzero(held_out), 64, replace=False)
+    autoencoder = build_autoencoder(config.variant).to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    size = images.shape[1]
+
+    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = draw.rng.choice(train, config.batch_size, p=weights)
+        target = augment_colour(to_tensor(images[rows]), draw.generator)
+        weight = 1.0 + config.mouth_weight * mouth_boxes(landmarks[rows], size)
+        if draw.rng.random() < 0.5:
+            target, weight = target.flip(-1), weight.flip(-1)
+        # 2. a window: cheaper, and the decoder learns to decode parts
+        high = size - config.window + 1
+        top = int(draw.rng.integers(high)) if draw.rng.random() < 0.4 else high - 1 - int(draw.rng.integers(9))
+        left = int(draw.rng.integers(high))
+        there = (..., slice(top, top + config.window), slice(left, left + config.window))
+        target, weight = target[there].to(config.device), weight[there].to(config.device)
+        posterior = autoencoder.encode(target).latent_dist
+        output = autoencoder.decode(posterior.sample()).sample.float()
+        pixel = ((output - target).abs() * weight).mean()
+        edge = torch.zeros(())
+        for scale in (1, 2):
+            first, second = (F.avg_pool2d(x, scale) if scale > 1 else x for x in (output, target))
+            here = F.avg_pool2d(weight, scale) if scale > 1 else weight
+            for d_out, d_in, w in zip(
+                differences(first), differences(second), (here[:, :, 1:], here[:, :, :, 1:]), strict=True
+            ):
+                edge = edge + ((d_out - d_in).abs() * w).mean()
+        kl = posterior.kl().mean() / (size * size)
+        total = pixel + config.edge_weight * edge + config.kl_weight * kl * size * size
+        return total, {"pixel": pixel.item(), "edge": edge.item(), "kl": kl.item()}
+
+    def sample(folder: Path, step: int) -> dict[str, float]:
+        target = to_tensor(images[shown]).to(config.device)
+        with torch.autocast(config.device.split(":")[0], dtype=torch.bfloat16, enabled=config.bf16):
+            latents = autoencoder.encode(target).latent_dist.mode()
+            output = autoencoder.decode(latents).sample.float().clamp(-1, 1)
+        mouth = mouth_boxes(landmarks[shown], size).to(config.device)
+        error = float(((output - target) ** 2 / 4).mean())
+        rows = [np.concatenate(list(to_images(x[:10])), axis=1) for x in (target, output)]
+        Image.fromarray(np.concatenate(rows)).save(folder / f"{step:06d}.png")
+        return {
+            "psnr_db": -10 * float(np.log10(error)),
+            "mouth_sharpness": sharpness(output, mouth) / sharpness(target, mouth),
+            "latent_std": float(latents.std()),
+        }
+
+    complete = run(Stage({"autoencoder": autoencoder}, loss, sample), config)
+    # the latents' scale on training crops goes into the export, so that every user divides by the same number
+    if complete:
+        from diffusers import AutoencoderKL
+
+        folder = config.output / "export" / "autoencoder"
+        exported = AutoencoderKL.from_pretrained(folder)
+        with torch.no_grad():
+            std = float(exported.encode(to_tensor(images[train[:: len(train) // 256]])).latent_dist.mode().std())
+        exported.register_to_config(scaling_factor=1.0 / std)
+        exported.save_pretrained(folder)
+        print(f"scaling_factor {1.0 / std:.4f}")
+
+
+if __name__ == "__main__":
+    main()
