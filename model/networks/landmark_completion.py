@@ -85,7 +85,9 @@ class _AudioEncoder(nn.Module):
         super().__init__()
         self.stem = nn.Conv1d(N_MELS, width, 5, padding=2)
         self.blocks = nn.ModuleList(_ConvBlock(width, dilation) for dilation in (1, 2, 4))
-        self.stride = nn.Conv1d(width, width, 2 * MELS_PER_FRAME, stride=MELS_PER_FRAME, padding=MELS_PER_FRAME // 2)
+        self.stride = nn.Conv1d(
+            width, width, 2 * MELS_PER_FRAME, stride=MELS_PER_FRAME, padding=MELS_PER_FRAME // 2
+        )
 
     def forward(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.stem(log_mel.transpose(1, 2))
@@ -120,13 +122,19 @@ class _TransformerLayer(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: torch.Tensor, rotation: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, rotation: torch.Tensor, allowed: torch.Tensor
+    ) -> torch.Tensor:
         batch, length, width = tokens.shape
-        qkv = self.to_qkv(self.norm_attention(tokens)).view(batch, length, 3, self.heads, width // self.heads)
+        qkv = self.to_qkv(self.norm_attention(tokens)).view(
+            batch, length, 3, self.heads, width // self.heads
+        )
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, d)
         query, key = _rotate(query, rotation), _rotate(key, rotation)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        tokens = tokens + self.dropout(self.to_out(mixed.transpose(1, 2).reshape(batch, length, width)))
+        tokens = tokens + self.dropout(
+            self.to_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        )
         fed: torch.Tensor = self.feed_forward(self.norm_feed_forward(tokens))
         return tokens + self.dropout(fed)
 
@@ -135,7 +143,9 @@ def _rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     """Rotary position: pairs of channels turned by the token's time, so that only time differences matter."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cosine, sine = rotation.cos(), rotation.sin()
-    turned = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+    turned = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(
+        -2
+    )
     return turned.type_as(x)
 
 
@@ -152,11 +162,18 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, width: int = 256, layers: int = 4, heads: int = 4, window: int = 16, dropout: float = 0.1
+        self,
+        width: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        window: int = 16,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.audio_encoder = _AudioEncoder(width)
-        self.pose_encoder = nn.Sequential(nn.Linear(2 * len(POSE), width), nn.SiLU(), nn.Linear(width, width))
+        self.pose_encoder = nn.Sequential(
+            nn.Linear(2 * len(POSE), width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.reference_encoder = nn.Sequential(
             nn.Linear(2 * NUM_LANDMARKS, width), nn.SiLU(), nn.Linear(width, width)
         )
@@ -191,19 +208,30 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             ShapeError: The shapes do not fit.
         """
         batch, frames = pose.shape[:2]
-        if log_mel.shape != (batch, MELS_PER_FRAME * frames, N_MELS) or pose.shape[2:] != (len(POSE), 2):
+        if log_mel.shape != (batch, MELS_PER_FRAME * frames, N_MELS) or pose.shape[2:] != (
+            len(POSE),
+            2,
+        ):
             raise ShapeError(
                 f"log_mel {tuple(log_mel.shape)} and pose {tuple(pose.shape)}; expected (B, 4T, 80) and (B, T, 37, 2)"
             )
-        if reference.ndim != 4 or reference.shape[0] != batch or reference.shape[2:] != (NUM_LANDMARKS, 2):
+        if (
+            reference.ndim != 4
+            or reference.shape[0] != batch
+            or reference.shape[2:] != (NUM_LANDMARKS, 2)
+        ):
             raise ShapeError(f"reference {tuple(reference.shape)}; expected (B, R, 68, 2)")
         first = reference[:, 0].float()
 
         # 1. tokens, coordinates centred and scaled to about unit size
         mel_features, audio = self.audio_encoder(log_mel)
         dtype = audio.dtype
-        pose_tokens = self.pose_encoder(((pose.float() - 0.4) * 5.0).flatten(2).to(log_mel.dtype)).to(dtype)
-        reference_tokens = self.reference_encoder(((reference.float() - 0.5) * 5.0).flatten(2).to(log_mel.dtype))
+        pose_tokens = self.pose_encoder(
+            ((pose.float() - 0.4) * 5.0).flatten(2).to(log_mel.dtype)
+        ).to(dtype)
+        reference_tokens = self.reference_encoder(
+            ((reference.float() - 0.5) * 5.0).flatten(2).to(log_mel.dtype)
+        )
         tokens = torch.cat(
             [
                 reference_tokens.to(dtype) + self.modality[0].to(dtype),
@@ -220,7 +248,9 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         is_reference = torch.arange(len(times), device=pose.device) < count
         near = (times[:, None] - times[None, :]).abs() <= int(self.config["window"])
         # references look at references only: what they say must not depend on how long the recording is
-        allowed = torch.where(is_reference[:, None], is_reference[None, :], near | is_reference[None, :])
+        allowed = torch.where(
+            is_reference[:, None], is_reference[None, :], near | is_reference[None, :]
+        )
         angles = times[:, None].float() * self.frequencies
         rotation = torch.where(is_reference[:, None], torch.zeros_like(angles), angles)
         for block in self.blocks:
@@ -261,7 +291,12 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def complete(
-        self, log_mel: torch.Tensor, pose: torch.Tensor, reference: torch.Tensor, *, chunk: int = 256
+        self,
+        log_mel: torch.Tensor,
+        pose: torch.Tensor,
+        reference: torch.Tensor,
+        *,
+        chunk: int = 256,
     ) -> torch.Tensor:
         """Complete a recording of any length in pieces that overlap by the receptive field; memory stays flat.
 
@@ -278,6 +313,10 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         for start in range(0, frames, chunk):
             stop = min(frames, start + chunk)
             low, high = max(0, start - reach), min(frames, stop + reach)
-            output = self(log_mel[:, MELS_PER_FRAME * low : MELS_PER_FRAME * high], pose[:, low:high], reference)
+            output = self(
+                log_mel[:, MELS_PER_FRAME * low : MELS_PER_FRAME * high],
+                pose[:, low:high],
+                reference,
+            )
             pieces.append(output.target[:, start - low : stop - low])
         return torch.cat(pieces, dim=1)

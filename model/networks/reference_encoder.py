@@ -1,0 +1,54 @@
+"""Multi-scale features of the reference face for R-Align: a convolutional pyramid without a timestep, run once per job."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        inner = self.conv_1(F.silu(self.norm_1(hidden)))
+        outer: torch.Tensor = self.conv_2(F.silu(self.norm_2(inner)))
+        return hidden + outer
+
+
+class ReferenceEncoder(ModelMixin, ConfigMixin):
+    """Features of the unmasked reference crop.
+
+    Args:
+        channels: Width at each scale, finest first.
+        patch: Side of the pixel blocks folded into channels by the stem; the finest scale is `S / patch`.
+    """
+
+    @register_to_config
+    def __init__(self, channels: tuple[int, ...] = (64, 128, 192), patch: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3 * patch * patch, channels[0], 3, padding=1)
+        self.stages = nn.ModuleList(_ResidualBlock(width) for width in channels)
+        self.downs = nn.ModuleList(
+            nn.Conv2d(wide, narrow, 3, stride=2, padding=1)
+            for wide, narrow in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in channels)
+
+    def forward(self, crop: torch.Tensor) -> list[torch.Tensor]:
+        """Encode `crop` `(B, 3, S, S)` in [-1, 1] to `(B, 64, S/4, S/4)`, `(B, 128, S/8, S/8)`, `(B, 192, S/16, S/16)`."""
+        patch = int(self.config["patch"])
+        hidden = self.stem(F.pixel_unshuffle(crop, patch))
+        features = []
+        for index, stage in enumerate(self.stages):
+            if index:
+                hidden = self.downs[index - 1](hidden)
+            hidden = stage(hidden)
+            features.append(self.norms[index](hidden))
+        return features

@@ -1,0 +1,287 @@
+"""Training pairs of stage 2: a target picture, a reference picture of the same person, and the reference warped to the target.
+
+    python -m model.training.pairs --source DATA --prepared data/prepared --autoencoder runs/autoencoder/export/autoencoder
+
+Clips give real motion of one person; photographs give many persons, moved by the portrait engine. Every subject is mirrored and
+recoloured as a whole, every picture has its own crop jitter. Writes `pairs.npz`, all latents float16 and scaled:
+
+    images (N,S,S,3) uint8, landmarks (N,68,2), latents (N,4,h,w), masked_latents (N,4,h,w), masks (N,h,w)
+    target (P,), reference (P,) rows of the above; warped_latents (P,4,h,w): the reference moved to the target, flat inner mouth
+    kind (N,) 0 clip 1 portrait, held_out (N,), subject (N,)
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.face.alignment import (
+    crop_affine,
+    crop_image,
+    fit_similarity,
+    jitter_affine,
+    lower_face_mask,
+    pixel_affine,
+    warp_points,
+)
+from model.face.inner_mouth import InnerMouthBank
+from model.face.landmarks import CONTENT, POSE, flip_landmarks, mouth_opening
+from model.face.portrait_engine import PortraitEngine
+from model.face.retargeting import retarget
+from model.training.crops import (
+    clip_held_out,
+    portrait_held_out,
+    portrait_identities,
+    spread_frames,
+)
+from model.training.stage0_autoencoder import to_tensor
+
+CLIP_PICTURES = 8
+PORTRAIT_PICTURES = 6
+REFERENCES = 2  # references tried for each target
+_INNER_MOUTHS = Path(__file__).parents[1] / "weights" / "inner_mouths"
+_ENGINE_PX = 256
+_WARP_NOISE = 0.004  # crop units; a warp in use follows predicted, not true, landmarks
+
+Picture = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Pictures of one clip or photograph, and warps between them.
+
+    Attributes:
+        pictures: Crop `(S, S, 3)` and landmarks `(68, 2)` of each.
+        pairs: Target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
+    """
+
+    pictures: list[Picture]
+    pairs: list[tuple[int, int, NDArray[np.uint8]]]
+
+
+def warp_reference(reference: Picture, target: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The reference moved to `target`'s pose (similarity) and mouth (portrait engine, flat inner mouth)."""
+    crop, landmarks = reference
+    size = len(crop)
+    affine = fit_similarity(landmarks[list(POSE)], target[list(POSE)])
+    affine_px = affine.copy()
+    affine_px[:, 2] = affine[:, 2] * size + 0.5 * affine[:, :2].sum(axis=1) - 0.5
+    moved = cv2.warpAffine(
+        crop, affine_px, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    engine = PortraitEngine(np.asarray(moved, np.uint8), warp_points(affine, landmarks))
+    return engine.render(target, inner="flat")
+
+
+def _recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(rng_seed)
+    gain, shift = (
+        1 + 0.10 * rng.standard_normal() + 0.05 * rng.standard_normal(3),
+        12 * rng.standard_normal(),
+    )
+    if rng.random() < 0.06:
+        image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    return np.clip(image * gain + shift, 0, 255).astype(np.uint8)
+
+
+def _finish(pictures: list[Picture], seed: int) -> Subject:
+    """Recolour and mirror the subject as a whole, choose references and warp them."""
+    rng = np.random.default_rng(seed + 1)
+    mirror = rng.random() < 0.5
+    finished: list[Picture] = []
+    for image, landmarks in pictures:
+        recoloured = _recolour(image, seed)
+        if mirror:
+            recoloured = np.ascontiguousarray(recoloured[:, ::-1])
+            landmarks = flip_landmarks(landmarks)
+        finished.append((recoloured, landmarks.astype(np.float32)))
+    pairs = []
+    openings = mouth_opening(np.stack([landmarks for _, landmarks in finished]))
+    for target, (_, landmarks) in enumerate(finished):
+        others = np.array([i for i in range(len(finished)) if i != target])
+        # lip-dissimilar references count more: copying must not pay
+        weight = np.abs(openings[others] - openings[target]) + 0.05
+        count = min(REFERENCES, len(others))
+        for reference in rng.choice(others, count, replace=False, p=weight / weight.sum()):
+            rough = landmarks.copy()
+            rough[list(CONTENT)] += rng.normal(0, _WARP_NOISE, (len(CONTENT), 2)) * rng.random()
+            pairs.append((target, int(reference), warp_reference(finished[reference], rough)))
+    return Subject(finished, pairs)
+
+
+def _clip_subject(job: tuple[Path, NDArray[np.float32], int]) -> Subject:
+    path, landmarks, size = job
+    cv2.setNumThreads(1)
+    seed = zlib.crc32(path.name.encode())
+    rng = np.random.default_rng(seed)
+    wanted = set(spread_frames(landmarks, CLIP_PICTURES, rng))
+    pictures: list[Picture] = []
+    capture = cv2.VideoCapture(str(path))
+    for index in range(len(landmarks)):
+        found, frame = capture.read()
+        if not found:
+            break
+        if index in wanted:
+            affine = jitter_affine(crop_affine(landmarks[index]), rng)
+            image = np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8)
+            pictures.append(
+                (crop_image(image, affine, size), warp_points(affine, landmarks[index]))
+            )
+    return _finish(pictures, seed)
+
+
+def _portrait_subject(
+    job: tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int],
+) -> Subject:
+    path, landmarks, motions, size = job
+    cv2.setNumThreads(1)
+    seed = zlib.crc32(path.name.encode())
+    rng = np.random.default_rng(seed)
+    image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]).astype(np.uint8)
+    affine = crop_affine(landmarks)
+    base = crop_image(image, affine, _ENGINE_PX)
+    own = warp_points(affine, landmarks)
+    engine = PortraitEngine(base, own, InnerMouthBank.load(_INNER_MOUTHS))
+    pictures: list[Picture] = []
+    for index in range(PORTRAIT_PICTURES):
+        picture, points = base, own
+        if index:
+            motion = motions[index % len(motions)]
+            moved = retarget(own, motion, float(rng.uniform(0.85, 1.25)))
+            points = moved[spread_frames(moved, 1, rng)[0]]
+            picture = engine.render(points, inner="bank")
+        jitter = jitter_affine(np.eye(2, 3, dtype=np.float32), rng)
+        jitter_px = jitter.copy()
+        jitter_px[:, 2] *= _ENGINE_PX
+        jittered = crop_image(picture, jitter_px / np.float32(_ENGINE_PX), size)
+        pictures.append((jittered, warp_points(jitter, points)))
+    return _finish(pictures, seed)
+
+
+@torch.inference_mode()
+def encode(
+    autoencoder: AutoencoderKL,
+    images: NDArray[np.uint8],
+    masks: NDArray[np.bool_] | None = None,
+    batch: int = 32,
+) -> NDArray[np.float16]:
+    """Scaled latents of `images` `(N, S, S, 3)`; with `masks` `(N, S, S)` the masked pixels are mid grey first."""
+    parts = []
+    for start in tqdm(range(0, len(images), batch), desc="encode", mininterval=10):
+        tensor = to_tensor(images[start : start + batch])
+        if masks is not None:
+            tensor = tensor * (~torch.from_numpy(masks[start : start + batch]))[:, None]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            latents = autoencoder.encode(tensor).latent_dist.mode()
+        parts.append((latents.float() * autoencoder.config.scaling_factor).half().numpy())
+    return np.concatenate(parts)
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
+    parser.add_argument(
+        "--autoencoder", type=Path, default=Path("runs/autoencoder/export/autoencoder")
+    )
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument(
+        "--limit", type=int, default=None, help="subjects of each kind, for a quick try"
+    )
+    arguments = parser.parse_args()
+    grid = np.load(arguments.prepared / "grid.npz")
+    portraits = np.load(arguments.prepared / "portraits.npz")
+    identities = portrait_identities(arguments.source)
+    clip_names = [str(name) for name in grid["names"]][: arguments.limit]
+    portrait_names = [str(name) for name in portraits["names"]][: arguments.limit]
+    clip_landmarks, portrait_landmarks = grid["landmarks"], portraits["landmarks"]
+    crop_units = [
+        np.stack([warp_points(crop_affine(f), f) for f in clip[::3]])
+        for clip in clip_landmarks[::7]
+    ]
+    rng = np.random.default_rng(0)
+
+    subjects: list[tuple[int, bool, Subject]] = []
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        clip_jobs = [
+            (arguments.source / "grid_s1" / name, landmarks, arguments.size)
+            for name, landmarks in zip(clip_names, clip_landmarks, strict=False)
+        ]
+        cuts = pool.map(_clip_subject, clip_jobs, chunksize=8)
+        for name, subject in zip(
+            clip_names, tqdm(cuts, total=len(clip_jobs), desc="clips", mininterval=10), strict=True
+        ):
+            subjects.append((0, clip_held_out(name), subject))
+        portrait_jobs = [
+            (
+                arguments.source / "portraits" / name,
+                landmarks,
+                [crop_units[i] for i in rng.choice(len(crop_units), 3, replace=False)],
+                arguments.size,
+            )
+            for name, landmarks in zip(portrait_names, portrait_landmarks, strict=False)
+        ]
+        moved = pool.map(_portrait_subject, portrait_jobs, chunksize=8)
+        for name, subject in zip(
+            portrait_names,
+            tqdm(moved, total=len(portrait_jobs), desc="portraits", mininterval=10),
+            strict=True,
+        ):
+            subjects.append((1, portrait_held_out(identities[name]), subject))
+
+    images, landmarks, targets, references, warped = [], [], [], [], []
+    columns: dict[str, list[int]] = {"kind": [], "held_out": [], "subject": []}
+    for number, (kind, held_out, subject) in enumerate(subjects):
+        first = len(images)
+        for image, points in subject.pictures:
+            images.append(image)
+            landmarks.append(points)
+            for key, value in (("kind", kind), ("held_out", int(held_out)), ("subject", number)):
+                columns[key].append(value)
+        for target, reference, picture in subject.pairs:
+            targets.append(first + target)
+            references.append(first + reference)
+            warped.append(picture)
+    stacked = np.stack(images)
+    points = np.stack(landmarks)
+    autoencoder = AutoencoderKL.from_pretrained(
+        arguments.autoencoder, low_cpu_mem_usage=False
+    ).eval()
+    autoencoder.to(memory_format=torch.channels_last)
+    cells = arguments.size // 4
+    masks = np.stack([lower_face_mask(p, cells) for p in points])
+    pixel_masks = masks.repeat(4, axis=1).repeat(4, axis=2)
+    np.savez(
+        arguments.prepared / "pairs.npz",
+        images=stacked,
+        landmarks=points,
+        latents=encode(autoencoder, stacked),
+        masked_latents=encode(autoencoder, stacked, pixel_masks),
+        masks=masks,
+        target=np.array(targets, np.int32),
+        reference=np.array(references, np.int32),
+        warped=np.stack(warped),
+        warped_latents=encode(autoencoder, np.stack(warped)),
+        **{key: np.array(values, np.int32) for key, values in columns.items()},
+    )
+    print(
+        f"{len(images)} pictures, {len(targets)} pairs, {sum(columns['held_out'])} pictures held out"
+    )
+
+
+if __name__ == "__main__":
+    main()
