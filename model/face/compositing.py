@@ -1,0 +1,253 @@
+"""Put a generated crop back into the photograph it came from.
+
+    crop (128) ─▶ colour of the photograph ─▶ + detail of the warped photograph ─▶ inverse similarity
+                                                                                          │
+    photograph ───────────────────────── soft, face-shaped mask ──────────────────────▶ frame
+
+Outside the soft mask a frame is the photograph, bit for bit. The mask is the hull of every jaw of the job with a margin, so the
+chin's way is inside it, and it ends before the generated part of the crop does.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ShapeError
+from model.face.alignment import Affine, invert_affine, pixel_affine, warp_points
+from model.face.inner_mouth import LipCurves
+from model.face.landmarks import CONTOUR
+from model.face.portrait_engine import PortraitEngine
+from model.face.thin_plate import smoothstep
+
+Picture = NDArray[np.float32]
+
+_MASK_PX: Final = 512
+"""Side of the square that the mask is drawn in."""
+_MARGIN: Final = 0.020
+"""Full strength reaches this far beyond the jaws, crop units."""
+_FEATHER: Final = 0.050
+"""Width of the mask's edge beyond that, crop units."""
+_INSET: Final = 0.008
+"""The mask ends so far within what was generated, one pixel of 128."""
+_TOP_FEATHER: Final = 0.030
+"""Width of its edge at the nose base: the upper lip begins 0.05 below."""
+_SIDE_FEATHER: Final = 0.045
+_RING: Final = 0.08
+"""Width of the band around the generated part in which colours are compared, crop units."""
+_LIP_EDGE: Final = 0.006
+"""Width of the edge at which restored detail ends between the lips, crop units."""
+
+
+class Compositor:
+    """Pastes the crops of one job into its picture.
+
+    Args:
+        image: `(H, W, 3)`, uint8 RGB.
+        affine: Picture pixels to crop units.
+        landmarks: All faces of the job `(T, 68, 2)`, crop units, the reference among them.
+        generated: `(n, n)`, True where the crop was generated; rectangular.
+    Raises:
+        ShapeError: An array has another shape.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        affine: Affine,
+        landmarks: NDArray[np.float32],
+        generated: NDArray[np.bool_],
+    ) -> None:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ShapeError(f"image has shape {image.shape}, {image.dtype}; expected (H, W, 3) uint8")
+        self._image = image
+        self._affine = affine
+        self._generated = generated
+        self._soft = soft_mask(landmarks, generated)
+        self._rows, self._columns = self._region()
+        size = (self._columns.stop - self._columns.start, self._rows.stop - self._rows.start)
+        self._region_size = size
+        alpha = cv2.warpAffine(
+            self._soft,
+            self._region_affine(_MASK_PX),
+            size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=0,
+        )
+        self._alpha = np.asarray(alpha, np.float32)[..., None]
+        self._background = image[self._rows, self._columns].astype(np.float32)
+
+    @property
+    def alpha(self) -> Picture:
+        """The soft mask over the whole picture `(H, W)`, 0 to 1."""
+        full = np.zeros(self._image.shape[:2], np.float32)
+        full[self._rows, self._columns] = self._alpha[..., 0]
+        return full
+
+    @property
+    def crop_px(self) -> float:
+        """Side of the crop in the picture's pixels: what resolution the photograph has to offer."""
+        return 1.0 / float(np.hypot(self._affine[0, 0], self._affine[1, 0]))
+
+    def paste(self, crop: NDArray[np.uint8] | Picture) -> NDArray[np.uint8]:
+        """A frame.
+
+        Args:
+            crop: `(S, S, 3)`, 0 to 255, any S.
+        Returns:
+            `(H, W, 3)` uint8; where `alpha` is 0, the picture's own values.
+        """
+        size = crop.shape[0]
+        shrink = size / self.crop_px
+        if shrink > 1.0:  # warpAffine does not low-pass
+            sigma = 0.5 * float(np.sqrt(shrink**2 - 1.0))
+            crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma)) if sigma > 0.2 else crop
+        placed = cv2.warpAffine(
+            crop.astype(np.float32),
+            self._region_affine(size),
+            self._region_size,
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        mixed = self._background + self._alpha * (placed - self._background)
+        frame = self._image.copy()
+        frame[self._rows, self._columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+        return frame
+
+    def _region(self) -> tuple[slice, slice]:
+        """The part of the picture that the mask can touch; at least one pixel."""
+        low, high = _extent(self._soft > 0)
+        corners = np.array([(low[0], low[1]), (high[0], low[1]), (low[0], high[1]), (high[0], high[1])])
+        placed = warp_points(invert_affine(self._affine), corners.astype(np.float32))
+        height, width = self._image.shape[:2]
+        spans = []
+        for axis, limit in ((1, height), (0, width)):
+            start = int(np.clip(np.floor(placed[:, axis].min()), 0, limit - 1))
+            stop = int(np.clip(np.ceil(placed[:, axis].max()) + 1, start + 1, limit))
+            spans.append(slice(start, stop))
+        return spans[0], spans[1]
+
+    def _region_affine(self, size: int) -> NDArray[np.float32]:
+        """Pixels of the region to pixels of a crop of `size`."""
+        matrix = pixel_affine(self._affine, size)
+        matrix[:, 2] += matrix[:, :2] @ np.array(
+            (self._columns.start, self._rows.start), np.float32
+        )
+        return matrix
+
+
+def soft_mask(landmarks: NDArray[np.float32], generated: NDArray[np.bool_]) -> Picture:
+    """What is pasted: around all jaws of a job, inside of what was generated.
+
+    Args:
+        landmarks: `(T, 68, 2)`, crop units.
+        generated: `(n, n)`, True where the crop was generated; rectangular.
+    Returns:
+        `(512, 512)`, 0 to 1, over the crop.
+    """
+    contour = landmarks[:, list(CONTOUR)].reshape(-1, 2).astype(np.float32)
+    hull = cv2.convexHull(contour)[:, 0]
+    # Room around the crop, so that a hull that leaves it keeps its distances.
+    border = _MASK_PX // 4
+    canvas = np.full((_MASK_PX + 2 * border,) * 2, 255, np.uint8)
+    cv2.fillConvexPoly(canvas, np.round(hull * _MASK_PX + border).astype(np.int32), 0)
+    outside = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)[border:-border, border:-border]
+    face = 1.0 - smoothstep((outside.astype(np.float32) / _MASK_PX - _MARGIN) / _FEATHER)
+
+    low, high = _extent(generated)
+    centres = (np.arange(_MASK_PX, dtype=np.float32) + 0.5) / _MASK_PX
+    sides = np.minimum(centres - low[0], high[0] - centres) - _INSET
+    top = centres - low[1] - _INSET
+    bottom = high[1] - centres - _INSET
+    down = smoothstep(top / _TOP_FEATHER) * smoothstep(bottom / _FEATHER)
+    mask: Picture = face * down[:, None] * smoothstep(sides / _SIDE_FEATHER)[None, :]
+    return mask.astype(np.float32)
+
+
+def colour_ring(generated: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of the crop that were not generated and lie around what was `(n, n)`."""
+    reach = max(1, round(_RING * len(generated)))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    grown = cv2.dilate(generated.astype(np.uint8), kernel).astype(np.bool_)
+    ring: NDArray[np.bool_] = grown & ~generated
+    return ring
+
+
+def match_colour(crop: Picture, reference: NDArray[np.uint8], ring: NDArray[np.bool_]) -> Picture:
+    """`crop` shifted so that its mean colour on `ring` is the reference's.
+
+    Args:
+        crop: `(S, S, 3)`, 0 to 255.
+        reference: `(S, S, 3)` uint8, the photograph's crop.
+        ring: `(S, S)`, where both show the same.
+    """
+    if not ring.any():
+        return crop
+    offset = (reference[ring].astype(np.float32) - crop[ring]).mean(axis=0)
+    return crop + offset
+
+
+class DetailRestorer:
+    """Adds the photograph's fine detail to generated crops.
+
+    A crop of the network's size holds no pores, no beard and no sharp lip. The portrait engine moves the photograph itself:
+    what its picture has beyond the crop's bandwidth goes on top, save between the lips.
+
+    Args:
+        engine: Of the same portrait, at the resolution wanted.
+        crop_px: Side of the generated crops.
+    """
+
+    def __init__(self, engine: PortraitEngine, crop_px: int) -> None:
+        self._engine = engine
+        self._crop_px = crop_px
+
+    def __call__(self, crop: Picture, target: NDArray[np.float32]) -> Picture:
+        """A sharp crop.
+
+        Args:
+            crop: `(crop_px, crop_px, 3)`, 0 to 255.
+            target: The face that it shows `(68, 2)`, crop units.
+        Returns:
+            `(S, S, 3)` with the engine's S, not clipped.
+        """
+        size = self._engine.size
+        warp = self._engine.render(target, inner="flat").astype(np.float32)
+        detail = warp - band_limit(warp, self._crop_px)
+        detail *= self._outside_lips(target)[..., None]
+        upsampled = cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(upsampled + detail, np.float32)
+
+    def _outside_lips(self, target: NDArray[np.float32]) -> Picture:
+        """0 between the lips, 1 elsewhere `(S, S)`."""
+        size = self._engine.size
+        centres = (np.arange(size) + 0.5) / size
+        lips = LipCurves.from_landmarks(target)
+        top, bottom = lips.evaluate(centres)
+        y = centres[:, None]
+        cover = np.clip(np.minimum(y - top, bottom - y) / _LIP_EDGE + 0.5, 0.0, 1.0)
+        cover *= np.clip((bottom - top) / _LIP_EDGE, 0.0, 1.0)
+        cover *= (centres > lips.left) & (centres < lips.right)
+        return np.asarray(1.0 - cover, np.float32)
+
+
+def band_limit(picture: Picture, size: int) -> Picture:
+    """`picture` as a crop of `size` pixels would show it, at its own size."""
+    own = picture.shape[0]
+    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (own, own), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _extent(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Low and high corner (x, y) of what is True, as shares of the side."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ShapeError("the mask is empty; expected a face whose lower half lies in its crop")
+    size = len(mask)
+    low = np.array((columns[0], rows[0]), np.float32) / size
+    high = np.array((columns[-1] + 1, rows[-1] + 1), np.float32) / size
+    return low, high

@@ -1,0 +1,218 @@
+"""The diffusion of one job: what its frames share is computed once, then batches of landmarks become crops.
+
+    once per job      reference crop ─▶ features ─▶ K/V · latents · masked latents · mask · window · ONE noise
+    once per batch    target landmarks ─▶ condition;  noise ─▶ steps of the scheduler ─▶ latents ─▶ crops
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
+from numpy.typing import NDArray
+
+from model.face.alignment import lower_face_mask
+from model.face.portrait_engine import PortraitEngine
+from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition, Window
+from model.pipelines.presets import Init, SchedulerName
+
+Scheduler = DDIMScheduler | DPMSolverMultistepScheduler
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What draws; all on one device, in one dtype, in evaluation mode."""
+
+    autoencoder: AutoencoderKL
+    unet: TalkFormerUNet
+    reference_encoder: ReferenceEncoder
+    scheduler: DDIMScheduler
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.unet.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Their arithmetic."""
+        return self.unet.conv_in.weight.dtype
+
+    @property
+    def crop_px(self) -> int:
+        """Side of the crops."""
+        return int(self.autoencoder.config.sample_size)
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the latent grid in cells."""
+        return int(self.unet.config.latent_size)
+
+
+_CLASSES: Final[dict[SchedulerName, tuple[Any, dict[str, Any]]]] = {
+    "ddim": (DDIMScheduler, {}),
+    "dpmsolver++": (
+        DPMSolverMultistepScheduler,
+        {"algorithm_type": "dpmsolver++", "solver_order": 2},
+    ),
+}
+
+
+def make_scheduler(base: DDIMScheduler, name: SchedulerName) -> Scheduler:
+    """A fresh sampler over the noise schedule that the network was trained on."""
+    kind, options = _CLASSES[name]
+    taken = {
+        key: base.config[key]
+        for key in (
+            "num_train_timesteps",
+            "beta_start",
+            "beta_end",
+            "beta_schedule",
+            "prediction_type",
+            "rescale_betas_zero_snr",
+            "timestep_spacing",
+        )
+    }
+    if kind is DDIMScheduler:
+        taken["clip_sample"] = False
+    return kind(**taken, **options)  # type: ignore[no-any-return]
+
+
+def set_steps(
+    scheduler: Scheduler, steps: int, strength: float, device: torch.device
+) -> torch.Tensor:
+    """Prepare `scheduler` for the last `strength` of its schedule in exactly `steps` steps.
+
+    Returns:
+        The timesteps `(steps,)`, falling.
+    """
+    scheduler.set_timesteps(max(steps, round(steps / strength)), device=device)
+    timesteps: torch.Tensor = scheduler.timesteps[-steps:]
+    if len(timesteps) < len(scheduler.timesteps) and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(len(scheduler.timesteps) - steps)
+    return timesteps
+
+
+class CropSampler:
+    """Draws the crops of one job.
+
+    Args:
+        networks: What draws.
+        crop: The photograph's crop `(S, S, 3)` uint8, S = `networks.crop_px`.
+        landmarks: Its face `(68, 2)`, crop units.
+        steps: Denoising steps.
+        scheduler: Which sampler takes them.
+        init: Start: "noise", or "warp" for the portrait engine's picture under noise.
+        strength: Share of the noise schedule that "warp" leaves to the sampler.
+        seed: Of the noise that all frames share: independent noise would flicker.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        networks: Networks,
+        crop: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        *,
+        steps: int,
+        scheduler: SchedulerName,
+        init: Init,
+        strength: float,
+        seed: int,
+    ) -> None:
+        self._networks = networks
+        self._steps = steps
+        self._scheduler_name: SchedulerName = scheduler
+        self._init = init
+        self._strength = strength
+        self._engine = PortraitEngine(crop, landmarks)
+
+        size = networks.latent_size
+        cells = lower_face_mask(landmarks, size)
+        self.generated = cells.repeat(len(crop) // size, axis=0).repeat(len(crop) // size, axis=1)
+        self._window = Window.around(cells)
+        self._mask = self._tensor(cells.astype(np.float32))[None, None]
+        self._reference_landmarks = torch.from_numpy(landmarks).to(networks.device)[None]
+
+        picture = self._pictures(crop[None])
+        kept = self._tensor((~self.generated).astype(np.float32))
+        self._reference_latents = self._encode(picture)
+        # Masked pixels are mid grey, which is zero here.
+        self._masked_latents = self._encode(picture * kept.to(picture.dtype))
+        features = networks.reference_encoder(picture)
+        self._cache: ReferenceCache = networks.unet.prepare_reference(
+            features, self._reference_landmarks
+        )
+        generator = torch.Generator("cpu").manual_seed(seed)
+        channels = self._reference_latents.shape[1]
+        noise = torch.randn(1, channels, size, size, generator=generator)
+        self._noise = self._window.crop(noise.to(networks.device))
+
+    @torch.inference_mode()
+    def sample(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Draw one batch.
+
+        Args:
+            targets: `(B, 68, 2)`, crop units.
+        Returns:
+            `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the autoencoder's copy of the
+            photograph. Not finite where the arithmetic overflowed.
+        """
+        warped = self._encode(self._pictures(self._engine.render_many(targets, inner="flat")))
+        condition = self._networks.unet.prepare_condition(
+            target_landmarks=torch.from_numpy(targets).to(self._networks.device),
+            reference_landmarks=self._reference_landmarks,
+            masked_latents=self._masked_latents,
+            mask=self._mask,
+            reference_latents=self._reference_latents,
+            warped_latents=warped,
+            reference=self._cache,
+            window=self._window,
+        )
+        drawn = self._denoise(condition, warped)
+        known = self._reference_latents.expand(len(targets), -1, -1, -1)
+        mask = self._window.crop(self._mask).float()
+        drawn = mask * drawn + (1 - mask) * self._window.crop(known).float()
+        return self._decode(self._window.paste(drawn, known.float()))
+
+    def _denoise(self, condition: UNetCondition, warped: torch.Tensor) -> torch.Tensor:
+        """The sampling loop: the window's latents `(B, 4, h, w)`, float32."""
+        networks, batch = self._networks, len(warped)
+        scheduler = make_scheduler(networks.scheduler, self._scheduler_name)
+        strength = 1.0 if self._init == "noise" else self._strength
+        timesteps = set_steps(scheduler, self._steps, strength, networks.device)
+        latents = self._noise.expand(batch, -1, -1, -1).clone()
+        if self._init == "warp":
+            start = self._window.crop(warped).float()
+            latents = scheduler.add_noise(start, latents, timesteps[:1].expand(batch))
+        # The state stays in fp32; only the network sees its own dtype.
+        for timestep in timesteps:
+            predicted = networks.unet(latents.to(networks.dtype), timestep, condition)
+            latents = scheduler.step(predicted.float(), timestep, latents).prev_sample
+        return latents
+
+    def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._networks.device, self._networks.dtype)
+
+    def _pictures(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        """`(B, S, S, 3)` uint8 -> `(B, 3, S, S)` in [-1, 1], channels last as numpy has it."""
+        pictures = torch.from_numpy(crops).to(self._networks.device).permute(0, 3, 1, 2)
+        return pictures.to(torch.float32).div(127.5).sub(1.0).to(self._networks.dtype)
+
+    def _encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        autoencoder = self._networks.autoencoder
+        latents: torch.Tensor = autoencoder.encode(pictures).latent_dist.mode()
+        return latents * autoencoder.config.scaling_factor
+
+    def _decode(self, latents: torch.Tensor) -> NDArray[np.float32]:
+        autoencoder = self._networks.autoencoder
+        scaled = (latents / autoencoder.config.scaling_factor).to(self._networks.dtype)
+        decoded = autoencoder.decode(
+            scaled.contiguous(memory_format=torch.channels_last)
+        ).sample.float()
+        crops = decoded.add(1.0).mul(127.5).permute(0, 2, 3, 1).cpu().numpy()
+        return np.ascontiguousarray(crops, np.float32)
