@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
 from model.face.landmarks import mouth_opening
+from model.training.split import clip_held_out, portrait_held_out
 
 CLIP_CROPS = 8
 PORTRAIT_CROPS = 6
@@ -28,25 +29,10 @@ PORTRAIT_CROPS = 6
 Crops = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
 
-def is_held_out(identity: str, share: float) -> bool:
-    """Whether `identity` is never trained on: decided by its name, so every script agrees."""
-    return zlib.crc32(identity.encode()) / 2**32 < share
-
-
-def clip_held_out(name: str) -> bool:
-    """About one GRID sentence in twenty."""
-    return is_held_out(Path(name).stem, 0.05)
-
-
 def portrait_identities(source: Path) -> dict[str, str]:
     """File name -> identity, from `index.csv`."""
     with (source / "portraits" / "index.csv").open() as file:
         return {row["file"]: f"{row['source'].split('_')[0]}-{row['identity']}" for row in csv.DictReader(file)}
-
-
-def portrait_held_out(identity: str) -> bool:
-    """About 6 % of the identities."""
-    return is_held_out(identity, 0.06)
 
 
 def spread_frames(landmarks: NDArray[np.float32], count: int, rng: np.random.Generator) -> list[int]:

@@ -28,13 +28,8 @@ from tqdm import tqdm
 
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.training.phones import PHONES, UNKNOWN_PHONE
 
-PHONES = (
-    *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH"),
-    *("K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
-)
-"""ARPAbet as CMUdict has it; index 0 is silence. Labels of 10 ms, one a mel frame; 255 where unknown."""
-UNKNOWN_PHONE = 255
 CLIP_FRAMES = 75  # a GRID sentence
 
 

@@ -1,0 +1,285 @@
+"""Measure a landmark completer on sentences, voices and faces that training has not seen.
+
+    python -m model.evaluation.landmark_figures --prepared data/prepared --output out/landmarks
+
+Prints a Markdown table, writes `figures.json`, `figures.md` and `openings.png` (predicted against
+real opening). The real-video row stands beside every figure; the static row is a face that never
+moves. Needs `grid.npz`, `speech.npz` and `motion.npz` (docs/training.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.evaluation.landmark_metrics import (
+    MAX_LAG,
+    articulation,
+    best_lag,
+    closure_rate,
+    correlation,
+    same_mouth,
+)
+from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE, mouth_opening, mouth_width
+from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
+from model.networks.landmark_completion import LandmarkCompleter
+from model.training.phones import UNKNOWN_PHONE
+from model.training.split import clip_held_out, voice_held_out
+
+Points = NDArray[np.float32]
+Finish = Callable[[Points, Points, Points], Points]
+"""What inference does to completed landmarks: (target (T, 68, 2), log_mel (4T, 80), reference)."""
+
+_SHIPPED: Final = Path("model/weights/landmark_completer")
+_TRAINED: Final = Path("runs/landmarks/export/landmark_completer")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What training has not seen.
+
+    Attributes:
+        mels: Log-mels `(K, 300, 80)` of GRID sentences.
+        phones: Their phones `(K, 300)`.
+        faces: The real video's landmarks, carried to the clip's mean pose `(K, 75, 68, 2)`.
+        voices: Log-mels `(4T, 80)` of other speakers.
+        voice_phones: Their phones.
+        voice_openings: Openings `(T,)` of the phone teacher's labels.
+        portraits: Photographs' landmarks `(P, 68, 2)`.
+    """
+
+    mels: Points
+    phones: NDArray[np.uint8]
+    faces: Points
+    voices: list[Points]
+    voice_phones: list[NDArray[np.uint8]]
+    voice_openings: list[Points]
+    portraits: Points
+
+
+def join(pose: Points, content: Points) -> Points:
+    """`(..., 37, 2)` and `(..., 31, 2)` -> `(..., 68, 2)`."""
+    shape = np.broadcast_shapes(pose.shape[:-2], content.shape[:-2])
+    face = np.empty((*shape, NUM_LANDMARKS, 2), np.float32)
+    face[..., list(POSE), :] = pose
+    face[..., list(CONTENT), :] = content
+    return face
+
+
+def load_held_out(prepared: Path) -> HeldOut:
+    """Read the held-out part of the prepared data."""
+    grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
+    motion = np.load(prepared / "motion.npz")
+    rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
+    ends = np.cumsum(speech["lengths"])
+    mel, phones, offsets = speech["log_mel"], speech["phones"], motion["speech_offsets"]
+    neutral = motion["neutral"]
+    voices, voice_phones, voice_openings = [], [], []
+    for name, start, end in zip(speech["names"], ends - speech["lengths"], ends, strict=True):
+        if voice_held_out(str(name)) and not (phones[start:end] == UNKNOWN_PHONE).all():
+            voices.append(mel[start:end].astype(np.float32))
+            voice_phones.append(phones[start:end])
+            moved = offsets[start // MELS_PER_FRAME : end // MELS_PER_FRAME]
+            content = neutral[list(CONTENT)] + moved
+            voice_openings.append(mouth_opening(join(neutral[list(POSE)], content)))
+    return HeldOut(
+        mels=grid["log_mel"][rows].astype(np.float32),
+        phones=grid["phones"][rows],
+        faces=join(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
+        voices=voices,
+        voice_phones=voice_phones,
+        voice_openings=voice_openings,
+        portraits=motion["portraits"][motion["portraits_held_out"]],
+    )
+
+
+def complete(
+    completer: LandmarkCompleter, mel: Points, reference: Points, finish: Finish | None = None
+) -> Points:
+    """Landmarks `(T, 68, 2)` of a still picture `(68, 2)` that says `mel` `(4T, 80)`."""
+    frames = len(mel) // MELS_PER_FRAME
+    face = torch.from_numpy(reference)[None, None]
+    pose = face[:, :, list(POSE)].expand(1, frames, -1, -1)
+    target: Points = completer.complete(torch.from_numpy(mel)[None], pose, face)[0].numpy()
+    return target if finish is None else finish(target, mel, reference)
+
+
+def measure(
+    completer: LandmarkCompleter,
+    data: HeldOut,
+    finish: Finish | None = None,
+    voices: int | None = None,
+) -> dict[str, float]:
+    """All figures of one completer, as in the module's table.
+
+    Args:
+        completer: In evaluation mode.
+        data: What it is measured on.
+        finish: The silence gate and smoothing of inference, or none.
+        voices: Only so many of the other voices.
+    """
+    figures: dict[str, float] = {}
+
+    # 1. the filmed speaker: first frame as the reference, own voice
+    real = list(mouth_opening(data.faces))
+    said = [
+        mouth_opening(complete(completer, mel, face[0], finish))
+        for mel, face in zip(data.mels, data.faces, strict=True)
+    ]
+    figures["r"] = correlation(said, real)
+    figures["r_per_clip"] = float(
+        np.mean([np.corrcoef(s, t)[0, 1] for s, t in zip(said, real, strict=True)])
+    )
+    lag, figures["r_best_lag"] = best_lag(said, real)
+    figures["best_lag"] = float(lag)
+    figures["articulation"] = articulation(said, real)
+    figures["closure"] = closure_rate(said, list(data.phones))
+
+    # 2. other voices on other faces
+    count = len(data.voices) if voices is None else voices
+    spoken = [
+        mouth_opening(complete(completer, mel, data.portraits[i % len(data.portraits)], finish))
+        for i, mel in enumerate(data.voices[:count])
+    ]
+    figures["voices_closure"] = closure_rate(spoken, data.voice_phones[:count])
+    figures["voices_r_teacher"] = correlation(spoken, data.voice_openings[:count])
+    figures["voices_articulation"] = articulation(spoken, data.voice_openings[:count])
+
+    # 3. digital silence; the reference shut, open, and portraits as they are (many smile)
+    silence = np.full((300, N_MELS), SILENCE, np.float32)
+    for name, references in (
+        ("shut", [face[mouth_opening(face).argmin()] for face in data.faces]),
+        ("open", [face[mouth_opening(face).argmax()] for face in data.faces]),
+        ("portraits", list(data.portraits)),
+    ):
+        quiet = [mouth_opening(complete(completer, silence, f, finish)) for f in references[:24]]
+        figures[f"silence_{name}_mean"] = float(np.mean(quiet))
+        figures[f"silence_{name}_std"] = float(np.mean([q.std() for q in quiet]))
+
+    # 4. leak: the same words from an open and from a shut reference
+    pairs = []
+    for mel, face in list(zip(data.mels, data.faces, strict=True))[:24]:
+        opening = mouth_opening(face)
+        shut, wide = face[opening.argmin()], face[opening.argmax()]
+        content = [complete(completer, mel, f, finish)[:, list(CONTENT)] for f in (shut, wide)]
+        pairs.append((content[0], content[1], float(mouth_width(shut))))
+    figures["leak_r"], figures["leak_difference"] = same_mouth(
+        [p[0] for p in pairs], [p[1] for p in pairs], [p[2] for p in pairs]
+    )
+    return figures
+
+
+def real_figures(data: HeldOut) -> dict[str, float]:
+    """The same figures of the real video (of the teacher's labels where there is no video)."""
+    real = list(mouth_opening(data.faces))
+    quiet = [
+        o[(p == 0).reshape(-1, MELS_PER_FRAME).all(axis=1)]
+        for o, p in zip(real, data.phones, strict=True)
+    ]
+    return {
+        "r": 1.0,
+        "r_per_clip": 1.0,
+        "r_best_lag": 1.0,
+        "best_lag": 0.0,
+        "articulation": 1.0,
+        "closure": closure_rate(real, list(data.phones)),
+        "voices_closure": closure_rate(data.voice_openings, data.voice_phones),
+        "voices_r_teacher": 1.0,
+        "voices_articulation": 1.0,
+        "silence_shut_mean": float(np.median(np.concatenate(quiet))),
+        "silence_shut_std": float(np.mean([q.std() for q in quiet if len(q) > 1])),
+    }
+
+
+_ROWS: Final = {
+    "r": "opening, r at lag 0",
+    "r_per_clip": "the same, mean over clips",
+    "r_best_lag": f"r at the best lag within ±{MAX_LAG} frames",
+    "best_lag": "best lag, frames (positive: late)",
+    "articulation": "articulation ratio",
+    "closure": "closure on /b p m/",
+    "voices_closure": "closure on /b p m/, other voices and faces",
+    "voices_r_teacher": "opening, r with the teacher's labels, other voices and faces",
+    "voices_articulation": "articulation against the teacher's labels",
+    "silence_shut_mean": "silence, mean gap / mouth width, shut reference",
+    "silence_shut_std": "silence, standard deviation, shut reference",
+    "silence_open_mean": "silence, mean gap, open reference",
+    "silence_open_std": "silence, standard deviation, open reference",
+    "silence_portraits_mean": "silence, mean gap, photographs",
+    "silence_portraits_std": "silence, standard deviation, photographs",
+    "leak_r": "leak: landmark correlation, open against shut reference",
+    "leak_difference": "leak: mean distance / mouth width",
+}
+
+
+def table(columns: dict[str, dict[str, float]]) -> str:
+    """Markdown table, one column a system."""
+    lines = [
+        "| figure | " + " | ".join(columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for key, title in _ROWS.items():
+        cells = [f"{c[key]:.3f}" if key in c else "–" for c in columns.values()]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(completer: LandmarkCompleter, data: HeldOut, finish: Finish | None, path: Path) -> None:
+    """Predicted and real opening of six held-out sentences."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(3, 2, figsize=(12, 8), sharex=True, sharey=True)
+    seconds = np.arange(data.faces.shape[1]) / 25
+    for axis, mel, face in zip(axes.flat, data.mels, data.faces, strict=False):
+        axis.plot(seconds, mouth_opening(face), color="black", label="real video")
+        said = mouth_opening(complete(completer, mel, face[0], finish))
+        axis.plot(seconds, said, color="tab:red", label="predicted")
+        axis.set_ylabel("lip gap / mouth width")
+    axes[0, 0].legend()
+    for axis in axes[-1]:
+        axis.set_xlabel("seconds")
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--completer", type=Path, default=_SHIPPED if _SHIPPED.exists() else _TRAINED)
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--output", type=Path, default=Path("out/landmarks"))
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    completer = LandmarkCompleter.from_pretrained(arguments.completer).float().eval()
+    data = load_held_out(arguments.prepared)
+    columns = {"predicted": measure(completer, data), "real": real_figures(data)}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "figures.json").write_text(json.dumps(columns, indent=2) + "\n")
+    text = (
+        table(columns) + f"\n\n{len(data.mels)} sentences, {len(data.voices)} other voices, "
+        f"{len(data.portraits)} photographs, none of them trained on. Completer: "
+        f"{arguments.completer.name}.\n"
+    )
+    (arguments.output / "figures.md").write_text(text)
+    plot(completer, data, None, arguments.output / "openings.png")
+    print(json.dumps(columns, indent=2))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The phones of the alignments and what they say about the lips."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PHONES: Final = tuple(
+    (
+        "SIL AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH "
+        "K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+    ).split()
+)
+"""ARPAbet as CMUdict has it; index 0 is silence. Labels of 10 ms, one a mel frame."""
+UNKNOWN_PHONE: Final = 255
+SILENCE_PHONE: Final = PHONES.index("SIL")
+CLOSURES: Final = tuple(PHONES.index(phone) for phone in ("B", "P", "M"))
+"""The lips meet."""
+
+
+def runs_of(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Starts and ends `(K, 2)` of the stretches where `labels` `(T,)` is true."""
+    edges = np.diff(np.concatenate([[False], labels, [False]]).astype(np.int8))
+    return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
