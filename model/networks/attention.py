@@ -1,7 +1,7 @@
 """Scaled dot-product attention with the backend chosen in one place.
 
-xformers on CUDA when it is installed, torch's SDPA elsewhere; "eager" writes the softmax out, for tests and for training
-on a CPU, where the others are slower.
+xformers on CUDA when it is installed, torch's SDPA elsewhere; "eager" writes the softmax out, for
+tests and for training on a CPU, where the others are slower.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Final
 from diffusers import AutoencoderKL
 
 SIZES: Final[dict[str, dict[str, object]]] = {
-    # 128 px crops, f4: 32x32 latents; a KL decoder of Stable Diffusion's size would cost more than the sampling
+    # 128 px crops, f4: 32x32 latents; Stable Diffusion's decoder would cost more than the sampling
     "tiny": {"block_out_channels": (32, 64, 96), "sample_size": 128, "latent_channels": 4},
 }
 
@@ -31,5 +31,5 @@ def build_autoencoder(variant: str = "tiny") -> AutoencoderKL:
         layers_per_block=1,
         norm_num_groups=8,
         mid_block_add_attention=False,
-        **size,  # type: ignore[arg-type]
+        **size,
     )

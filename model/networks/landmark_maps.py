@@ -1,7 +1,7 @@
-"""Landmarks as eight soft maps beside the noisy latents: differentiable, so end-to-end gradients flow through them too.
+"""Landmarks as eight soft maps beside the noisy latents: differentiable with respect to the points.
 
-Our addition to the paper, which keeps landmarks as tokens; at a small training budget the maps decide how exactly the mouth
-follows (docs/adr/0006).
+So end-to-end gradients flow through them too. Our addition to the paper, which keeps landmarks as
+tokens; at a small training budget the maps decide how exactly the mouth follows (docs/adr/0006).
 """
 
 from __future__ import annotations
@@ -63,7 +63,15 @@ def _segment_distance(cells: torch.Tensor, start: torch.Tensor, stop: torch.Tens
 
 @torch.no_grad()
 def _inside(cells: torch.Tensor, start: torch.Tensor, stop: torch.Tensor) -> torch.Tensor:
-    """Even-odd rule: whether a ray to the right of each cell crosses the polygon an odd number of times; `(B, N)`."""
+    """Even-odd rule: whether a ray to each cell's right crosses the polygon an odd number of times.
+
+    Args:
+        cells: `(1, N, 1, 2)`.
+        start: First ends of the polygon's edges `(B, S, 2)`.
+        stop: Second ends `(B, S, 2)`.
+    Returns:
+        `(B, N)`, bool.
+    """
     x0, y0 = start[:, None, :, 0], start[:, None, :, 1]
     x1, y1 = stop[:, None, :, 0], stop[:, None, :, 1]
     x, y = cells[..., 0], cells[..., 1]

@@ -1,6 +1,11 @@
-"""Multi-scale features of the reference face for R-Align: a convolutional pyramid without a timestep, run once per job."""
+"""Multi-scale features of the reference face for R-Align (arXiv 2408.05416, Fig. 2).
+
+A convolutional pyramid without a timestep, so it runs once per job; its sizes are ours.
+"""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +32,8 @@ class ReferenceEncoder(ModelMixin, ConfigMixin):
 
     Args:
         channels: Width at each scale, finest first.
-        patch: Side of the pixel blocks folded into channels by the stem; the finest scale is `S / patch`.
+        patch: Side of the pixel blocks that the stem folds into channels; the finest scale is
+            `S / patch`.
     """
 
     @register_to_config
@@ -36,13 +42,18 @@ class ReferenceEncoder(ModelMixin, ConfigMixin):
         self.stem = nn.Conv2d(3 * patch * patch, channels[0], 3, padding=1)
         self.stages = nn.ModuleList(_ResidualBlock(width) for width in channels)
         self.downs = nn.ModuleList(
-            nn.Conv2d(wide, narrow, 3, stride=2, padding=1)
-            for wide, narrow in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv2d(wide, narrow, 3, stride=2, padding=1) for wide, narrow in pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in channels)
 
     def forward(self, crop: torch.Tensor) -> list[torch.Tensor]:
-        """Encode `crop` `(B, 3, S, S)` in [-1, 1] to `(B, 64, S/4, S/4)`, `(B, 128, S/8, S/8)`, `(B, 192, S/16, S/16)`."""
+        """Encode the reference crop.
+
+        Args:
+            crop: `(B, 3, S, S)`, -1 to 1; S divisible by `patch` at every scale.
+        Returns:
+            Finest first: `(B, 64, S/4, S/4)`, `(B, 128, S/8, S/8)`, `(B, 192, S/16, S/16)`.
+        """
         patch = int(self.config["patch"])
         hidden = self.stem(F.pixel_unshuffle(crop, patch))
         features = []

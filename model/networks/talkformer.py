@@ -1,11 +1,13 @@
-"""TalkFormer: landmarks and a reference face condition the denoiser by cross-attention (arXiv 2408.05416, Fig. 3).
+"""TalkFormer: landmarks and a reference face condition the denoiser by cross-attention.
 
     h ── M-Align: asks the target's landmark tokens where the face goes
-      ── R-Align: asks the reference's features, labelled with the reference's own landmarks, what is there (implicit warping)
+      ── R-Align: asks the reference's features, labelled with the reference's own landmarks,
+         what is there (implicit warping)
       ── GEGLU
 
-Coordinates reach both sides as Fourier features: of the landmarks in the keys, of the pixel centres in the queries. With raw
-coordinates and no query positions no usable gradient reaches the landmarks.
+After arXiv 2408.05416, Fig. 3. Coordinates reach both sides as Fourier features: of the landmarks
+in the keys, of the pixel centres in the queries. With raw coordinates and no query positions no
+usable gradient reaches the landmarks.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.errors import ShapeError
 from model.face.landmarks import NUM_LANDMARKS
 from model.networks.attention import attention
 
@@ -47,7 +50,13 @@ class LandmarkEncoder(nn.Module):
     """Tokens of 68 landmarks; one encoder for target and reference.
 
     e_j = MLP[gamma(x_j, y_j); gamma(dx_j, dy_j)] + u_j + group_j, then two transformer layers.
+
+    Args:
+        width: D of the tokens.
+        heads: Attention heads; divides D.
     """
+
+    groups: torch.Tensor
 
     def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
@@ -63,7 +72,14 @@ class LandmarkEncoder(nn.Module):
         self.layers = nn.ModuleList(_TokenLayer(width, heads) for _ in range(2))
 
     def forward(self, landmarks: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Encode `landmarks` `(B, 68, 2)`, with their displacement from `reference` `(B, 68, 2)`, to `(B, 68, D)`."""
+        """Encode landmarks and their displacement from the reference's.
+
+        Args:
+            landmarks: `(B, 68, 2)`, crop units.
+            reference: `(B, 68, 2)`, crop units.
+        Returns:
+            `(B, 68, D)`.
+        """
         motion = (landmarks.float() - reference.float()) * _MOTION_SCALE
         features = torch.cat([fourier_features(landmarks), fourier_features(motion)], dim=-1)
         tokens: torch.Tensor = (
@@ -115,8 +131,11 @@ class TalkFormerBlock(nn.Module):
         self_attention: Whether the block begins with self-attention.
         m_align: The paper's ablation switch.
         r_align: The paper's ablation switch.
-        extra_pairs: Learned key/value pairs of R-Align: something must answer where the reference has nothing (teeth).
+        extra_pairs: Learned key/value pairs of R-Align: something must answer where the reference
+            has nothing (teeth).
         dropout: Of R-Align's keys and values, training only.
+    Raises:
+        ShapeError: `channels` is not a multiple of `head_dim`.
     """
 
     def __init__(
@@ -132,6 +151,8 @@ class TalkFormerBlock(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if channels % head_dim:
+            raise ShapeError(f"{channels} channels; expected a multiple of head_dim {head_dim}")
         self.heads = channels // head_dim
         self.dropout = dropout
         self.position = nn.Linear(FOURIER_DIM, channels)
@@ -178,6 +199,8 @@ class TalkFormerBlock(nn.Module):
             features: The reference's features at this scale `(B, M, C)`.
             tokens: The reference's own landmark tokens `(B, 68, D)`.
             position: Fourier features of the features' cells `(M, 24)`.
+        Returns:
+            `(B, M + extra_pairs, C)` each, or None without R-Align.
         """
         if not self.r_align:
             return None
@@ -212,6 +235,8 @@ class TalkFormerBlock(nn.Module):
             position: Fourier features of the window's cells `(h * w, 24)`.
             landmarks: From `landmark_pairs`.
             reference: From `reference_pairs`.
+        Returns:
+            `(B, C, h, w)`.
         """
         batch, channels, height, width = hidden.shape
         tokens = hidden.permute(0, 2, 3, 1).reshape(batch, height * width, channels)

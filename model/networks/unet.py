@@ -5,8 +5,9 @@
      └─▶ 16x16: res, TalkFormer ──────────── res, TalkFormer ─┘
           └─▶ 8x8: res, TalkFormer ─ middle ─ res, TalkFormer
 
-Beside z_t and mask, the paper's path is the landmark tokens and the reference features (M-Align, R-Align). Maps, reference latents and
-warped latents are our additions for small budgets; the last two are left out of some training samples, and may be left out in use.
+Beside z_t and mask, the paper's path is the landmark tokens and the reference features (M-Align,
+R-Align). Maps, reference latents and warped latents are our additions for small budgets
+(docs/adr/0006); the last two are left out of some training samples, and may be left out in use.
 """
 
 from __future__ import annotations
@@ -117,8 +118,10 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         m_align: The paper's ablation switch.
         r_align: The paper's ablation switch.
         maps: Whether landmark maps are given to the network (else zeros).
-        window: Top, left, height, width of the denoised part of the latent grid, in cells: the lower face with some known rows
-            above it. Training and use share it.
+        window: Top, left, height, width of the denoised part of the latent grid, in cells: the
+            lower face with some known rows above it. Training and use share it (docs/adr/0008).
+    Raises:
+        ShapeError: The window does not fit the grid or the scales.
     """
 
     @register_to_config
@@ -158,8 +161,13 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             nn.Conv2d(channels[i], channels[i + 1], 3, stride=2, padding=1) for i in scales[:-1]
         )
         last = len(channels) - 1
-        if any(value % 2**last for value in window):
-            raise ShapeError(f"window is {window}; expected multiples of {2**last} cells")
+        top, left, height, width = window
+        inside = min(top, left) >= 0 and max(top + height, left + width) <= latent_size
+        if not inside or min(height, width) < 1 or any(value % 2**last for value in window):
+            raise ShapeError(
+                f"window (top, left, height, width) is {tuple(window)}; expected multiples of "
+                f"{2**last} cells within {latent_size} x {latent_size}"
+            )
         self.middle_res = nn.ModuleList(
             _ResBlock(channels[last], channels[last], time_dim) for _ in range(2)
         )
@@ -208,9 +216,17 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         """Keys and values of R-Align for every block.
 
         Args:
-            features: `ReferenceEncoder`'s, finest first.
+            features: `ReferenceEncoder`'s, finest first; only those in the window are looked at.
             reference_landmarks: `(B, 68, 2)`, crop units.
+        Raises:
+            ShapeError: The features are not of the U-Net's grid.
         """
+        size = int(self.config["latent_size"])
+        if features[0].shape[-2:] != (size, size):
+            raise ShapeError(
+                f"reference features are {tuple(features[0].shape[-2:])} cells; expected "
+                f"{size} x {size}"
+            )
         window = self.window
         tokens = self.landmark_encoder(reference_landmarks, reference_landmarks)
         pairs = []
@@ -240,6 +256,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             reference_latents: `(B or 1, 4, H, W)`; zeros when left out.
             warped_latents: `(B, 4, H, W)`, or None when left out.
             reference: From `prepare_reference`.
+        Raises:
+            ShapeError: The latents are not of the whole grid.
         """
         batch, size = len(target_landmarks), int(self.config["latent_size"])
         window = self.window
@@ -275,8 +293,20 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             condition: From `prepare_condition`.
         Returns:
             `(B, 4, h, w)`.
+        Raises:
+            ShapeError: `latents` are not the window's, or not as many as the condition's frames.
         """
         batch = len(latents)
+        expected = (
+            len(condition.spatial),
+            self.config["latent_channels"],
+            *condition.spatial.shape[2:],
+        )
+        if latents.shape != expected:
+            raise ShapeError(
+                f"latents are {tuple(latents.shape)}; expected the window's {expected}. Cut them "
+                "with `unet.window.crop`."
+            )
         steps = torch.as_tensor(timestep, device=latents.device).expand(batch)
         channels = self.conv_in.out_channels
         embedding = get_timestep_embedding(
