@@ -1,13 +1,17 @@
-"""Training pairs of stage 2: a target picture, a reference picture of the same person, and the reference warped to the target.
+r"""Training pairs of stage 2: target, reference of the same person, reference warped to the target.
 
-    python -m model.training.pairs --source DATA --prepared data/prepared --autoencoder runs/autoencoder/export/autoencoder
+    python -m model.training.pairs --source DATA --prepared data/prepared \
+        --autoencoder runs/autoencoder/export/autoencoder
 
-Clips give real motion of one person; photographs give many persons, moved by the portrait engine. Every subject is mirrored and
-recoloured as a whole, every picture has its own crop jitter. Writes `pairs.npz`, all latents float16 and scaled:
+Clips give real motion of one person; photographs give many persons, moved by the portrait engine.
+Every subject is mirrored and recoloured as a whole, every picture has its own crop jitter. Writes
+`pairs.npz`, all latents float16 and scaled:
 
-    images (N,S,S,3) uint8, landmarks (N,68,2), latents (N,4,h,w), masked_latents (N,4,h,w), masks (N,h,w)
-    target (P,), reference (P,) rows of the above; warped_latents (P,4,h,w): the reference moved to the target, flat inner mouth
-    kind (N,) 0 clip 1 portrait, held_out (N,), subject (N,)
+    images (N,S,S,3) uint8, landmarks (N,68,2), latents (N,4,h,w), masked_latents (N,4,h,w),
+    masks (N,h,w), kind (N,) 0 clip 1 portrait, held_out (N,), subject (N,)
+    target (P,), reference (P,): rows of the above
+    warped (P,S,S,3) uint8, warped_latents (P,4,h,w): the reference moved to the target, its inner
+    mouth flat
 """
 
 from __future__ import annotations
@@ -25,25 +29,21 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.errors import UnsupportedMediaError
 from model.face.alignment import (
     crop_affine,
     crop_image,
     fit_similarity,
     jitter_affine,
     lower_face_mask,
-    pixel_affine,
     warp_points,
 )
 from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import CONTENT, POSE, flip_landmarks, mouth_opening
 from model.face.portrait_engine import PortraitEngine
 from model.face.retargeting import retarget
-from model.training.crops import (
-    clip_held_out,
-    portrait_held_out,
-    portrait_identities,
-    spread_frames,
-)
+from model.training.crops import portrait_identities, spread_frames
+from model.training.split import clip_held_out, portrait_held_out
 from model.training.stage0_autoencoder import to_tensor
 
 CLIP_PICTURES = 8
@@ -70,7 +70,14 @@ class Subject:
 
 
 def warp_reference(reference: Picture, target: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The reference moved to `target`'s pose (similarity) and mouth (portrait engine, flat inner mouth)."""
+    """The reference moved to a target: pose by a similarity, mouth by the portrait engine.
+
+    Args:
+        reference: Crop and landmarks of the reference.
+        target: `(68, 2)`, crop units.
+    Returns:
+        `(S, S, 3)`, uint8, the inner mouth flat and dark.
+    """
     crop, landmarks = reference
     size = len(crop)
     affine = fit_similarity(landmarks[list(POSE)], target[list(POSE)])
@@ -147,7 +154,10 @@ def _portrait_subject(
     cv2.setNumThreads(1)
     seed = zlib.crc32(path.name.encode())
     rng = np.random.default_rng(seed)
-    image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]).astype(np.uint8)
+    stored = cv2.imread(str(path))
+    if stored is None:
+        raise UnsupportedMediaError(f"{path} is not a picture that OpenCV decodes; remove it")
+    image = np.ascontiguousarray(stored[..., ::-1]).astype(np.uint8)
     affine = crop_affine(landmarks)
     base = crop_image(image, affine, _ENGINE_PX)
     own = warp_points(affine, landmarks)
@@ -175,7 +185,16 @@ def encode(
     masks: NDArray[np.bool_] | None = None,
     batch: int = 32,
 ) -> NDArray[np.float16]:
-    """Scaled latents of `images` `(N, S, S, 3)`; with `masks` `(N, S, S)` the masked pixels are mid grey first."""
+    """Scaled latents of pictures.
+
+    Args:
+        autoencoder: The trained autoencoder, in eval mode.
+        images: `(N, S, S, 3)`, uint8.
+        masks: `(N, S, S)`; masked pixels become mid grey first.
+        batch: Pictures at a time.
+    Returns:
+        `(N, 4, S / 4, S / 4)`, float16.
+    """
     parts = []
     for start in tqdm(range(0, len(images), batch), desc="encode", mininterval=10):
         tensor = to_tensor(images[start : start + batch])
@@ -243,7 +262,11 @@ def main() -> None:
         ):
             subjects.append((1, portrait_held_out(identities[name]), subject))
 
-    images, landmarks, targets, references, warped = [], [], [], [], []
+    images: list[NDArray[np.uint8]] = []
+    landmarks: list[NDArray[np.float32]] = []
+    warped: list[NDArray[np.uint8]] = []
+    targets: list[int] = []
+    references: list[int] = []
     columns: dict[str, list[int]] = {"kind": [], "held_out": [], "subject": []}
     for number, (kind, held_out, subject) in enumerate(subjects):
         first = len(images)
@@ -276,11 +299,12 @@ def main() -> None:
         reference=np.array(references, np.int32),
         warped=np.stack(warped),
         warped_latents=encode(autoencoder, np.stack(warped)),
-        **{key: np.array(values, np.int32) for key, values in columns.items()},
+        kind=np.array(columns["kind"], np.int32),
+        held_out=np.array(columns["held_out"], np.int32),
+        subject=np.array(columns["subject"], np.int32),
     )
-    print(
-        f"{len(images)} pictures, {len(targets)} pairs, {sum(columns['held_out'])} pictures held out"
-    )
+    held_out_pictures = sum(columns["held_out"])
+    print(f"{len(images)} pictures, {len(targets)} pairs, {held_out_pictures} pictures held out")
 
 
 if __name__ == "__main__":

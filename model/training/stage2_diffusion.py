@@ -2,14 +2,16 @@
 
     python -m model.training.stage2_diffusion prepared=data/prepared output=runs/diffusion
 
-v-prediction with a loss weight of 3 near the lips, 1 in the mask, 0.1 outside; landmark noise; warped latents and reference latents
-left out of a share of the samples each. Needs `pairs.npz` (`model.training.pairs`).
+v-prediction with a loss weight of 3 near the lips, 1 in the mask, 0.1 outside; landmark noise;
+warped latents and reference latents left out of a share of the samples each. Needs `pairs.npz`
+(`model.training.pairs`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +79,7 @@ class Pairs:
             "reference",
             "warped_latents",
         )
-        self.arrays: dict[str, NDArray[np.generic]] = {name: data[name] for name in names}
+        self.arrays: dict[str, NDArray[Any]] = {name: data[name] for name in names}
         self.kind = data["kind"][data["target"]]
         self.held_out = data["held_out"][data["target"]].astype(bool)
 
@@ -158,7 +160,7 @@ def main() -> None:
     )
     reference_encoder = ReferenceEncoder(VARIANTS[config.variant])
     for module in (unet, reference_encoder):
-        module.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(config.device, memory_format=torch.channels_last)
     scheduler = build_scheduler()
     rows = [np.flatnonzero(~pairs.held_out & (pairs.kind == kind)) for kind in (0, 1)]
     rng = np.random.default_rng(1)
