@@ -1,0 +1,465 @@
+"""The denoiser: shapes, caches, switches, precision, and gradients that reach everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model.errors import ShapeError
+from model.face.landmarks import CONTENT, POSE
+from model.networks.attention import use_backend
+from model.networks.landmark_completion import LandmarkCompleter
+from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.schedule import build_scheduler
+from model.networks.unet import VARIANTS, TalkFormerUNet, UNetCondition, Window
+
+CHANNELS = (32, 64, 96)
+LATENTS = 16  # cells
+CROP = 4 * LATENTS
+WINDOW = (4, 4, 12, 8)
+SMALL: dict[str, Any] = {
+    "channels": CHANNELS, "latent_size": LATENTS, "token_width": 64, "window": WINDOW,
+}  # fmt: skip
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def face(batch: int = 1, seed: int = 0) -> torch.Tensor:
+    """Landmarks that are spread like a face's, each frame shaken on its own."""
+    angles = torch.linspace(torch.pi, 0, 17)
+    points = torch.rand(68, 2, generator=torch.Generator().manual_seed(5)) * 0.4 + 0.3
+    points[:17] = torch.stack([0.5 + 0.3 * angles.cos(), 0.35 + 0.5 * angles.sin()], dim=-1)
+    for first, count, radii in ((48, 12, (0.13, 0.07)), (60, 8, (0.10, 0.03))):
+        turn = torch.arange(count) * (2 * torch.pi / count) + torch.pi
+        ring = torch.stack([turn.cos() * radii[0], turn.sin() * radii[1]], dim=-1)
+        points[first : first + count] = torch.tensor([0.5, 0.62]) + ring
+    return points + 0.01 * noise(batch, 68, 2, seed=seed)
+
+
+def fill_zeros(*modules: nn.Module) -> None:
+    """Give zero-initialised weights values, as training would."""
+    generator = torch.Generator().manual_seed(9)
+    for module in modules:
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+
+
+def make_unet(*, trained: bool = True, **options: Any) -> TalkFormerUNet:
+    torch.manual_seed(0)
+    unet = TalkFormerUNet(**{**SMALL, **options})
+    if trained:
+        fill_zeros(unet)
+    return unet.eval()
+
+
+def make_features(batch: int = 1, seed: int = 7) -> list[torch.Tensor]:
+    return [
+        noise(batch, width, LATENTS >> scale, LATENTS >> scale, seed=seed + scale)
+        for scale, width in enumerate(CHANNELS)
+    ]
+
+
+def make_condition(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> UNetCondition:
+    """A condition of fixed random inputs; `changed` replaces some."""
+    features = changed.pop("features", make_features())
+    reference_landmarks = changed.get("reference_landmarks", face(1, seed=1))
+    dtype = unet.conv_in.weight.dtype
+    cache = unet.prepare_reference([x.to(dtype) for x in features], reference_landmarks)
+    inputs = {
+        "target_landmarks": face(batch, seed=2),
+        "reference_landmarks": reference_landmarks,
+        "masked_latents": noise(1, 4, LATENTS, LATENTS, seed=3),
+        "mask": torch.ones(1, 1, LATENTS, LATENTS),
+        "reference_latents": noise(1, 4, LATENTS, LATENTS, seed=4),
+        "warped_latents": noise(batch, 4, LATENTS, LATENTS, seed=5),
+        "reference": cache,
+    }
+    return unet.prepare_condition(**{**inputs, **changed})
+
+
+def make_latents(batch: int = 2) -> torch.Tensor:
+    return noise(batch, 4, WINDOW[2], WINDOW[3], seed=6)
+
+
+@torch.no_grad()
+def predict(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> torch.Tensor:
+    output: torch.Tensor = unet(make_latents(batch), 500, make_condition(unet, batch, **changed))
+    return output
+
+
+def without_gradient(*modules: nn.Module) -> list[str]:
+    """Names of the parameters that the last backward pass did not reach."""
+    return [
+        name
+        for module in modules
+        for name, parameter in module.named_parameters()
+        if parameter.grad is None or not bool(parameter.grad.any())
+    ]
+
+
+@pytest.fixture(scope="module")
+def unet() -> TalkFormerUNet:
+    return make_unet()
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+def test_window_crops_pastes_and_shrinks() -> None:
+    window = Window(4, 8, 12, 8)
+    whole = torch.arange(32.0 * 32).view(1, 1, 32, 32)
+    part = window.crop(whole)
+    assert part.shape == (1, 1, 12, 8)
+    assert part[0, 0, 0, 0] == whole[0, 0, 4, 8]
+    pasted = window.paste(part + 1, whole)
+    torch.testing.assert_close(window.crop(pasted), part + 1)
+    assert int((pasted != whole).sum()) == 12 * 8
+    assert window.shrink(4) == Window(1, 2, 3, 2)
+
+
+def test_predicts_its_window(unet: TalkFormerUNet) -> None:
+    predicted = predict(unet, 3)
+    assert predicted.shape == (3, 4, 12, 8)
+    assert bool(predicted.isfinite().all())
+    assert float(predicted.std()) > 0.01
+
+
+def test_the_shipped_variant_denoises_20_by_24_of_32_by_32() -> None:
+    torch.manual_seed(0)
+    unet = TalkFormerUNet(VARIANTS["tiny"]).eval()
+    assert unet.window == Window(12, 4, 20, 24)
+    points = face(1)
+    with torch.no_grad():
+        features = ReferenceEncoder(VARIANTS["tiny"])(torch.zeros(1, 3, 128, 128))
+        latents = torch.zeros(1, 4, 32, 32)
+        condition = unet.prepare_condition(
+            target_landmarks=points,
+            reference_landmarks=points,
+            masked_latents=latents,
+            mask=latents[:, :1],
+            reference_latents=latents,
+            warped_latents=None,
+            reference=unet.prepare_reference(features, points),
+        )
+        assert condition.spatial.shape == (1, 29, 20, 24)
+        assert unet(torch.zeros(1, 4, 20, 24), 999, condition).shape == (1, 4, 20, 24)
+
+
+@pytest.mark.parametrize(
+    "window", [(8, 4, 12, 8), (4, 12, 12, 8), (-4, 4, 12, 8), (4, 4, 10, 8), (4, 4, 0, 8)]
+)
+def test_a_window_outside_the_grid_or_between_cells_is_refused(window: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="window"):
+        TalkFormerUNet(**{**SMALL, "window": window})
+
+
+def test_latents_of_the_whole_grid_are_refused(unet: TalkFormerUNet) -> None:
+    with pytest.raises(ShapeError, match=r"expected the window's \(2, 4, 12, 8\)"):
+        unet(noise(2, 4, LATENTS, LATENTS), 500, make_condition(unet))
+
+
+def test_another_number_of_frames_than_the_conditions_is_refused(unet: TalkFormerUNet) -> None:
+    with pytest.raises(ShapeError, match="latents are"):
+        unet(make_latents(3), 500, make_condition(unet, 2))
+
+
+def test_a_condition_of_the_window_only_is_refused(unet: TalkFormerUNet) -> None:
+    with pytest.raises(ShapeError, match="expected 16 x 16"):
+        make_condition(unet, masked_latents=noise(1, 4, 12, 8))
+
+
+def test_features_of_another_crop_size_are_refused(unet: TalkFormerUNet) -> None:
+    with pytest.raises(ShapeError, match="reference features"):
+        make_condition(unet, features=[x[..., ::2, ::2] for x in make_features()])
+
+
+def test_heads_are_32_wide() -> None:
+    for channels in (CHANNELS, VARIANTS["tiny"]):
+        unet = make_unet(channels=channels)
+        for scale, block in unet.talk_blocks:
+            assert block.heads * 32 == channels[scale]
+
+
+def test_every_scale_and_the_middle_have_a_talkformer(unet: TalkFormerUNet) -> None:
+    assert [scale for scale, _ in unet.talk_blocks] == [0, 1, 2, 2, 0, 1, 2]
+    assert [block.self_norm is not None for _, block in unet.talk_blocks[:3]] == [False, True, True]
+
+
+# --- same result, less work ------------------------------------------------------------------------
+
+
+def test_batch_equals_single(unet: TalkFormerUNet) -> None:
+    together = predict(unet, 3)
+    frame = slice(1, 2)
+    alone = unet(
+        make_latents(3)[frame],
+        500,
+        make_condition(
+            unet,
+            1,
+            target_landmarks=face(3, seed=2)[frame],
+            warped_latents=noise(3, 4, LATENTS, LATENTS, seed=5)[frame],
+        ),
+    )
+    torch.testing.assert_close(together[frame], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_reference_cached_once_equals_one_per_frame(unet: TalkFormerUNet) -> None:
+    once = predict(unet, 3)
+    reference = face(1, seed=1).repeat(3, 1, 1)
+    per_frame = predict(
+        unet,
+        3,
+        features=[x.repeat(3, 1, 1, 1) for x in make_features()],
+        reference_landmarks=reference,
+        masked_latents=noise(1, 4, LATENTS, LATENTS, seed=3).repeat(3, 1, 1, 1),
+    )
+    torch.testing.assert_close(once, per_frame, atol=1e-4, rtol=1e-4)
+
+
+def test_a_condition_serves_every_step(unet: TalkFormerUNet) -> None:
+    condition = make_condition(unet)
+    with torch.no_grad():
+        unet(make_latents(), 900, condition)
+        again = unet(make_latents(), 500, condition)
+    torch.testing.assert_close(again, predict(unet), atol=0, rtol=0)
+
+
+def test_timestep_may_be_one_or_one_per_frame(unet: TalkFormerUNet) -> None:
+    condition = make_condition(unet)
+    with torch.no_grad():
+        each = unet(make_latents(), torch.tensor([500, 20]), condition)
+        torch.testing.assert_close(each[:1], predict(unet)[:1], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(each[1:], predict(unet)[1:], atol=1e-3)
+
+
+def test_backends_agree(unet: TalkFormerUNet) -> None:
+    with use_backend("eager"):
+        eager = predict(unet)
+    with use_backend("sdpa"):
+        torch.testing.assert_close(predict(unet), eager, atol=1e-4, rtol=1e-4)
+
+
+def test_left_out_warped_latents_are_zeros(unet: TalkFormerUNet) -> None:
+    zeros = torch.zeros(2, 4, LATENTS, LATENTS)
+    torch.testing.assert_close(
+        predict(unet, warped_latents=None), predict(unet, warped_latents=zeros), atol=0, rtol=0
+    )
+    assert not torch.allclose(predict(unet), predict(unet, warped_latents=None), atol=1e-3)
+
+
+def test_constant_landmarks_and_shared_noise_give_constant_frames(unet: TalkFormerUNet) -> None:
+    frames = 4
+    condition = make_condition(
+        unet,
+        frames,
+        target_landmarks=face(1, seed=2).expand(frames, -1, -1),
+        warped_latents=noise(1, 4, LATENTS, LATENTS, seed=5).expand(frames, -1, -1, -1),
+    )
+    scheduler = build_scheduler()
+    scheduler.set_timesteps(3)
+    latents = make_latents(1).repeat(frames, 1, 1, 1)
+    with torch.no_grad():
+        for timestep in scheduler.timesteps:
+            predicted = unet(latents, timestep, condition)
+            latents = scheduler.step(predicted, timestep, latents).prev_sample
+    torch.testing.assert_close(latents, latents[:1].expand(frames, -1, -1, -1), atol=1e-4, rtol=0)
+
+
+# --- switches --------------------------------------------------------------------------------------
+
+Change = dict[str, Callable[[], Any]]
+OTHER_TARGET: Change = {"target_landmarks": lambda: face(2, seed=30)}
+OTHER_FEATURES: Change = {"features": lambda: make_features(seed=30)}
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "acts"),
+    [
+        ({}, OTHER_TARGET, True),
+        ({"m_align": False}, OTHER_TARGET, True),  # through the maps
+        ({"maps": False}, OTHER_TARGET, True),  # through M-Align
+        ({"m_align": False, "maps": False}, OTHER_TARGET, False),
+        ({}, OTHER_FEATURES, True),
+        ({"m_align": False}, OTHER_FEATURES, True),
+        ({"r_align": False}, OTHER_FEATURES, False),
+    ],
+)
+def test_a_switch_removes_an_input(options: dict[str, bool], change: Change, acts: bool) -> None:
+    unet = make_unet(**options)
+    changed = {name: make() for name, make in change.items()}
+    difference = float((predict(unet) - predict(unet, **changed)).abs().max())
+    assert difference > 1e-3 if acts else difference == 0
+
+
+def test_switches_remove_parameters() -> None:
+    def parts(**options: bool) -> set[str]:
+        named = make_unet(trained=False, **options).named_parameters()
+        return {
+            name.split("_talk.")[-1].split(".", 1)[-1][:2] for name, _ in named if "talk" in name
+        }
+
+    assert {"m_", "r_", "ex"} <= parts()
+    assert not {"r_", "ex"} & parts(r_align=False)
+    assert not {"m_", "r_", "ex"} & parts(m_align=False, r_align=False)
+    # maps are inputs: without them the shapes stay, so that weights can be carried over
+    full, blind = make_unet(), make_unet(maps=False)
+    assert [p.shape for p in full.parameters()] == [p.shape for p in blind.parameters()]
+    assert not make_condition(blind).spatial[:, 5:13].any()
+    assert bool(make_condition(full).spatial[:, 5:13].any())
+
+
+# --- files and precision ---------------------------------------------------------------------------
+
+
+def load(folder: Path, dtype: torch.dtype) -> TalkFormerUNet:
+    loaded = TalkFormerUNet.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False)
+    assert isinstance(loaded, TalkFormerUNet)
+    assert loaded.conv_in.weight.dtype == dtype
+    return loaded
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    unet = make_unet(r_align=False, maps=False)
+    unet.save_pretrained(tmp_path)
+    loaded = load(tmp_path, torch.float32)
+    assert loaded.window == unet.window
+    assert not loaded.config["r_align"]
+    assert not loaded.config["maps"]
+    torch.testing.assert_close(predict(loaded), predict(unet), atol=0, rtol=0)
+
+
+def test_save_and_load_in_half_precision(unet: TalkFormerUNet, tmp_path: Path) -> None:
+    make_unet().half().save_pretrained(tmp_path)
+    half = load(tmp_path, torch.float16)
+    assert predict(half).dtype == torch.float16
+    torch.testing.assert_close(predict(half), predict(make_unet().half()), atol=0, rtol=0)
+    torch.testing.assert_close(
+        predict(load(tmp_path, torch.float32)), predict(unet), atol=0.02, rtol=0.02
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.15), (torch.float16, 0.02)])
+def test_half_precision_stays_near_full(
+    unet: TalkFormerUNet, dtype: torch.dtype, tolerance: float
+) -> None:
+    predicted, wanted = predict(make_unet().to(dtype)), predict(unet)
+    assert predicted.dtype == dtype
+    error = (predicted.float() - wanted).std() / wanted.std()
+    assert float(error) < tolerance
+
+
+# --- gradients -------------------------------------------------------------------------------------
+
+
+class EndToEnd(nn.Module):
+    """Completer, reference encoder and denoiser with the diffusion loss alone."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.completer = LandmarkCompleter(width=32, layers=2, heads=2, window=4, dropout=0.0)
+        self.reference_encoder = ReferenceEncoder(CHANNELS)
+        self.unet = TalkFormerUNet(**{**SMALL, **options})
+
+    def loss(self, seed: int) -> torch.Tensor:
+        frames = 6
+        reference = face(1)
+        pose = reference[:, POSE].expand(frames, -1, -1)[None]
+        completed = self.completer(
+            noise(1, 4 * frames, 80, seed=seed), pose, reference[:, None]
+        ).target[0]
+        features = self.reference_encoder(noise(1, 3, CROP, CROP, seed=seed).clamp(-1, 1))
+        condition = make_condition(
+            self.unet, frames, target_landmarks=completed, reference_landmarks=reference,
+            reference=self.unet.prepare_reference(features, reference),
+        )  # fmt: skip
+        timestep = torch.tensor([50, 200, 400, 600, 800, 999])
+        predicted = self.unet(noise(frames, 4, *WINDOW[2:], seed=seed), timestep, condition)
+        return (predicted - noise(frames, 4, *WINDOW[2:], seed=seed + 1)).square().mean()
+
+
+AUXILIARY = {"open_head", "phone_head"}  # of the completer; losses of their own train them
+
+
+def train(network: EndToEnd, steps: int) -> None:
+    """Take `steps` optimiser steps, then one more backward pass."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for step in range(steps + 1):
+        optimizer.zero_grad(set_to_none=True)
+        network.loss(10 * step).backward()
+        if step < steps:
+            optimizer.step()
+
+
+def untrained_parts(network: EndToEnd) -> list[str]:
+    names = without_gradient(network)
+    return [name for name in names if name.split(".")[1] not in AUXILIARY]
+
+
+def test_output_is_zero_at_start() -> None:
+    assert not predict(make_unet(trained=False)).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"), [({}, 2), ({"maps": False}, 2), ({"m_align": False}, 3)]
+)
+def test_gradients_reach_every_parameter(options: dict[str, bool], steps: int) -> None:
+    # Zero-initialised layers lie behind one another, and each needs a step to let gradients through:
+    # the last convolution, then the branches' ends, then (without M-Align) R-Align's labels.
+    network = EndToEnd(**options).train()
+    train(network, steps)
+    assert untrained_parts(network) == []
+
+
+def test_one_step_is_enough_once_the_last_convolution_has_moved() -> None:
+    network = EndToEnd().train()
+    fill_zeros(network.unet.conv_out)
+    train(network, 1)
+    assert untrained_parts(network) == []
+
+
+def test_after_one_step_every_zero_output_learns() -> None:
+    network = EndToEnd().train()
+    zeros = {name for name, p in network.unet.named_parameters() if not p.any()}
+    ends = {name for name in zeros if name.rsplit(".", 2)[-2].endswith(("out", "conv_2"))}
+    assert len(ends) > 40
+    train(network, 1)
+    assert not ends & set(without_gradient(network.unet))
+
+
+def test_without_r_align_the_reference_encoder_learns_nothing() -> None:
+    network = EndToEnd(r_align=False).train()
+    train(network, 2)
+    untrained = untrained_parts(network)
+    assert {name.split(".")[0] for name in untrained} == {"reference_encoder"}
+    assert len(untrained) == len(list(network.reference_encoder.parameters()))
+
+
+def test_end_to_end_the_diffusion_loss_reaches_the_completer() -> None:
+    network = EndToEnd()
+    fill_zeros(network.unet)
+    network.loss(0).backward()
+    untrained = {name.split(".")[0] for name in without_gradient(network.completer)}
+    assert untrained == AUXILIARY
+
+
+@pytest.mark.parametrize("options", [{"maps": False}, {"m_align": False}])
+def test_gradients_on_landmarks_come_through_tokens_and_through_maps(
+    options: dict[str, bool],
+) -> None:
+    unet = make_unet(**options)
+    target = face(2, seed=2).requires_grad_()
+    condition = make_condition(unet, target_landmarks=target)
+    unet(make_latents(), 500, condition).square().sum().backward()
+    assert target.grad is not None
+    assert bool(target.grad.isfinite().all())
+    assert float(target.grad[:, CONTENT].abs().sum(dim=-1).min()) > 0
