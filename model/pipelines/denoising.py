@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from model.face.alignment import lower_face_mask
 from model.face.portrait_engine import PortraitEngine
 from model.networks.reference_encoder import ReferenceEncoder
-from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition, Window
+from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
 from model.pipelines.presets import Init, SchedulerName
 
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler
@@ -41,6 +42,14 @@ class Networks:
     def dtype(self) -> torch.dtype:
         """Their arithmetic."""
         return self.unet.conv_in.weight.dtype
+
+    def in_fp32(self) -> Networks:
+        """Copies in fp32: others may be drawing with these at the same time."""
+        copies = [
+            copy.deepcopy(network).float()
+            for network in (self.autoencoder, self.unet, self.reference_encoder)
+        ]
+        return Networks(*copies, self.scheduler)
 
     @property
     def crop_px(self) -> int:
@@ -133,13 +142,16 @@ class CropSampler:
 
         size = networks.latent_size
         cells = lower_face_mask(landmarks, size)
-        self.generated = cells.repeat(len(crop) // size, axis=0).repeat(len(crop) // size, axis=1)
-        self._window = Window.around(cells)
+        masked = _enlarge(cells, len(crop) // size)
+        self._window = networks.unet.window
+        inside = np.zeros_like(cells)
+        self._window.crop(inside)[:] = True  # a view: cells beyond the window stay the photograph's
+        self.generated = _enlarge(cells & inside, len(crop) // size)
         self._mask = self._tensor(cells.astype(np.float32))[None, None]
         self._reference_landmarks = torch.from_numpy(landmarks).to(networks.device)[None]
 
         picture = self._pictures(crop[None])
-        kept = self._tensor((~self.generated).astype(np.float32))
+        kept = self._tensor((~masked).astype(np.float32))
         self._reference_latents = self._encode(picture)
         # Masked pixels are mid grey, which is zero here.
         self._masked_latents = self._encode(picture * kept.to(picture.dtype))
@@ -171,7 +183,6 @@ class CropSampler:
             reference_latents=self._reference_latents,
             warped_latents=warped,
             reference=self._cache,
-            window=self._window,
         )
         drawn = self._denoise(condition, warped)
         known = self._reference_latents.expand(len(targets), -1, -1, -1)
@@ -216,3 +227,8 @@ class CropSampler:
         ).sample.float()
         crops = decoded.add(1.0).mul(127.5).permute(0, 2, 3, 1).cpu().numpy()
         return np.ascontiguousarray(crops, np.float32)
+
+
+def _enlarge(cells: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Nearest-neighbour upsampling of `(n, n)`."""
+    return cells.repeat(factor, axis=0).repeat(factor, axis=1)

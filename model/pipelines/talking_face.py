@@ -10,7 +10,6 @@ Presets without steps leave the diffusion out: the portrait engine draws.
 # Not `from __future__ import annotations`: diffusers reads the constructor's annotations as classes.
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -44,6 +43,7 @@ from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import CropSampler, Networks
 from model.pipelines.landmark_completion import complete_landmarks
 from model.pipelines.outputs import RenderPlan, TalkingFaceOutput
+from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
 from model.pipelines.presets import PRESETS, Init
 
@@ -159,15 +159,6 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
         self._jobs.clear()  # they hold tensors of the old place
         return self
 
-    @contextmanager
-    def _in_fp32(self) -> Iterator[None]:
-        before = self.dtype
-        self.to(dtype=torch.float32)
-        try:
-            yield
-        finally:
-            self.to(dtype=before)
-
     # --- save and load ------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
@@ -243,9 +234,10 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
 
         # 3. its motion
         _tell(on_stage, "landmarks")
-        targets = complete_landmarks(
-            self.landmark_completer, waveform, reference, fps=fps, lip_strength=lip_strength
-        )
+        with one_thread():
+            targets = complete_landmarks(
+                self.landmark_completer, waveform, reference, fps=fps, lip_strength=lip_strength
+            )
         steps = chosen.num_inference_steps
         if steps and num_inference_steps is not None:
             steps = num_inference_steps
@@ -282,10 +274,14 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         stop = plan.num_frames if stop is None else min(stop, plan.num_frames)
         size = plan.batch_size
-        for first in range(start // size * size, stop, size):
-            low, high = max(start, first), min(stop, first + size)
-            targets = plan.target_landmarks[first : first + size]
-            yield self._draw(plan, targets, slice(low - first, high - first))
+        job = self._job(plan)
+
+        def draw(first: int) -> NDArray[np.uint8]:
+            wanted = slice(max(start - first, 0), min(stop - first, size))
+            return self._draw(plan, job, plan.target_landmarks[first : first + size], wanted)
+
+        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+        yield from map_ahead(draw, range(start // size * size, stop, size), workers)
 
     def __call__(
         self, image: NDArray[np.uint8], waveform: NDArray[np.float32], **options: Any
@@ -307,7 +303,8 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
             self.detector = MediaPipeFaceDetector()
         self.detector(image)
         waveform = np.zeros(SAMPLE_RATE // 5, np.float32)
-        targets = complete_landmarks(self.landmark_completer, waveform, AVERAGE_FACE)
+        with one_thread():
+            targets = complete_landmarks(self.landmark_completer, waveform, AVERAGE_FACE)
         affine = invert_affine(np.array([(160, 0, 16), (0, 160, 16)], np.float32))
         plan = RenderPlan(
             image=image,
@@ -328,13 +325,18 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
-    def _draw(
-        self, plan: RenderPlan, targets: NDArray[np.float32], wanted: slice
-    ) -> NDArray[np.uint8]:
-        """The `wanted` frames of one batch."""
+    def _job(self, plan: RenderPlan) -> _Job:
+        """What the frames of `plan` share, computed when it is first asked for."""
         job = self._jobs.get(plan)
         if job is None:
-            job = self._jobs[plan] = self._begin(plan)
+            with one_thread():
+                job = self._jobs[plan] = self._begin(plan)
+        return job
+
+    def _draw(
+        self, plan: RenderPlan, job: _Job, targets: NDArray[np.float32], wanted: slice
+    ) -> NDArray[np.uint8]:
+        """The `wanted` frames of one batch; called from several threads."""
         if job.engine is not None:
             frames = [job.compositor.paste(job.engine.render(x)) for x in targets[wanted]]
             return np.stack(frames)
@@ -364,7 +366,7 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
             compositor = Compositor(plan.image, plan.crop_affine, landmarks, generated)
             return _Job(compositor, engine=engine)
 
-        sampler = self._sampler(plan)
+        sampler = self._sampler(plan, self._networks)
         crop = crop_image(plan.image, plan.crop_affine, self._networks.crop_px)
         compositor = Compositor(plan.image, plan.crop_affine, landmarks, sampler.generated)
         restore = None
@@ -378,11 +380,11 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
         crop = crop_image(plan.image, plan.crop_affine, size)
         return PortraitEngine(crop, plan.reference_landmarks, bank)
 
-    def _sampler(self, plan: RenderPlan) -> CropSampler:
+    def _sampler(self, plan: RenderPlan, networks: Networks) -> CropSampler:
         preset = PRESETS[plan.preset]
         return CropSampler(
-            self._networks,
-            crop_image(plan.image, plan.crop_affine, self._networks.crop_px),
+            networks,
+            crop_image(plan.image, plan.crop_affine, networks.crop_px),
             plan.reference_landmarks,
             steps=plan.num_inference_steps,
             scheduler=preset.scheduler,
@@ -400,9 +402,7 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
         if np.isfinite(crops).all():
             return crops
         if self.dtype != torch.float32:
-            with self._in_fp32():
-                crops = self._sampler(plan).sample(targets)
-            self._jobs[plan] = job  # moving there and back forgot it
+            crops = self._sampler(plan, self._networks.in_fp32()).sample(targets)
         if not np.isfinite(crops).all():
             raise SamplingError(
                 f"{self.model_name} drew non-finite values at {plan.num_inference_steps} steps, in "
