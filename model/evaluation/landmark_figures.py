@@ -259,7 +259,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--completer", type=Path, default=_SHIPPED if _SHIPPED.exists() else _TRAINED)
+    parser.add_argument(
+        "--completer", type=Path, default=_SHIPPED if _SHIPPED.exists() else _TRAINED
+    )
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--output", type=Path, default=Path("out/landmarks"))
     parser.add_argument("--threads", type=int, default=2)

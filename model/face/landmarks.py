@@ -95,5 +95,5 @@ def lip_gap(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def mouth_opening(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Lip gap as a share of the mouth's width, `(..., 68, 2)` -> `(...)`."""
-    opening: NDArray[np.float32] = lip_gap(landmarks) / np.maximum(mouth_width(landmarks), 1e-6)
-    return opening
+    width = np.maximum(mouth_width(landmarks), np.float32(1e-6))
+    return np.divide(lip_gap(landmarks), width, dtype=np.float32)

@@ -4,11 +4,13 @@
     pose (B,T,37,2) ──────────MLP───────▶ pose tokens ──┼─▶ transformer, |i-j| <= 16 ─▶ lip offsets (audio tokens)
     reference (B,R,68,2) ─────MLP───────▶ R tokens ─────┘                            └▶ jaw offsets (pose tokens)
 
-Offsets live in the reference's own frame: content_t = S_t(reference_content + offset_t), with S_t the closed-form similarity that carries
-the reference's pose points to frame t's. Zero offsets give the reference's mouth, so identity is kept by construction.
+Offsets live in the reference's own frame: content_t = S_t(reference_content + offset_t), with S_t
+the closed-form similarity that carries the reference's pose points to frame t's. Zero offsets give
+the reference's mouth, so identity is kept by construction.
 
-Everything is shift-invariant in time and local (per-step normalisation, rotary positions, a bounded window), so a long recording
-is completed in overlapping pieces with the result of one piece (`complete`).
+Everything is shift-invariant in time and local (per-step normalisation, rotary positions, a bounded
+window), so a long recording is completed in overlapping pieces with the result of one piece
+(`complete`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from model.media.audio import MELS_PER_FRAME, N_MELS
 NUM_PHONES: Final = 40
 _NUM_JAW: Final = len(JAW)
 _LIPS_IN_CONTENT: Final = len(CONTENT) - _NUM_JAW
+_REFERENCE_FEATURES: Final = 2 * NUM_LANDMARKS + 6
 _OFFSET_SCALE: Final = 0.05  # crop units: an offset of one network unit
 
 
@@ -76,6 +79,14 @@ def lip_opening(landmarks: torch.Tensor) -> torch.Tensor:
     gap = torch.linalg.vector_norm(lower - upper + 1e-8, dim=-1).mean(dim=-1)
     left, right = (landmarks[..., corner, :] for corner in MOUTH_CORNERS)
     return gap / torch.linalg.vector_norm(right - left, dim=-1).clamp_min(1e-6)
+
+
+def _reference_features(reference: torch.Tensor) -> torch.Tensor:
+    """Centred coordinates at about unit size and the three inner gaps, larger: `(..., 142)`."""
+    centre = reference[..., POSE, :].mean(dim=-2, keepdim=True)
+    upper, lower = reference[..., INNER_LIPS[1:4], :], reference[..., INNER_LIPS[7:4:-1], :]
+    coordinates = ((reference - centre) * 5.0).flatten(-2)
+    return torch.cat([coordinates, ((lower - upper) * 25.0).flatten(-2)], dim=-1)
 
 
 class _AudioEncoder(nn.Module):
@@ -127,15 +138,19 @@ class _TransformerLayer(nn.Module):
         tokens: torch.Tensor,
         rotation: tuple[torch.Tensor, torch.Tensor],
         forbidden: torch.Tensor,
+        references: int,
     ) -> torch.Tensor:
         batch, length, width = tokens.shape
         qkv = self.to_qkv(self.norm_attention(tokens)).view(
             batch, length, 3, self.heads, width // self.heads
         )
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, d)
-        query, key = _rotate(query, rotation), _rotate(key, rotation)
+        query = query * (width // self.heads) ** -0.5
         # Written out: masked short sequences in bf16 train faster so than through SDPA on a CPU.
-        scores = (query * (width // self.heads) ** -0.5) @ key.transpose(-1, -2)
+        over_time = _rotate(query, rotation) @ _rotate(key, rotation).transpose(-1, -2)
+        # A reference has no time: its keys meet queries as they are, whatever the frame's number.
+        timeless = query @ key[..., :references, :].transpose(-1, -2)
+        scores = torch.cat([timeless, over_time[..., references:]], dim=-1)
         mixed = (scores + forbidden.to(scores.dtype)).softmax(dim=-1).type_as(value) @ value
         merged = mixed.transpose(1, 2).reshape(batch, length, width)
         tokens = tokens + self.dropout(self.to_out(merged))
@@ -182,8 +197,11 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             nn.Linear(2 * len(POSE), width), nn.SiLU(), nn.Linear(width, width)
         )
         self.reference_encoder = nn.Sequential(
-            nn.Linear(2 * NUM_LANDMARKS, width), nn.SiLU(), nn.Linear(width, width)
+            nn.Linear(_REFERENCE_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
         )
+        self.speaker = nn.Linear(width, width)
+        rest_out = nn.Linear(width, 2 * len(CONTENT))
+        self.rest_head = nn.Sequential(nn.Linear(_REFERENCE_FEATURES, width), nn.SiLU(), rest_out)
         self.modality = nn.Parameter(0.02 * torch.randn(3, width))  # reference, audio, pose
         self.blocks = nn.ModuleList(_TransformerLayer(width, heads, dropout) for _ in range(layers))
         self.norm_out = nn.LayerNorm(width)
@@ -191,7 +209,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         self.jaw_head = nn.Linear(width, 2 * _NUM_JAW)
         self.open_head = nn.Linear(width, 1)
         self.phone_head = nn.Linear(width, NUM_PHONES)
-        for head in (self.lip_head, self.jaw_head):
+        for head in (self.lip_head, self.jaw_head, rest_out):
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.bias)
         frequencies = 10000.0 ** (-torch.arange(0, width // heads, 2) / (width // heads))
@@ -215,18 +233,14 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             ShapeError: The shapes do not fit.
         """
         batch, frames = pose.shape[:2]
-        if log_mel.shape != (batch, MELS_PER_FRAME * frames, N_MELS) or pose.shape[2:] != (
-            len(POSE),
-            2,
-        ):
+        if pose.shape != (batch, frames, len(POSE), 2):
+            raise ShapeError(f"pose {tuple(pose.shape)}; expected (B, T, 37, 2)")
+        if log_mel.shape != (batch, MELS_PER_FRAME * frames, N_MELS):
             raise ShapeError(
-                f"log_mel {tuple(log_mel.shape)} and pose {tuple(pose.shape)}; expected (B, 4T, 80) and (B, T, 37, 2)"
+                f"log_mel {tuple(log_mel.shape)}; expected (B, 4T, 80) with the B = {batch} and "
+                f"T = {frames} of pose"
             )
-        if (
-            reference.ndim != 4
-            or reference.shape[0] != batch
-            or reference.shape[2:] != (NUM_LANDMARKS, 2)
-        ):
+        if reference.ndim != 4 or reference.shape[::2] != (batch, NUM_LANDMARKS):
             raise ShapeError(f"reference {tuple(reference.shape)}; expected (B, R, 68, 2)")
         first = reference[:, 0].float()
 
@@ -236,14 +250,16 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         pose_tokens = self.pose_encoder(
             ((pose.float() - 0.4) * 5.0).flatten(2).to(log_mel.dtype)
         ).to(dtype)
-        reference_tokens = self.reference_encoder(
-            ((reference.float() - 0.5) * 5.0).flatten(2).to(log_mel.dtype)
-        )
+        features = _reference_features(reference.float()).to(log_mel.dtype)  # (B, R, F)
+        reference_tokens = self.reference_encoder(features).to(dtype)
+        # Told to every token and not left to attention alone: what speech asks of a mouth depends
+        # on how far it stands open already.
+        speaker = self.speaker(reference_tokens[:, :1]).to(dtype)
         tokens = torch.cat(
             [
-                reference_tokens.to(dtype) + self.modality[0].to(dtype),
-                audio + self.modality[1].to(dtype),
-                pose_tokens + self.modality[2].to(dtype),
+                reference_tokens + self.modality[0].to(dtype),
+                audio + speaker + self.modality[1].to(dtype),
+                pose_tokens + speaker + self.modality[2].to(dtype),
             ],
             dim=1,
         )
@@ -259,18 +275,19 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             is_reference[:, None], is_reference[None, :], near | is_reference[None, :]
         )
         angles = times[:, None].float() * self.frequencies
-        angles = torch.where(is_reference[:, None], torch.zeros_like(angles), angles)
         rotation = (angles.cos(), angles.sin())
         forbidden = torch.zeros(allowed.shape, device=pose.device).masked_fill(~allowed, -1e4)
         for block in self.blocks:
-            tokens = block(tokens, rotation, forbidden)
+            tokens = block(tokens, rotation, forbidden, count)
         tokens = self.norm_out(tokens)
         audio_out, pose_out = tokens[:, count : count + frames], tokens[:, count + frames :]
 
         # 3. offsets in the reference's frame, carried to each frame's pose
         jaw = self.jaw_head(pose_out).float().view(batch, frames, _NUM_JAW, 2)
         lips = self.lip_head(audio_out).float().view(batch, frames, _LIPS_IN_CONTENT, 2)
-        offsets = torch.cat([jaw, lips], dim=2) * _OFFSET_SCALE
+        # The same in all frames: from the reference's mouth to its resting one.
+        rest = self.rest_head(features[:, 0]).float().view(batch, 1, len(CONTENT), 2)
+        offsets = (torch.cat([jaw, lips], dim=2) + rest) * _OFFSET_SCALE
         content = self.place(first, pose.float(), offsets)
         target = torch.empty(batch, frames, NUM_LANDMARKS, 2, device=pose.device)
         target[:, :, POSE] = pose.float()

@@ -2,8 +2,9 @@
 
     python -m model.training.crops --source DATA --prepared data/prepared --size 128
 
-Writes `crops.npz`: `images` (N, size, size, 3) uint8, `landmarks` (N, 68, 2) float32 crop units, `subject` (N,) (clip or photograph),
-`kind` (0 clip, 1 portrait) and `held_out` (N,). Every crop has its own jitter. Clips give frames spread over their openings.
+Writes `crops.npz`: `images` (N, size, size, 3) uint8, `landmarks` (N, 68, 2) float32 crop units,
+`subject` (N,) (clip or photograph), `kind` (0 clip, 1 portrait) and `held_out` (N,). Every crop has
+its own jitter. Clips give frames spread over their openings.
 """
 
 from __future__ import annotations
@@ -32,14 +33,24 @@ Crops = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]
 def portrait_identities(source: Path) -> dict[str, str]:
     """File name -> identity, from `index.csv`."""
     with (source / "portraits" / "index.csv").open() as file:
-        return {row["file"]: f"{row['source'].split('_')[0]}-{row['identity']}" for row in csv.DictReader(file)}
+        return {
+            row["file"]: f"{row['source'].split('_')[0]}-{row['identity']}"
+            for row in csv.DictReader(file)
+        }
 
 
-def spread_frames(landmarks: NDArray[np.float32], count: int, rng: np.random.Generator) -> list[int]:
+def spread_frames(
+    landmarks: NDArray[np.float32], count: int, rng: np.random.Generator
+) -> list[int]:
     """`count` frames of a clip `(T, 68, 2)` whose mouth openings are spread over the clip's range."""
     opening = mouth_opening(landmarks)
     wanted = rng.uniform(opening.min(), opening.max(), count)
-    return sorted({int(np.abs(opening - value + rng.normal(0, 0.01, len(opening))).argmin()) for value in wanted})
+    return sorted(
+        {
+            int(np.abs(opening - value + rng.normal(0, 0.01, len(opening))).argmin())
+            for value in wanted
+        }
+    )
 
 
 def _clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
@@ -54,7 +65,9 @@ def _clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
             break
         if index in wanted:
             affine = jitter_affine(crop_affine(landmarks[index]), rng)
-            images.append(crop_image(np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8), affine, size))
+            images.append(
+                crop_image(np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8), affine, size)
+            )
             points.append(warp_points(affine, landmarks[index]))
     return images, points
 
@@ -62,14 +75,20 @@ def _clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
 def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
     path, landmarks, size = job
     rng = np.random.default_rng(zlib.crc32(path.name.encode()))
-    image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]).astype(np.uint8)
+    picture = cv2.imread(str(path))
+    assert picture is not None, path
+    image = np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)
     affines = [jitter_affine(crop_affine(landmarks), rng) for _ in range(PORTRAIT_CROPS)]
-    return [crop_image(image, a, size) for a in affines], [warp_points(a, landmarks) for a in affines]
+    return [crop_image(image, a, size) for a in affines], [
+        warp_points(a, landmarks) for a in affines
+    ]
 
 
 def main() -> None:
     """Command-line door."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--size", type=int, default=128)
@@ -91,8 +110,12 @@ def main() -> None:
                 (arguments.source / folder / name, landmarks, arguments.size)
                 for name, landmarks in zip(names, data["landmarks"], strict=True)
             ]
-            cuts = tqdm(pool.map(cut, jobs, chunksize=4), total=len(jobs), desc=folder, mininterval=5)
-            for subject, (name, (new_images, new_points)) in enumerate(zip(names, cuts, strict=True)):
+            cuts = tqdm(
+                pool.map(cut, jobs, chunksize=4), total=len(jobs), desc=folder, mininterval=5
+            )
+            for subject, (name, (new_images, new_points)) in enumerate(
+                zip(names, cuts, strict=True)
+            ):
                 held_out = clip_held_out(name) if kind == 0 else portrait_held_out(identities[name])
                 images += new_images
                 points += new_points
@@ -103,7 +126,9 @@ def main() -> None:
         arguments.prepared / "crops.npz",
         images=np.stack(images),
         landmarks=np.stack(points),
-        **{key: np.array(values, np.int32) for key, values in columns.items()},
+        subject=np.array(columns["subject"], np.int32),
+        kind=np.array(columns["kind"], np.int32),
+        held_out=np.array(columns["held_out"], np.int32),
     )
     print(f"{len(images)} crops, {sum(columns['held_out'])} held out")
 

@@ -1,7 +1,8 @@
 """The one training loop: batch, loss, step, statistics, samples, checkpoint; resumable at any step.
 
-Every draw of a step comes from a generator seeded with `(seed, step)`, so a resumed run sees what an unbroken one would have
-seen. Statistics go to `statistics.jsonl`, sample pictures to `samples/`, state to `state.pt`.
+Every draw of a step comes from a generator seeded with `(seed, step)`, so a resumed run sees what an
+unbroken one would have seen. Statistics go to `statistics.jsonl`, sample pictures to `samples/`,
+state to `state.pt`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def parse_config(config_type: type[ConfigT], description: str | None = None) -> 
     defaults = config_type()
     known = "\n".join(f"  {name}={getattr(defaults, name)}" for name in fields)
     parser = argparse.ArgumentParser(
-        description=description, epilog=f"keys and defaults:\n{known}",
+        description=description,
+        epilog=f"keys and defaults:\n{known}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--max-minutes", type=float, default=None)
@@ -111,10 +113,16 @@ def parse_config(config_type: type[ConfigT], description: str | None = None) -> 
     for word in arguments.settings:
         key, equals, text = word.partition("=")
         if not equals or key not in fields:
-            parser.error(f"unknown setting {word!r}; expected key=value with one of: {', '.join(fields)}")
+            parser.error(
+                f"unknown setting {word!r}; expected key=value with one of: {', '.join(fields)}"
+            )
         default = getattr(defaults, key)
         try:
-            values[key] = text.lower() in ("1", "true", "yes") if isinstance(default, bool) else type(default)(text)
+            values[key] = (
+                text.lower() in ("1", "true", "yes")
+                if isinstance(default, bool)
+                else type(default)(text)
+            )
         except ValueError:
             parser.error(f"{key}={text!r}; expected {type(default).__name__}")
     if arguments.max_minutes is not None:
@@ -155,66 +163,88 @@ def run(stage: Stage, config: LoopConfig) -> bool:
     def save() -> None:
         partial = state_path.with_suffix(".partial")
         torch.save(
-            {"networks": networks.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict(), "step": step},
+            {
+                "networks": networks.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.state_dict(),
+                "step": step,
+            },
             partial,
         )
         os.replace(partial, state_path)
-        with _ema_weights(ema, parameters):
+        with _EmaWeights(ema, parameters):
             for name, module in stage.modules.items():
                 module.save_pretrained(config.output / "export" / name)  # type: ignore[operator]
 
     started = time.monotonic()
     statistics: dict[str, list[float]] = {}
-    log = (config.output / "statistics.jsonl").open("a")
-    bar = tqdm(total=config.max_steps, initial=step, mininterval=10, desc=config.output.name)
     out_of_time = False
-    while step < config.max_steps and not out_of_time:
-        # 1. batch and loss
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        networks.train()
-        with torch.autocast(config.device.split(":")[0], dtype=torch.bfloat16, enabled=config.bf16):
-            loss, figures = stage.loss(Draw.at(config.seed, step))
+    with (
+        (config.output / "statistics.jsonl").open("a") as log,
+        tqdm(total=config.max_steps, initial=step, mininterval=10, desc=config.output.name) as bar,
+    ):
+        while step < config.max_steps and not out_of_time:
+            # 1. batch and loss
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            networks.train()
+            with torch.autocast(
+                config.device.split(":")[0], dtype=torch.bfloat16, enabled=config.bf16
+            ):
+                loss, figures = stage.loss(Draw.at(config.seed, step))
 
-        # 2. step
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip))
-        if math.isfinite(norm):
-            optimizer.step()
-            ema.step(parameters)
-        step += 1
-        bar.update()
+            # 2. step
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip))
+            if math.isfinite(norm):
+                optimizer.step()
+                ema.step(parameters)
+            step += 1
+            bar.update()
 
-        # 3. statistics
-        for key, value in {"loss": loss.item(), "gradient_norm": norm, **figures}.items():
-            statistics.setdefault(key, []).append(value)
-        out_of_time = bool(config.max_minutes) and time.monotonic() - started > 60 * config.max_minutes
-        last = step == config.max_steps or out_of_time
-        if step % config.log_every == 0 or last:
-            row = {key: float(np.mean(values)) for key, values in statistics.items()}
-            elapsed = round(time.monotonic() - started, 1)
-            log.write(json.dumps({"step": step, "elapsed_s": elapsed, "lr": learning_rate(config, step), **row}) + "\n")
-            log.flush()
-            bar.set_postfix(loss=f"{row['loss']:.4f}")
-            statistics.clear()
+            # 3. statistics
+            for key, value in {"loss": loss.item(), "gradient_norm": norm, **figures}.items():
+                statistics.setdefault(key, []).append(value)
+            out_of_time = (
+                bool(config.max_minutes) and time.monotonic() - started > 60 * config.max_minutes
+            )
+            last = step == config.max_steps or out_of_time
+            if step % config.log_every == 0 or last:
+                row = {key: float(np.mean(values)) for key, values in statistics.items()}
+                elapsed = round(time.monotonic() - started, 1)
+                log.write(
+                    json.dumps(
+                        {
+                            "step": step,
+                            "elapsed_s": elapsed,
+                            "lr": learning_rate(config, step),
+                            **row,
+                        }
+                    )
+                    + "\n"
+                )
+                log.flush()
+                bar.set_postfix(loss=f"{row['loss']:.4f}")
+                statistics.clear()
 
-        # 4. checkpoint and samples
-        if step % config.save_every == 0 or last:
-            save()
-        if stage.sample is not None and (step % config.sample_every == 0 or last):
-            (config.output / "samples").mkdir(exist_ok=True)
-            networks.eval()
-            with _ema_weights(ema, parameters), torch.no_grad():
-                figures = stage.sample(config.output / "samples", step)
-            log.write(json.dumps({"step": step, **{f"held_out_{k}": v for k, v in figures.items()}}) + "\n")
-            log.flush()
-    bar.close()
-    log.close()
+            # 4. checkpoint and samples
+            if step % config.save_every == 0 or last:
+                save()
+            if stage.sample is not None and (step % config.sample_every == 0 or last):
+                (config.output / "samples").mkdir(exist_ok=True)
+                networks.eval()
+                with _EmaWeights(ema, parameters), torch.no_grad():
+                    figures = stage.sample(config.output / "samples", step)
+                log.write(
+                    json.dumps({"step": step, **{f"held_out_{k}": v for k, v in figures.items()}})
+                    + "\n"
+                )
+                log.flush()
     return step >= config.max_steps
 
 
-class _ema_weights:
+class _EmaWeights:
     """Within this context the parameters hold their exponential moving average."""
 
     def __init__(self, ema: EMAModel, parameters: list[nn.Parameter]) -> None:

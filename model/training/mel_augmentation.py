@@ -28,7 +28,9 @@ def to_log_mel(power: torch.Tensor) -> torch.Tensor:
 
 def _hz_to_mel(hertz: torch.Tensor) -> torch.Tensor:
     """Slaney's scale, librosa's default: linear to 1 kHz, logarithmic above."""
-    log_part = 15.0 + torch.log(hertz.clamp_min(1.0) / 1000.0) * (27.0 / torch.log(torch.tensor(6.4)))
+    log_part = 15.0 + torch.log(hertz.clamp_min(1.0) / 1000.0) * (
+        27.0 / torch.log(torch.tensor(6.4))
+    )
     return torch.where(hertz < 1000.0, hertz * 3.0 / 200.0, log_part)
 
 
@@ -109,9 +111,7 @@ def mask_patches(log_mel: torch.Tensor, generator: torch.Generator) -> torch.Ten
     return torch.where(hidden, level, log_mel)
 
 
-def augment(
-    log_mel: torch.Tensor, noise: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
+def augment(log_mel: torch.Tensor, noise: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Another voice in another room.
 
     Args:
@@ -124,7 +124,9 @@ def augment(
     factor = 1.0 + torch.empty(batch).uniform_(-0.20, 0.22, generator=generator)
     power = reverberate(warp_vocal_tract(power, factor), generator)
     hiss = to_power(noise)
-    ratio = power.mean(dim=(1, 2), keepdim=True) / hiss.mean(dim=(1, 2), keepdim=True).clamp_min(1e-9)
+    ratio = power.mean(dim=(1, 2), keepdim=True) / hiss.mean(dim=(1, 2), keepdim=True).clamp_min(
+        1e-9
+    )
     share = 10.0 ** -_uniform(batch, 0.0, 3.0, generator) * _chance(batch, 0.6, generator)
     power = colour(power + ratio * share * hiss, generator)
     return mask_patches(to_log_mel(power), generator)

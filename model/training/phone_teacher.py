@@ -209,10 +209,10 @@ def closure_share(phones: NDArray[np.uint8]) -> Points:
 
 def shut_lips(face: Points, share: Points) -> None:
     """Narrow the lip gap of `(T, 68, 2)` by `share` `(T,)`, in place; the lower lip goes further."""
-    columns = ((49, 59, 0), (50, 58, 0), (51, 57, 1), (52, 56, 2), (53, 55, 2))
-    columns += ((61, 67, 0), (62, 66, 1), (63, 65, 2))
-    gaps = [face[:, low] - face[:, up] for up, low in ((61, 67), (62, 66), (63, 65))]
-    for up, low, pair in columns:
+    outer = ((49, 59, 0), (50, 58, 0), (51, 57, 1), (52, 56, 2), (53, 55, 2))
+    inner = ((61, 67, 0), (62, 66, 1), (63, 65, 2))
+    gaps = [face[:, low] - face[:, up] for up, low, _ in inner]
+    for up, low, pair in (*outer, *inner):
         missing = share[:, None] * gaps[pair]
         face[:, up] += 0.35 * missing
         face[:, low] -= 0.65 * missing

@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-PHONES: Final = tuple(
-    (
-        "SIL AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH "
-        "K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-    ).split()
+PHONES: Final = (
+    *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D"),
+    *("DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH"),
+    *("K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S"),
+    *("SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 """ARPAbet as CMUdict has it; index 0 is silence. Labels of 10 ms, one a mel frame."""
 UNKNOWN_PHONE: Final = 255

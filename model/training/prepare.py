@@ -2,10 +2,11 @@
 
     python -m model.training.prepare --source DATA --output data/prepared
 
-Reads the three folders described in docs/training.md (`grid_s1/*.mkv`, `portraits/*.jpg` + `index.csv`, `speech/*.opus`, each with
-its `phones/`), finds landmarks in every frame (static mode: no tracking filter, so no lag), computes log-mels with the sound's start
-time honoured and writes `grid.npz`, `portraits.npz`, `speech.npz`. Parallel over files; files that fail are named and skipped; a step whose output exists
-is skipped.
+Reads the three folders described in docs/training.md (`grid_s1/*.mkv`, `portraits/*.jpg` +
+`index.csv`, `speech/*.opus`, each with its `phones/`), finds landmarks in every frame (static mode:
+no tracking filter, so no lag), computes log-mels with the sound's start time honoured and writes
+`grid.npz`, `portraits.npz`, `speech.npz`. Parallel over files; files that fail are named and
+skipped; a step whose output exists is skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def read_sound(path: Path) -> NDArray[np.float32]:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", str(path), "-vn"]
     command += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(SAMPLE_RATE)]
     command += ["-f", "f32le", "-"]
-    return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.float32)
+    return np.frombuffer(
+        subprocess.run(command, check=True, capture_output=True).stdout, np.float32
+    )
 
 
 def read_phones(path: Path, count: int) -> NDArray[np.uint8]:
@@ -60,7 +63,7 @@ def read_phones(path: Path, count: int) -> NDArray[np.uint8]:
 def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
     """Landmarks `(75, 68, 2)` in pixels, log-mel `(300, 80)` and phones `(300,)` of one GRID sentence."""
     capture = cv2.VideoCapture(str(path))
-    landmarks = []
+    landmarks: list[NDArray[np.float32]] = []
     while len(landmarks) < CLIP_FRAMES:
         found, frame = capture.read()
         if not found:
@@ -152,7 +155,9 @@ def prepare(source: Path, output: Path, workers: int) -> None:
 
 def main() -> None:
     """Command-line door."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("data/prepared"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

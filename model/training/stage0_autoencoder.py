@@ -2,8 +2,8 @@
 
     python -m model.training.stage0_autoencoder prepared=data/prepared output=runs/autoencoder
 
-Loss: L1 + L1 of first differences at two scales (what keeps lips and teeth crisp without a GAN) + a small KL term; the mouth
-counts more. Needs `crops.npz` (`model.training.crops`).
+Loss: L1 + L1 of first differences at two scales (what keeps lips and teeth crisp without a GAN) + a
+small KL term; the mouth counts more. Needs `crops.npz` (`model.training.crops`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ def augment_colour(tensor: torch.Tensor, generator: torch.Generator) -> torch.Te
     shift = 0.10 * torch.randn(batch, 1, 1, 1, generator=generator)
     grey = (torch.rand(batch, 1, 1, 1, generator=generator) < 1 / 12).float()
     mixed = grey * tensor.mean(dim=1, keepdim=True) + (1 - grey) * tensor
-    return ((mixed + 1) * gain * tint - 1 + shift).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+    return (
+        ((mixed + 1) * gain * tint - 1 + shift)
+        .clamp(-1, 1)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def mouth_boxes(landmarks: NDArray[np.float32], size: int) -> torch.Tensor:
@@ -78,9 +82,12 @@ def mouth_boxes(landmarks: NDArray[np.float32], size: int) -> torch.Tensor:
     margin = 0.3 * (high - low)
     centres = (np.arange(size, dtype=np.float32) + 0.5) / size
     inside = [
-        (centres > (low - margin)[:, axis, None]) & (centres < (high + margin)[:, axis, None]) for axis in (0, 1)
+        (centres > (low - margin)[:, axis, None]) & (centres < (high + margin)[:, axis, None])
+        for axis in (0, 1)
     ]
-    return torch.from_numpy((inside[1][:, :, None] & inside[0][:, None, :]).astype(np.float32))[:, None]
+    return torch.from_numpy((inside[1][:, :, None] & inside[0][:, None, :]).astype(np.float32))[
+        :, None
+    ]
 
 
 def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,10 +110,14 @@ def main() -> None:
     images, landmarks, held_out = data["images"], data["landmarks"], data["held_out"].astype(bool)
     train = np.flatnonzero(~held_out)
     # clips and portraits half and half
-    weights = np.where(data["kind"][train] == 0, 1 / (data["kind"] == 0).sum(), 1 / (data["kind"] == 1).sum())
+    weights = np.where(
+        data["kind"][train] == 0, 1 / (data["kind"] == 0).sum(), 1 / (data["kind"] == 1).sum()
+    )
     weights /= weights.sum()
     shown = np.random.default_rng(1).choice(np.flatnonzero(held_out), 64, replace=False)
-    autoencoder = build_autoencoder(config.variant).to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    autoencoder = build_autoencoder(config.variant).to(
+        config.device, memory_format=torch.channels_last
+    )
     size = images.shape[1]
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
@@ -117,7 +128,11 @@ def main() -> None:
             target, weight = target.flip(-1), weight.flip(-1)
         # 2. a window: cheaper, and the decoder learns to decode parts
         high = size - config.window + 1
-        top = int(draw.rng.integers(high)) if draw.rng.random() < 0.4 else high - 1 - int(draw.rng.integers(9))
+        top = (
+            int(draw.rng.integers(high))
+            if draw.rng.random() < 0.4
+            else high - 1 - int(draw.rng.integers(9))
+        )
         left = int(draw.rng.integers(high))
         there = (..., slice(top, top + config.window), slice(left, left + config.window))
         target, weight = target[there].to(config.device), weight[there].to(config.device)
@@ -129,7 +144,10 @@ def main() -> None:
             first, second = (F.avg_pool2d(x, scale) if scale > 1 else x for x in (output, target))
             here = F.avg_pool2d(weight, scale) if scale > 1 else weight
             for d_out, d_in, w in zip(
-                differences(first), differences(second), (here[:, :, 1:], here[:, :, :, 1:]), strict=True
+                differences(first),
+                differences(second),
+                (here[:, :, 1:], here[:, :, :, 1:]),
+                strict=True,
             ):
                 edge = edge + ((d_out - d_in).abs() * w).mean()
         kl = posterior.kl().mean() / (size * size)
@@ -159,7 +177,11 @@ def main() -> None:
         folder = config.output / "export" / "autoencoder"
         exported = AutoencoderKL.from_pretrained(folder)
         with torch.no_grad():
-            std = float(exported.encode(to_tensor(images[train[:: len(train) // 256]])).latent_dist.mode().std())
+            std = float(
+                exported.encode(to_tensor(images[train[:: len(train) // 256]]))
+                .latent_dist.mode()
+                .std()
+            )
         exported.register_to_config(scaling_factor=1.0 / std)
         exported.save_pretrained(folder)
         print(f"scaling_factor {1.0 / std:.4f}")

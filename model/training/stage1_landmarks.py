@@ -160,8 +160,7 @@ class Windows:
     def draw(self, rng: np.random.Generator) -> Window:
         """One window."""
         spoken = rng.random() < self.config.speech_share
-        window = self._speech_window(rng) if spoken else self._clip_window(rng)
-        return window
+        return self._speech_window(rng) if spoken else self._clip_window(rng)
 
     # where motion comes from
 
@@ -230,9 +229,15 @@ class Windows:
     def _on_portrait(self, motion: Points, rng: np.random.Generator) -> tuple[Points, ...]:
         return self._on_face(self.portraits[rng.integers(len(self.portraits))], motion, rng)
 
-    def _on_face(self, face: Points, motion: Points, rng: np.random.Generator) -> tuple[Points, ...]:
-        """Carry motion to a face: its reference (the face, or the face at another opening), the
-        wanted lips and jaw, and its shut mouth."""
+    def _on_face(
+        self, face: Points, motion: Points, rng: np.random.Generator
+    ) -> tuple[Points, ...]:
+        """Carry motion to a face.
+
+        Returns:
+            Its reference (the face, or the face at another opening), the wanted lips and jaw, and
+            its shut mouth.
+        """
         moved = retarget(face, np.concatenate([self.anchors, motion]))
         count = len(self.anchors)
         reference = face if rng.random() < 0.5 else moved[rng.integers(count - 1)]
@@ -316,10 +321,7 @@ def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     mel = torch.where(quiet, to_log_mel(to_power(mel) * 10.0**gain), speech)
 
     faces = np.stack(  # one more frame at the end: the reference
-        [
-            np.concatenate([join(w.pose, w.content), w.reference[None]])
-            for w in windows
-        ]
+        [np.concatenate([join(w.pose, w.content), w.reference[None]]) for w in windows]
     )
     mirrored = rng.random(batch) < 0.5
     flipped = faces[..., FLIP, :].copy()
