@@ -119,7 +119,7 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         r_align: The paper's ablation switch.
         maps: Whether landmark maps are given to the network (else zeros).
         window: Top, left, height, width of the denoised part of the latent grid, in cells: the
-            lower face with some known rows above it. Training and use share it (docs/adr/0008).
+            lower face with some known rows above it. Training and use share it (docs/adr/0007).
     Raises:
         ShapeError: The window does not fit the grid or the scales.
     """
