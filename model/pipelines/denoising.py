@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -99,7 +100,10 @@ def set_steps(
     Returns:
         The timesteps `(steps,)`, falling.
     """
-    scheduler.set_timesteps(max(steps, round(steps / strength)), device=device)
+    with warnings.catch_warnings():
+        # diffusers hands a tensor to np.array, which numpy 2 will want spelled otherwise
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scheduler.set_timesteps(max(steps, round(steps / strength)), device=device)
     timesteps: torch.Tensor = scheduler.timesteps[-steps:]
     if len(timesteps) < len(scheduler.timesteps) and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(len(scheduler.timesteps) - steps)
@@ -134,10 +138,10 @@ class CropSampler:
         seed: int,
     ) -> None:
         self._networks = networks
-        self._steps = steps
-        self._scheduler_name: SchedulerName = scheduler
         self._init = init
-        self._strength = strength
+        self._scheduler = make_scheduler(networks.scheduler, scheduler)
+        part = 1.0 if init == "noise" else strength
+        self._timesteps = set_steps(self._scheduler, steps, part, networks.device)
         self._engine = PortraitEngine(crop, landmarks)
 
         size = networks.latent_size
@@ -193,15 +197,13 @@ class CropSampler:
     def _denoise(self, condition: UNetCondition, warped: torch.Tensor) -> torch.Tensor:
         """The sampling loop: the window's latents `(B, 4, h, w)`, float32."""
         networks, batch = self._networks, len(warped)
-        scheduler = make_scheduler(networks.scheduler, self._scheduler_name)
-        strength = 1.0 if self._init == "noise" else self._strength
-        timesteps = set_steps(scheduler, self._steps, strength, networks.device)
+        scheduler = copy.deepcopy(self._scheduler)  # it counts its steps
         latents = self._noise.expand(batch, -1, -1, -1).clone()
         if self._init == "warp":
             start = self._window.crop(warped).float()
-            latents = scheduler.add_noise(start, latents, timesteps[:1].expand(batch))
+            latents = scheduler.add_noise(start, latents, self._timesteps[:1].expand(batch))
         # The state stays in fp32; only the network sees its own dtype.
-        for timestep in timesteps:
+        for timestep in self._timesteps:
             predicted = networks.unet(latents.to(networks.dtype), timestep, condition)
             latents = scheduler.step(predicted.float(), timestep, latents).prev_sample
         return latents

@@ -1,0 +1,124 @@
+"""Pack what the stages exported into one checkpoint.
+
+    python -m model.training.export --version 0.1.0 --output model/weights
+
+Reads `runs/*/export/*`, adds the noise schedule and the inner mouths, writes fp16 safetensors and the manifest, checks the result and prints
+its size. A model card (README.md) in the output folder stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from model.checkpoints import INNER_MOUTHS, PARTS, SHIPPED, verify_checkpoint, write_manifest
+from model.errors import CheckpointError
+from model.face.inner_mouth import InnerMouthBank
+from model.networks.landmark_completion import LandmarkCompleter
+from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.schedule import build_scheduler
+from model.networks.unet import TalkFormerUNet
+from model.pipelines.talking_face import TalkingFacePipeline
+
+LIMIT_MB: Final = 40.0
+"""Largest checkpoint that ships; every version stays in the repository's history."""
+
+
+def pack(
+    parts: dict[str, Path], bank: Path, output: Path, *, model_name: str, version: str
+) -> float:
+    """Write a checkpoint.
+
+    Args:
+        parts: Folder of each trained network: autoencoder, unet, reference_encoder, landmark_completer.
+        bank: Folder of the inner mouths.
+        output: Where the checkpoint goes; its former parts are replaced.
+        model_name: Name for results and logs.
+        version: Version of the weights.
+    Returns:
+        Its size in MB.
+    Raises:
+        CheckpointError: A part is missing, holds non-finite values in fp16, or the whole is too large.
+    """
+    for name, folder in parts.items():
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"{folder} holds no exported {name}; expected config.json and safetensors. "
+                "Train that stage, or name its folder."
+            )
+    networks = {
+        "autoencoder": AutoencoderKL.from_pretrained(parts["autoencoder"], low_cpu_mem_usage=False),
+        "unet": TalkFormerUNet.from_pretrained(parts["unet"], low_cpu_mem_usage=False),
+        "reference_encoder": ReferenceEncoder.from_pretrained(
+            parts["reference_encoder"], low_cpu_mem_usage=False
+        ),
+        "landmark_completer": LandmarkCompleter.from_pretrained(
+            parts["landmark_completer"], low_cpu_mem_usage=False
+        ),
+    }
+    for name, network in networks.items():
+        nn.Module.half(network)
+        if not all(torch.isfinite(x).all() for x in network.state_dict().values()):
+            raise CheckpointError(
+                f"{name} has values beyond fp16; expected at most 65504. Train it with weight decay."
+            )
+    pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
+    pipeline.inner_mouths = InnerMouthBank.load(bank)
+    for part in PARTS:
+        if (output / part).is_dir() and part != INNER_MOUTHS:
+            shutil.rmtree(output / part)
+    pipeline.save_pretrained(output)
+    for config in output.rglob("*.json"):  # where a network lay before is nobody's business
+        table = json.loads(config.read_text())
+        if isinstance(table, dict) and table.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(table, indent=2) + "\n")
+    manifest = write_manifest(output, model_name=model_name, version=version)
+    verify_checkpoint(output)
+    size_mb = manifest.total_bytes / 1e6
+    if size_mb > LIMIT_MB:
+        raise CheckpointError(f"{output} has {size_mb:.1f} MB; expected at most {LIMIT_MB:.0f} MB.")
+    return size_mb
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    diffusion = Path("runs/diffusion/export")
+    defaults = {
+        "autoencoder": Path("runs/autoencoder/export/autoencoder"),
+        "unet": diffusion / "unet",
+        "reference_encoder": diffusion / "reference_encoder",
+        "landmark_completer": Path("runs/landmarks/export/landmark_completer"),
+    }
+    for name, folder in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, default=folder)
+    parser.add_argument("--inner-mouths", type=Path, default=SHIPPED / INNER_MOUTHS)
+    parser.add_argument("--output", type=Path, default=SHIPPED)
+    parser.add_argument("--name", default="talkface-tiny")
+    parser.add_argument("--version", required=True)
+    arguments = parser.parse_args()
+    parts = {name: getattr(arguments, name) for name in defaults}
+    size_mb = pack(
+        parts,
+        arguments.inner_mouths,
+        arguments.output,
+        model_name=arguments.name,
+        version=arguments.version,
+    )
+    for path in sorted(arguments.output.iterdir()):
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        print(f"{sum(file.stat().st_size for file in files) / 1e6:8.2f} MB  {path.name}")
+    print(f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(arguments.output)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.errors import ShapeError
+from model.face.alignment import crop_image, invert_affine, lower_face_mask, pixel_affine
+from model.face.average_face import AVERAGE_FACE
+from model.face.compositing import (
+    Compositor,
+    DetailRestorer,
+    band_limit,
+    colour_ring,
+    match_colour,
+    soft_mask,
+)
+from model.face.portrait_engine import PortraitEngine
+
+GENERATED = lower_face_mask(AVERAGE_FACE, 32)
+
+
+def wide_open(drop: float = 0.1) -> NDArray[np.float32]:
+    face = AVERAGE_FACE.copy()
+    face[[55, 56, 57, 58, 59, 65, 66, 67], 1] += drop
+    face[5:12, 1] += 0.8 * drop
+    return face
+
+
+FACES = np.stack([AVERAGE_FACE, wide_open()])
+
+
+def picture(height: int = 300, width: int = 360) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(5)
+    small = rng.integers(0, 256, (height // 6, width // 6, 3), np.uint8)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def placed(scale: float = 200.0, angle: float = 0.1) -> NDArray[np.float32]:
+    """Picture pixels to crop units of a face `scale` pixels wide, turned a little."""
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    return invert_affine(np.array([(cosine, -sine, 80.0), (sine, cosine, 40.0)], np.float32))
+
+
+def crop_coordinates(affine: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Crop units of every pixel centre `(H, W, 2)`."""
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32) + 0.5
+    points = np.stack([x, y], axis=-1)
+    return np.asarray(points @ affine[:, :2].T + affine[:, 2], np.float32)
+
+
+@pytest.mark.parametrize("scale", [90.0, 200.0, 450.0])
+def test_pixels_outside_the_soft_mask_are_the_pictures_own(scale: float) -> None:
+    image = picture()
+    compositor = Compositor(image, placed(scale), FACES, GENERATED)
+    crop = np.full((128, 128, 3), 255.0, np.float32)
+    frame = compositor.paste(crop)
+    outside = compositor.alpha == 0
+    assert outside.any() and not outside.all()
+    np.testing.assert_array_equal(frame[outside], image[outside])
+    assert (frame[compositor.alpha > 0.99] >= 252).all()
+
+
+def test_the_soft_mask_lies_strictly_within_what_was_generated() -> None:
+    image, affine = picture(), placed()
+    alpha = Compositor(image, affine, FACES, GENERATED).alpha
+    cells = np.floor(crop_coordinates(affine, image.shape)[alpha > 0] * 32).astype(int)
+    assert GENERATED[cells[:, 1], cells[:, 0]].all()
+    # strictly: a cell's eighth further out everything is still generated
+    rows, columns = np.flatnonzero(GENERATED.any(1)), np.flatnonzero(GENERATED.any(0))
+    inside = crop_coordinates(affine, image.shape)[alpha > 0] * 32
+    assert inside[:, 1].min() > rows[0] + 0.1 and inside[:, 0].min() > columns[0] + 0.1
+    assert inside[:, 0].max() < columns[-1] + 0.9
+
+
+def test_the_soft_mask_holds_the_mouth_and_the_chins_whole_way() -> None:
+    mask = soft_mask(FACES, GENERATED)
+    for face in FACES:
+        for point in [*range(48, 68), *range(6, 11)]:
+            x, y = (face[point] * 512).astype(int)
+            assert mask[min(y, 511), x] > 0.9, point
+    closed_only = soft_mask(FACES[:1], GENERATED)
+    assert (closed_only <= mask + 1e-6).all() and closed_only.sum() < mask.sum()
+
+
+def test_a_crop_of_the_picture_itself_changes_hardly_anything() -> None:
+    image, affine = picture(), placed(200.0, 0.0)
+    compositor = Compositor(image, affine, FACES, GENERATED)
+    frame = compositor.paste(crop_image(image, affine, 400))
+    assert np.abs(frame.astype(int) - image).max() <= 8
+    assert np.abs(frame.astype(int) - image)[compositor.alpha > 0].mean() < 1.0
+
+
+def test_a_face_beyond_the_pictures_edge_is_pasted_as_far_as_it_shows() -> None:
+    image = picture(200, 200)
+    affine = invert_affine(np.array([(300, 0, -60), (0, 300, -40)], np.float32))
+    frame = Compositor(image, affine, FACES, GENERATED).paste(np.zeros((128, 128, 3), np.float32))
+    assert frame.shape == image.shape and (frame[-1, 100] == 0).all()
+
+
+def test_pasting_leaves_the_picture_itself_alone() -> None:
+    image = picture()
+    before = image.copy()
+    Compositor(image, placed(), FACES, GENERATED).paste(np.zeros((128, 128, 3), np.float32))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_picture_that_is_not_rgb_is_refused() -> None:
+    with pytest.raises(ShapeError, match="expected \\(H, W, 3\\) uint8"):
+        Compositor(np.zeros((8, 8), np.uint8), placed(), FACES, GENERATED)
+
+
+def test_colours_are_matched_where_nothing_was_generated() -> None:
+    reference = crop_image(picture(), placed(), 128)
+    generated = lower_face_mask(AVERAGE_FACE, 128)
+    ring = colour_ring(generated)
+    assert not (ring & generated).any() and ring.any()
+    drifted = reference.astype(np.float32) + np.array([6.0, -4.0, 2.0], np.float32)
+    drifted[generated] = 17.0
+    matched = match_colour(drifted, reference, ring)
+    np.testing.assert_allclose(matched[~generated], reference[~generated], atol=1e-3)
+    assert np.abs(matched[generated] - 17.0).max() > 3  # the generated part moves with it
+
+
+def test_detail_comes_back_where_the_crop_has_lost_it() -> None:
+    sharp = crop_image(picture(), placed(), 320)
+    restore = DetailRestorer(PortraitEngine(sharp, AVERAGE_FACE), 128)
+    small = cv2.resize(sharp.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
+    restored = restore(np.asarray(small, np.float32), AVERAGE_FACE)
+    assert restored.shape == (320, 320, 3)
+    still = ~lower_face_mask(AVERAGE_FACE, 320)
+    np.testing.assert_allclose(restored[still], sharp[still], atol=1e-2)
+    upsampled = band_limit(sharp.astype(np.float32), 128)
+    assert np.abs(upsampled - sharp)[still].mean() > 0.5  # else there was nothing to restore
+
+
+def test_detail_stays_out_of_the_open_mouth() -> None:
+    sharp = crop_image(picture(), placed(), 320)
+    restore = DetailRestorer(PortraitEngine(sharp, AVERAGE_FACE), 128)
+    flat = np.full((128, 128, 3), 90.0, np.float32)
+    target = wide_open()
+    restored = restore(flat, target)
+    middle = ((target[62] + target[66]) / 2 * 320).astype(int)
+    inside = restored[middle[1] - 4 : middle[1] + 5, middle[0] - 10 : middle[0] + 11]
+    np.testing.assert_allclose(inside, 90.0, atol=1e-3)
+    assert np.abs(restored - 90.0).max() > 1.0
+
+
+def test_pixel_and_unit_conventions_agree() -> None:
+    """A pixel centre goes to the place that its crop units say."""
+    affine = placed()
+    matrix = pixel_affine(affine, 128)
+    units = affine[:, :2] @ np.array((10.5, 20.5), np.float32) + affine[:, 2]
+    pixels = matrix[:, :2] @ np.array((10.0, 20.0), np.float32) + matrix[:, 2]
+    np.testing.assert_allclose(pixels + 0.5, units * 128, atol=1e-3)
