@@ -1,10 +1,11 @@
 """Measure a landmark completer on sentences, voices and faces that training has not seen.
 
-    python -m model.evaluation.landmark_figures --prepared data/prepared --output out/landmarks
+    python -m model.evaluation.landmark_figures --prepared data/prepared --source DATA
 
-Prints a Markdown table, writes `figures.json`, `figures.md` and `openings.png` (predicted against
-real opening). The real-video row stands beside every figure; the static row is a face that never
-moves. Needs `grid.npz`, `speech.npz` and `motion.npz` (docs/training.md).
+Prints JSON and a Markdown table, writes `figures.json`, `figures.md` and `openings.png` (predicted
+against real opening). The network alone, the network as it is served (`--source`: smoothing and
+pauses need the recordings) and the real video stand side by side. Needs `grid.npz`, `speech.npz`
+and `motion.npz` (docs/training.md).
 """
 
 from __future__ import annotations
@@ -29,14 +30,12 @@ from model.evaluation.landmark_metrics import (
     same_mouth,
 )
 from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE, mouth_opening, mouth_width
-from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
+from model.media.audio import FPS, HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE
 from model.networks.landmark_completion import LandmarkCompleter
 from model.training.phones import UNKNOWN_PHONE
 from model.training.split import clip_held_out, voice_held_out
 
 Points = NDArray[np.float32]
-Finish = Callable[[Points, Points, Points], Points]
-"""What inference does to completed landmarks: (target (T, 68, 2), log_mel (4T, 80), reference)."""
 
 _SHIPPED: Final = Path("model/weights/landmark_completer")
 _TRAINED: Final = Path("runs/landmarks/export/landmark_completer")
@@ -54,6 +53,8 @@ class HeldOut:
         voice_phones: Their phones.
         voice_openings: Openings `(T,)` of the phone teacher's labels.
         portraits: Photographs' landmarks `(P, 68, 2)`.
+        names: Files of the GRID sentences.
+        voice_names: Files of the other voices.
     """
 
     mels: Points
@@ -63,6 +64,25 @@ class HeldOut:
     voice_phones: list[NDArray[np.uint8]]
     voice_openings: list[Points]
     portraits: Points
+    names: list[str]
+    voice_names: list[str]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One recording.
+
+    Attributes:
+        mel: Log-mel `(4T, 80)`.
+        waveform: `(N,)` at 16 kHz, or none where only the log-mel was kept.
+    """
+
+    mel: Points
+    waveform: Points | None = None
+
+
+Speaker = Callable[[Sound, Points], Points]
+"""Makes a still face `(68, 2)` say a recording: landmarks `(T, 68, 2)`."""
 
 
 def join(pose: Points, content: Points) -> Points:
@@ -82,9 +102,10 @@ def load_held_out(prepared: Path) -> HeldOut:
     ends = np.cumsum(speech["lengths"])
     mel, phones, offsets = speech["log_mel"], speech["phones"], motion["speech_offsets"]
     neutral = motion["neutral"]
-    voices, voice_phones, voice_openings = [], [], []
+    voices, voice_phones, voice_openings, voice_names = [], [], [], []
     for name, start, end in zip(speech["names"], ends - speech["lengths"], ends, strict=True):
         if voice_held_out(str(name)) and not (phones[start:end] == UNKNOWN_PHONE).all():
+            voice_names.append(str(name))
             voices.append(mel[start:end].astype(np.float32))
             voice_phones.append(phones[start:end])
             moved = offsets[start // MELS_PER_FRAME : end // MELS_PER_FRAME]
@@ -98,32 +119,74 @@ def load_held_out(prepared: Path) -> HeldOut:
         voice_phones=voice_phones,
         voice_openings=voice_openings,
         portraits=motion["portraits"][motion["portraits_held_out"]],
+        names=[str(name) for name in grid["names"][rows]],
+        voice_names=voice_names,
     )
 
 
-def complete(
-    completer: LandmarkCompleter, mel: Points, reference: Points, finish: Finish | None = None
-) -> Points:
-    """Landmarks `(T, 68, 2)` of a still picture `(68, 2)` that says `mel` `(4T, 80)`."""
-    frames = len(mel) // MELS_PER_FRAME
-    face = torch.from_numpy(reference)[None, None]
-    pose = face[:, :, list(POSE)].expand(1, frames, -1, -1)
-    target: Points = completer.complete(torch.from_numpy(mel)[None], pose, face)[0].numpy()
-    return target if finish is None else finish(target, mel, reference)
+def network_alone(completer: LandmarkCompleter) -> Speaker:
+    """The completer's own answer."""
+
+    def speak(sound: Sound, reference: Points) -> Points:
+        frames = len(sound.mel) // MELS_PER_FRAME
+        face = torch.from_numpy(reference)[None, None]
+        pose = face[:, :, list(POSE)].expand(1, frames, -1, -1)
+        target: Points = completer.complete(torch.from_numpy(sound.mel)[None], pose, face)[
+            0
+        ].numpy()
+        return target
+
+    return speak
+
+
+def as_served(completer: LandmarkCompleter) -> Speaker:
+    """What the pipeline makes of it: smoothing, and a shut mouth in pauses."""
+    from model.pipelines.landmark_completion import complete_landmarks
+
+    def speak(sound: Sound, reference: Points) -> Points:
+        assert sound.waveform is not None
+        target = complete_landmarks(completer, sound.waveform, reference)
+        return target[: len(sound.mel) // MELS_PER_FRAME]
+
+    return speak
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The recordings of a `HeldOut`, in its order."""
+
+    clips: list[Sound]
+    voices: list[Sound]
+
+
+def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
+    """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
+    if source is None:
+        return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
+    from model.training.prepare import read_sound
+
+    def read(path: Path, mel: Points) -> Sound:
+        samples = len(mel) * HOP_LENGTH  # whole video frames
+        waveform = read_sound(path)[:samples]
+        return Sound(mel, np.pad(waveform, (0, samples - len(waveform))))
+
+    clips = zip(data.names, data.mels, strict=True)
+    voices = zip(data.voice_names, data.voices, strict=True)
+    return Sounds(
+        [read(source / "grid_s1" / name, mel) for name, mel in clips],
+        [read(source / "speech" / name, mel) for name, mel in voices],
+    )
 
 
 def measure(
-    completer: LandmarkCompleter,
-    data: HeldOut,
-    finish: Finish | None = None,
-    voices: int | None = None,
+    speak: Speaker, data: HeldOut, sounds: Sounds, voices: int | None = None
 ) -> dict[str, float]:
-    """All figures of one completer, as in the module's table.
+    """All figures of one system, as in the module's table.
 
     Args:
-        completer: In evaluation mode.
+        speak: The system.
         data: What it is measured on.
-        finish: The silence gate and smoothing of inference, or none.
+        sounds: The recordings of `data`.
         voices: Only so many of the other voices.
     """
     figures: dict[str, float] = {}
@@ -131,8 +194,8 @@ def measure(
     # 1. the filmed speaker: first frame as the reference, own voice
     real = list(mouth_opening(data.faces))
     said = [
-        mouth_opening(complete(completer, mel, face[0], finish))
-        for mel, face in zip(data.mels, data.faces, strict=True)
+        mouth_opening(speak(sound, face[0]))
+        for sound, face in zip(sounds.clips, data.faces, strict=True)
     ]
     figures["r"] = correlation(said, real)
     figures["r_per_clip"] = float(
@@ -146,34 +209,35 @@ def measure(
     # 2. other voices on other faces
     count = len(data.voices) if voices is None else voices
     spoken = [
-        mouth_opening(complete(completer, mel, data.portraits[i % len(data.portraits)], finish))
-        for i, mel in enumerate(data.voices[:count])
+        mouth_opening(speak(sound, data.portraits[i % len(data.portraits)]))
+        for i, sound in enumerate(sounds.voices[:count])
     ]
     figures["voices_closure"] = closure_rate(spoken, data.voice_phones[:count])
     figures["voices_r_teacher"] = correlation(spoken, data.voice_openings[:count])
     figures["voices_articulation"] = articulation(spoken, data.voice_openings[:count])
 
     # 3. digital silence; the reference shut, open, and portraits as they are (many smile)
-    silence = np.full((300, N_MELS), SILENCE, np.float32)
+    samples = 3 * SAMPLE_RATE
+    nothing = np.full((samples // HOP_LENGTH, N_MELS), SILENCE, np.float32)
+    silence = Sound(nothing, np.zeros(samples, np.float32))
     for name, references in (
         ("shut", [face[mouth_opening(face).argmin()] for face in data.faces]),
         ("open", [face[mouth_opening(face).argmax()] for face in data.faces]),
         ("portraits", list(data.portraits)),
     ):
-        quiet = [mouth_opening(complete(completer, silence, f, finish)) for f in references[:24]]
+        quiet = [mouth_opening(speak(silence, face)) for face in references[:24]]
         figures[f"silence_{name}_mean"] = float(np.mean(quiet))
         figures[f"silence_{name}_std"] = float(np.mean([q.std() for q in quiet]))
 
     # 4. leak: the same words from an open and from a shut reference
-    pairs = []
-    for mel, face in list(zip(data.mels, data.faces, strict=True))[:24]:
+    shut, wide, widths = [], [], []
+    for sound, face in list(zip(sounds.clips, data.faces, strict=True))[:24]:
         opening = mouth_opening(face)
-        shut, wide = face[opening.argmin()], face[opening.argmax()]
-        content = [complete(completer, mel, f, finish)[:, list(CONTENT)] for f in (shut, wide)]
-        pairs.append((content[0], content[1], float(mouth_width(shut))))
-    figures["leak_r"], figures["leak_difference"] = same_mouth(
-        [p[0] for p in pairs], [p[1] for p in pairs], [p[2] for p in pairs]
-    )
+        closed, yawning = face[opening.argmin()], face[opening.argmax()]
+        shut.append(speak(sound, closed)[:, list(CONTENT)])
+        wide.append(speak(sound, yawning)[:, list(CONTENT)])
+        widths.append(float(mouth_width(closed)))
+    figures["leak_r"], figures["leak_difference"] = same_mouth(shut, wide, widths)
     return figures
 
 
@@ -232,7 +296,7 @@ def table(columns: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def plot(completer: LandmarkCompleter, data: HeldOut, finish: Finish | None, path: Path) -> None:
+def plot(speakers: dict[str, Speaker], data: HeldOut, sounds: Sounds, path: Path) -> None:
     """Predicted and real opening of six held-out sentences."""
     import matplotlib as mpl
 
@@ -240,11 +304,11 @@ def plot(completer: LandmarkCompleter, data: HeldOut, finish: Finish | None, pat
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(3, 2, figsize=(12, 8), sharex=True, sharey=True)
-    seconds = np.arange(data.faces.shape[1]) / 25
-    for axis, mel, face in zip(axes.flat, data.mels, data.faces, strict=False):
+    seconds = np.arange(data.faces.shape[1]) / FPS
+    for axis, sound, face in zip(axes.flat, sounds.clips, data.faces, strict=False):
         axis.plot(seconds, mouth_opening(face), color="black", label="real video")
-        said = mouth_opening(complete(completer, mel, face[0], finish))
-        axis.plot(seconds, said, color="tab:red", label="predicted")
+        for name, speak in speakers.items():
+            axis.plot(seconds, mouth_opening(speak(sound, face[0])), label=name)
         axis.set_ylabel("lip gap / mouth width")
     axes[0, 0].legend()
     for axis in axes[-1]:
@@ -263,22 +327,28 @@ def main() -> None:
         "--completer", type=Path, default=_SHIPPED if _SHIPPED.exists() else _TRAINED
     )
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--source", type=Path, help="the prepared recordings' folder")
     parser.add_argument("--output", type=Path, default=Path("out/landmarks"))
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     completer = LandmarkCompleter.from_pretrained(arguments.completer).float().eval()
     data = load_held_out(arguments.prepared)
-    columns = {"predicted": measure(completer, data), "real": real_figures(data)}
+    sounds = load_sounds(data, arguments.source)
+    speakers = {"network": network_alone(completer)}
+    if arguments.source is not None:
+        speakers["as served"] = as_served(completer)
+    columns = {name: measure(speak, data, sounds) for name, speak in speakers.items()}
+    columns["real video"] = real_figures(data)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "figures.json").write_text(json.dumps(columns, indent=2) + "\n")
     text = (
-        table(columns) + f"\n\n{len(data.mels)} sentences, {len(data.voices)} other voices, "
-        f"{len(data.portraits)} photographs, none of them trained on. Completer: "
-        f"{arguments.completer.name}.\n"
+        table(columns) + f"\n\n{len(data.mels)} sentences of the filmed speaker, "
+        f"{len(data.voices)} other voices and {len(data.portraits)} photographs, none of them "
+        "trained on. Under other voices the last column is the phone teacher's labels.\n"
     )
+    (arguments.output / "figures.json").write_text(json.dumps(columns, indent=2) + "\n")
     (arguments.output / "figures.md").write_text(text)
-    plot(completer, data, None, arguments.output / "openings.png")
+    plot(speakers, data, sounds, arguments.output / "openings.png")
     print(json.dumps(columns, indent=2))
     print(text)
 

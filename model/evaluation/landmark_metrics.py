@@ -87,14 +87,13 @@ def same_mouth(
         second: The same with another reference of the same face.
         widths: Mouth widths, same unit.
     Returns:
-        Correlation of the displacements from each point's mean place, and the mean distance of the
-        points as a share of the mouth's width.
+        Correlation of the motion (each point's displacement from its own mean place), and the mean
+        distance of the points, which also sees a constant shift, as a share of the mouth's width.
     """
     left, right, distance = [], [], []
     for one, other, width in zip(first, second, widths, strict=True):
-        place = (one + other).mean(axis=0) / 2
-        left.append((one - place).ravel() / width)
-        right.append((other - place).ravel() / width)
+        left.append((one - one.mean(axis=0)).ravel() / width)
+        right.append((other - other.mean(axis=0)).ravel() / width)
         distance.append(np.linalg.norm(one - other, axis=-1).mean() / width)
     r = float(np.corrcoef(np.concatenate(left), np.concatenate(right))[0, 1])
     return r, float(np.mean(distance))

@@ -11,7 +11,7 @@ Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.prepare`) and w
 
     grid_landmarks (N, 75, 68, 2)   each frame in its own crop, fitted to smoothed pose points
     grid_pose (N, 37, 2)            mean pose of a clip
-    grid_content (N, 75, 31, 2)     lips and jaw carried to the mean pose, S_t^-1
+    grid_content (N, 75, 31, 2)     lips and jaw carried to the mean pose, S_t^-1, without nods
     grid_closed (N, 31, 2)          the clip's shut mouth there
     neutral (68, 2)                 the speaker's usual shut mouth
     speech_offsets (M, 31, 2)       the teacher's motion for all utterances, against the shut mouth
@@ -48,6 +48,8 @@ from model.training.split import clip_held_out, portrait_held_out
 Points = NDArray[np.float32]
 
 _POSE_SMOOTHING: Final = 2.0  # frames, standard deviation of the zero-phase filter
+_RIGID: Final = tuple(range(27, 48))  # nose and eyes
+_TILT_MODES: Final = 4
 _SHUT: Final = 0.02  # lip gap over mouth width
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _LONG_SILENCE: Final = 15  # of 10 ms
@@ -93,14 +95,47 @@ def clip_motion(landmarks: Points) -> dict[str, Points]:
     pose = crop[:, list(POSE)]
     mean_pose = pose.mean(axis=0)
     content = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), crop[:, list(CONTENT)])
-    opening = mouth_opening(crop)
-    shut = opening <= max(_SHUT, float(np.quantile(opening, 0.1)))
+    rigid = crop[:, list(_RIGID)]
+    there = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), rigid)
     return {
         "grid_landmarks": crop,
         "grid_pose": mean_pose,
         "grid_content": content,
-        "grid_closed": np.median(content[shut], axis=0).astype(np.float32),
+        "tilt": (there - there.mean(axis=0)).reshape(len(there), -1),
     }
+
+
+def shut_frames(opening: Points) -> NDArray[np.bool_]:
+    """Frames of a clip `(T,)` whose mouth is shut, or nearest to it."""
+    return opening <= max(_SHUT, float(np.quantile(opening, 0.1)))
+
+
+def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points, float]:
+    """Take away what nods and turns of the head do to lips and jaw beyond a similarity.
+
+    A nod brings the mouth nearer to the eyes. What it does is learnt on shut mouths from the rigid
+    points' own displacements: else it would be taken for speech, and a frame for another place of
+    the mouth.
+
+    Args:
+        content: `(N, T, 31, 2)`, carried to each clip's mean pose.
+        tilt: `(N, T, D)`, displacements of rigid points there.
+        opening: `(N, T)`.
+    Returns:
+        The same without tilt, and the share of the shut mouths' variance that it explained.
+    """
+    _, _, axes = np.linalg.svd(tilt.reshape(-1, tilt.shape[-1])[::7], full_matrices=False)
+    modes = tilt @ axes[:_TILT_MODES].T  # (N, T, K)
+    inputs, outputs = [], []
+    for mode, place, gap in zip(modes, content, opening, strict=True):
+        shut = shut_frames(gap)
+        inputs.append(mode[shut] - mode[shut].mean(axis=0))
+        outputs.append((place[shut] - place[shut].mean(axis=0)).reshape(shut.sum(), -1))
+    x, y = np.concatenate(inputs), np.concatenate(outputs)
+    gain = np.linalg.solve(x.T @ x + 1e-6 * len(x) * np.eye(x.shape[1]), x.T @ y)
+    explained = 1.0 - float(((y - x @ gain) ** 2).sum() / (y**2).sum())
+    steady = content - (modes @ gain).reshape(content.shape)
+    return steady.astype(np.float32), explained
 
 
 # 2. the teacher -------------------------------------------------------------------------------
@@ -291,6 +326,17 @@ def main() -> None:
     # 1. motion of the filmed speaker
     clips = [clip_motion(clip) for clip in tqdm(grid["landmarks"], desc="clips", mininterval=5)]
     arrays = {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
+    opening = mouth_opening(arrays["grid_landmarks"])
+    arrays["grid_content"], explained = without_tilt(
+        arrays["grid_content"], arrays.pop("tilt"), opening
+    )
+    print(f"head tilt explains {explained:.2f} of the variance of shut mouths")
+    arrays["grid_closed"] = np.stack(
+        [
+            np.median(content[shut_frames(gap)], axis=0).astype(np.float32)
+            for content, gap in zip(arrays["grid_content"], opening, strict=True)
+        ]
+    )
     neutral = np.median(
         [
             full_face(pose, shut[None])[0]

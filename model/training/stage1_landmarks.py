@@ -20,7 +20,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from model.evaluation.landmark_figures import join, load_held_out, measure, real_figures
+from model.evaluation.landmark_figures import (
+    join,
+    load_held_out,
+    load_sounds,
+    measure,
+    network_alone,
+    real_figures,
+)
 from model.face.landmarks import (
     CONTENT,
     FLIP,
@@ -42,6 +49,7 @@ Points = NDArray[np.float32]
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _ANCHORS: Final = 48  # frames spread over all openings, from which a photograph's motion starts
 _SMALLEST_PAUSE: Final = 10  # frames of a pause cut into speech
+_SAMPLED_VOICES: Final = 16  # other voices that every sample measures
 _UPPER_INNER: Final = (61, 62, 63)
 _LOWER_INNER: Final = (67, 66, 65)
 
@@ -418,6 +426,7 @@ def main() -> None:
     torch.manual_seed(config.seed)
     windows = Windows(config.prepared, config)
     held_out = load_held_out(config.prepared)
+    sounds = load_sounds(held_out)
     completer = LandmarkCompleter(width=config.width, layers=config.layers)
     size = sum(p.numel() for p in completer.parameters())
     print(
@@ -432,7 +441,7 @@ def main() -> None:
         return completion_loss(completer, collate(drawn, windows.noise, draw), config)
 
     def sample(folder: Path, step: int) -> dict[str, float]:
-        figures = measure(completer, held_out, voices=16)
+        figures = measure(network_alone(completer), held_out, sounds, voices=_SAMPLED_VOICES)
         text = json.dumps({key: round(value, 4) for key, value in figures.items()})
         (folder / f"{step:06d}.json").write_text(text + "\n")
         print(f"\nstep {step}: {text}", flush=True)
