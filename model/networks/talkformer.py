@@ -264,8 +264,9 @@ class TalkFormerBlock(nn.Module):
         """Leave out a share of the pairs in training: the same ones for the whole batch."""
         if not self.training or self.dropout == 0:
             return pairs
-        keep = torch.rand(pairs.key.shape[1], device=pairs.key.device) >= self.dropout
-        keep[-1] = True
+        count = pairs.key.shape[1]
+        # a fixed number: new shapes at every step would cost more than they teach
+        keep = torch.randperm(count, device=pairs.key.device)[: round(count * (1 - self.dropout))]
         return KeyValue(pairs.key[:, keep], pairs.value[:, keep])
 
 
