@@ -273,6 +273,8 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
             SamplingError: The networks gave non-finite values, in fp32 too.
         """
         stop = plan.num_frames if stop is None else min(stop, plan.num_frames)
+        if start >= stop:
+            return
         size = plan.batch_size
         job = self._job(plan)
 
