@@ -26,4 +26,3 @@ AVERAGE_FACE: Final = np.array(
     np.float32,
 )
 """`(68, 2)`, crop units."""
-

@@ -4,8 +4,8 @@
                                                                                           │
     photograph ───────────────────────── soft, face-shaped mask ──────────────────────▶ frame
 
-Outside the soft mask a frame is the photograph, bit for bit. The mask is the hull of every jaw of the job with a margin, so the
-chin's way is inside it, and it ends before the generated part of the crop does.
+Outside the soft mask a frame is the photograph, bit for bit. The mask is the hull of every jaw of
+the job with a margin, so the chin's way is inside it, and it ends before the generated part does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Compositor:
         generated: NDArray[np.bool_],
     ) -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ShapeError(f"image has shape {image.shape}, {image.dtype}; expected (H, W, 3) uint8")
+            raise ShapeError(
+                f"image has shape {image.shape}, {image.dtype}; expected (H, W, 3) uint8"
+            )
         self._image = image
         self._affine = affine
         self._generated = generated
@@ -121,7 +123,9 @@ class Compositor:
     def _region(self) -> tuple[slice, slice]:
         """The part of the picture that the mask can touch; at least one pixel."""
         low, high = _extent(self._soft > 0)
-        corners = np.array([(low[0], low[1]), (high[0], low[1]), (low[0], high[1]), (high[0], high[1])])
+        corners = np.array(
+            [(low[0], low[1]), (high[0], low[1]), (low[0], high[1]), (high[0], high[1])]
+        )
         placed = warp_points(invert_affine(self._affine), corners.astype(np.float32))
         height, width = self._image.shape[:2]
         spans = []
@@ -194,8 +198,9 @@ def match_colour(crop: Picture, reference: NDArray[np.uint8], ring: NDArray[np.b
 class DetailRestorer:
     """Adds the photograph's fine detail to generated crops.
 
-    A crop of the network's size holds no pores, no beard and no sharp lip. The portrait engine moves the photograph itself:
-    what its picture has beyond the crop's bandwidth goes on top, save between the lips.
+    A crop of the network's size holds no pores, no beard and no sharp lip. The portrait engine
+    moves the photograph itself: what its picture has beyond the crop's bandwidth goes on top, save
+    between the lips.
 
     Args:
         engine: Of the same portrait, at the resolution wanted.
@@ -250,4 +255,4 @@ def _extent(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.fl
     size = len(mask)
     low = np.array((columns[0], rows[0]), np.float32) / size
     high = np.array((columns[-1] + 1, rows[-1] + 1), np.float32) / size
-    return low, high
+    return low.astype(np.float32), high.astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -151,13 +152,9 @@ def _drop_short(runs: NDArray[np.bool_], shortest_s: float, *, value: bool) -> N
     kept = runs.copy()
     edges = np.flatnonzero(np.diff(runs.astype(np.int8))) + 1
     bounds = [0, *edges.tolist(), len(runs)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         at_end = start == 0 or stop == len(runs)
-        if (
-            runs[start] == value
-            and (stop - start) * _HOP_S < shortest_s
-            and (value or not at_end)
-        ):
+        if runs[start] == value and (stop - start) * _HOP_S < shortest_s and (value or not at_end):
             kept[start:stop] = not value
     return kept
 

@@ -1,7 +1,9 @@
-"""The diffusion of one job: what its frames share is computed once, then batches of landmarks become crops.
+"""The diffusion of one job.
 
-    once per job      reference crop ─▶ features ─▶ K/V · latents · masked latents · mask · window · ONE noise
-    once per batch    target landmarks ─▶ condition;  noise ─▶ steps of the scheduler ─▶ latents ─▶ crops
+    once per job      reference crop ─▶ features ─▶ K/V · latents · masked latents · ONE noise
+    once per batch    target landmarks ─▶ condition;  noise ─▶ steps ─▶ latents ─▶ crops
+
+One noise for all frames: independent noise would flicker.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +24,8 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
 from model.pipelines.presets import Init, SchedulerName
 
-Scheduler = DDIMScheduler | DPMSolverMultistepScheduler
+Scheduler: TypeAlias = Any
+"""`DDIMScheduler` or `DPMSolverMultistepScheduler`; diffusers is untyped."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ class Networks:
 
     def in_fp32(self) -> Networks:
         """Copies in fp32: others may be drawing with these at the same time."""
-        copies = [
-            copy.deepcopy(network).float()
-            for network in (self.autoencoder, self.unet, self.reference_encoder)
-        ]
-        return Networks(*copies, self.scheduler)
+        return Networks(
+            copy.deepcopy(self.autoencoder).float(),
+            copy.deepcopy(self.unet).float(),
+            copy.deepcopy(self.reference_encoder).float(),
+            self.scheduler,
+        )
 
     @property
     def crop_px(self) -> int:
@@ -89,7 +93,7 @@ def make_scheduler(base: DDIMScheduler, name: SchedulerName) -> Scheduler:
     }
     if kind is DDIMScheduler:
         taken["clip_sample"] = False
-    return kind(**taken, **options)  # type: ignore[no-any-return]
+    return kind(**taken, **options)
 
 
 def set_steps(
@@ -121,7 +125,7 @@ class CropSampler:
         scheduler: Which sampler takes them.
         init: Start: "noise", or "warp" for the portrait engine's picture under noise.
         strength: Share of the noise schedule that "warp" leaves to the sampler.
-        seed: Of the noise that all frames share: independent noise would flicker.
+        seed: Of the noise that all frames share.
     """
 
     @torch.inference_mode()
@@ -148,9 +152,9 @@ class CropSampler:
         cells = lower_face_mask(landmarks, size)
         masked = _enlarge(cells, len(crop) // size)
         self._window = networks.unet.window
-        inside = np.zeros_like(cells)
+        inside = torch.zeros(size, size, dtype=torch.bool)
         self._window.crop(inside)[:] = True  # a view: cells beyond the window stay the photograph's
-        self.generated = _enlarge(cells & inside, len(crop) // size)
+        self.generated = _enlarge(cells & inside.numpy(), len(crop) // size)
         self._mask = self._tensor(cells.astype(np.float32))[None, None]
         self._reference_landmarks = torch.from_numpy(landmarks).to(networks.device)[None]
 
@@ -175,8 +179,8 @@ class CropSampler:
         Args:
             targets: `(B, 68, 2)`, crop units.
         Returns:
-            `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the autoencoder's copy of the
-            photograph. Not finite where the arithmetic overflowed.
+            `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the
+            autoencoder's copy of the photograph. Not finite where the arithmetic overflowed.
         """
         warped = self._encode(self._pictures(self._engine.render_many(targets, inner="flat")))
         condition = self._networks.unet.prepare_condition(

@@ -1,6 +1,8 @@
 """Speech + one face -> the face of every video frame.
 
     waveform ─▶ log-mel ─▶ LandmarkCompleter (25 fps) ─▶ One-Euro ─▶ lip_strength ─▶ pauses ─▶ fps
+
+In pauses the mouth is the reference's own, shut, whatever the network says.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class RenderPlan:
 
 
 @dataclass
-class TalkingFaceOutput(BaseOutput):  # type: ignore[misc]
+class TalkingFaceOutput(BaseOutput):
     """A finished video in memory.
 
     Attributes:

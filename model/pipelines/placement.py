@@ -26,8 +26,8 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """The arithmetic that is meant.
 
     Args:
-        dtype: "auto", a key of `DTYPES` or a torch dtype. "auto" is fp16 on CUDA; on a CPU a probe of one second decides between bf16
-            and fp32.
+        dtype: "auto", a key of `DTYPES` or a torch dtype. "auto" is fp16 on CUDA; on a CPU a probe
+            of one second decides between bf16 and fp32.
         device: Where the networks run.
     Raises:
         ValueError: `dtype` is none of these.

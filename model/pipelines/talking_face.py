@@ -81,10 +81,11 @@ class _Job:
     restore: DetailRestorer | None = None
 
 
-class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
+class TalkingFacePipeline(DiffusionPipeline):
     """Portrait + voice -> frames.
 
-    Beside its components a pipeline has `inner_mouths` (saved and loaded with it) and `detector` (made when first needed).
+    Beside its components a pipeline has `inner_mouths` (saved and loaded with it) and `detector`
+    (made when first needed).
 
     Args:
         autoencoder: D(E(.)).
@@ -153,9 +154,8 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
         device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
         for network in (self.autoencoder, self.unet, self.reference_encoder):
             # Not ModelMixin.to: it warns of parts that want fp32, and ours name none.
-            torch.nn.Module.to(
-                network, device=device, dtype=dtype, memory_format=torch.channels_last
-            )
+            torch.nn.Module.to(network, device, dtype)
+            torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._jobs.clear()  # they hold tensors of the old place
         return self
 
@@ -206,7 +206,8 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
             waveform: `(N,)`, float32, 16 kHz mono.
             preset: A key of `PRESETS`.
             seed: Of the noise; 0 to 2**32 - 1.
-            num_inference_steps: Steps a frame, or None for the preset's. A preset without diffusion takes none in any case.
+            num_inference_steps: Steps a frame, or None for the preset's. A preset without diffusion
+                takes none in any case.
             fps: Frames per second of the video.
             face_index: Which face speaks, 0 = the largest.
             lip_strength: Scale of the lip motion.
@@ -261,7 +262,8 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> Iterator[NDArray[np.uint8]]:
         """Draw frames `start` to `stop`.
 
-        Batches begin at multiples of `plan.batch_size` whatever the range, so that a part equals the same part of the whole.
+        Batches begin at multiples of `plan.batch_size` whatever the range, so that a part equals the
+        same part of the whole.
 
         Args:
             plan: From `prepare`.
@@ -284,6 +286,11 @@ class TalkingFacePipeline(DiffusionPipeline):  # type: ignore[misc]
 
         workers = torch.get_num_threads() if self.device.type == "cpu" else 1
         yield from map_ahead(draw, range(start // size * size, stop, size), workers)
+
+    def soft_mask(self, plan: RenderPlan) -> NDArray[np.bool_]:
+        """Where frames of `plan` may differ from its picture, `(H, W)`; everywhere else they are bit-identical."""
+        mask: NDArray[np.bool_] = self._job(plan).compositor.alpha > 0
+        return mask
 
     def __call__(
         self, image: NDArray[np.uint8], waveform: NDArray[np.float32], **options: Any

@@ -2,8 +2,9 @@
 
     python -m model.training.export --version 0.1.0 --output model/weights
 
-Reads `runs/*/export/*`, adds the noise schedule and the inner mouths, writes fp16 safetensors and the manifest, checks the result and prints
-its size. A model card (README.md) in the output folder stays.
+Reads `runs/*/export/*`, adds the noise schedule and the inner mouths, writes fp16 safetensors and
+the manifest, checks the result and prints its size. A model card (README.md) in the output folder
+stays.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def main() -> None:
     for path in sorted(arguments.output.iterdir()):
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         print(f"{sum(file.stat().st_size for file in files) / 1e6:8.2f} MB  {path.name}")
-    print(f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(arguments.output)}")
+    print(
+        f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(arguments.output)}"
+    )
 
 
 if __name__ == "__main__":

@@ -99,8 +99,6 @@ def test_the_digest_follows_the_files_and_not_the_model_card(checkpoint: Path) -
 def test_the_digest_does_not_depend_on_the_order_of_files(checkpoint: Path) -> None:
     manifest = verify_checkpoint(checkpoint)
     turned = dict(reversed(manifest.files.items()))
-    assert (
-        Manifest(checkpoint, "tiny", "1.2", turned, 0).weights_sha256 == manifest.weights_sha256
-    )
+    assert Manifest(checkpoint, "tiny", "1.2", turned, 0).weights_sha256 == manifest.weights_sha256
     recorded = json.loads((checkpoint / MANIFEST_NAME).read_text())["weights_sha256"]
     assert recorded == manifest.weights_sha256
