@@ -181,7 +181,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         )
         self.norm_out = nn.GroupNorm(8, channels[0])
         self.conv_out = nn.Conv2d(channels[0], latent_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
+        # Nearly zero, not zero: behind a dead end no zero-initialised branch would learn at the first step.
+        nn.init.normal_(self.conv_out.weight, std=1e-3)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     @property

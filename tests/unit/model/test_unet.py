@@ -44,11 +44,11 @@ def face(batch: int = 1, seed: int = 0) -> torch.Tensor:
 
 
 def fill_zeros(*modules: nn.Module) -> None:
-    """Give zero-initialised weights values, as training would."""
+    """Give weights that start at zero, or nearly so, values as training would."""
     generator = torch.Generator().manual_seed(9)
     for module in modules:
         for parameter in module.parameters():
-            if not parameter.any():
+            if parameter.abs().max() < 0.01:
                 parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
 
 
@@ -405,25 +405,18 @@ def untrained_parts(network: EndToEnd) -> list[str]:
     return [name for name in names if name.split(".")[1] not in AUXILIARY]
 
 
-def test_output_is_zero_at_start() -> None:
-    assert not predict(make_unet(trained=False)).any()
+def test_output_is_nearly_zero_at_start() -> None:
+    assert predict(make_unet(trained=False)).abs().max() < 0.05
 
 
 @pytest.mark.parametrize(
-    ("options", "steps"), [({}, 2), ({"maps": False}, 2), ({"m_align": False}, 3)]
+    ("options", "steps"), [({}, 1), ({"maps": False}, 1), ({"m_align": False}, 2)]
 )
 def test_gradients_reach_every_parameter(options: dict[str, bool], steps: int) -> None:
-    # Zero-initialised layers lie behind one another, and each needs a step to let gradients through:
-    # the last convolution, then the branches' ends, then (without M-Align) R-Align's labels.
+    # The zero-initialised ends of the branches need a step to let gradients through, then (without
+    # M-Align) R-Align's labels need one.
     network = EndToEnd(**options).train()
     train(network, steps)
-    assert untrained_parts(network) == []
-
-
-def test_one_step_is_enough_once_the_last_convolution_has_moved() -> None:
-    network = EndToEnd().train()
-    fill_zeros(network.unet.conv_out)
-    train(network, 1)
     assert untrained_parts(network) == []
 
 
