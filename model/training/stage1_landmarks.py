@@ -33,6 +33,7 @@ from model.face.landmarks import (
     FLIP,
     INNER_LIPS,
     LIPS,
+    MOUTH_CORNERS,
     POSE,
     mouth_opening,
 )
@@ -50,6 +51,7 @@ _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _ANCHORS: Final = 48  # frames spread over all openings, from which a photograph's motion starts
 _SMALLEST_PAUSE: Final = 10  # frames of a pause cut into speech
 _SAMPLED_VOICES: Final = 16  # other voices that every sample measures
+_CHIN: Final = (7, 8, 9)
 _UPPER_INNER: Final = (61, 62, 63)
 _LOWER_INNER: Final = (67, 66, 65)
 
@@ -67,6 +69,7 @@ class LandmarksConfig(LoopConfig):
         silence_share: Windows without any speech.
         closure_weight: Extra weight of frames in /b p m/.
         gap_weight: Of the inner-lip gap's own term.
+        width_weight: Of the mouth width's: rounded lips are small motion, easily averaged away.
         velocity_weight: Of first differences over time.
         acceleration_weight: Of second differences.
         opening_weight: Of both opening terms.
@@ -75,21 +78,22 @@ class LandmarksConfig(LoopConfig):
 
     output: Path = Path("runs/landmarks")
     prepared: Path = Path("data/prepared")
-    max_steps: int = 2500
+    max_steps: int = 2300
     batch_size: int = 24
     learning_rate: float = 8e-4
     warmup_steps: int = 60
     weight_decay: float = 0.05
     num_threads: int = 1
-    save_every: int = 250
-    sample_every: int = 250
+    save_every: int = 100
+    sample_every: int = 150
     frames: int = 64
     width: int = 256
     layers: int = 4
     speech_share: float = 0.5
     silence_share: float = 0.1
-    closure_weight: float = 3.0
+    closure_weight: float = 4.0
     gap_weight: float = 0.5
+    width_weight: float = 1.0
     velocity_weight: float = 1.0
     acceleration_weight: float = 0.2
     opening_weight: float = 0.5
@@ -361,8 +365,8 @@ def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
 
 
 def content_weights() -> torch.Tensor:
-    """Weight of each content point `(31, 1)`: jaw 0.5, outer lips 1, inner lips 2."""
-    values = [2.0 if i in INNER_LIPS else 1.0 if i in LIPS else 0.5 for i in CONTENT]
+    """Weight of each content point `(31, 1)`: jaw 0.5, chin and outer lips 1, inner lips 2."""
+    values = [2.0 if i in INNER_LIPS else 1.0 if i in (*LIPS, *_CHIN) else 0.5 for i in CONTENT]
     return torch.tensor(values)[:, None]
 
 
@@ -395,6 +399,11 @@ def completion_loss(
     real_gap = target[:, :, lower, 1] - target[:, :, upper, 1]
     gaps = (((gap - real_gap) / _UNIT).abs().mean(dim=-1) * weight).mean()
 
+    left, right = MOUTH_CORNERS
+    width = output.target[:, :, right] - output.target[:, :, left]
+    real_width = target[:, :, right] - target[:, :, left]
+    widths = (((width - real_width) / _UNIT).abs().sum(dim=-1) * weight).mean()
+
     phones = F.cross_entropy(
         output.phone_logits.flatten(0, 1), batch.phones.flatten(), ignore_index=-100
     )
@@ -404,6 +413,7 @@ def completion_loss(
         + config.acceleration_weight * jerk
         + config.opening_weight * (true_opening + head)
         + config.gap_weight * gaps
+        + config.width_weight * widths
         + config.phone_weight * phones
     )
     with torch.no_grad():
@@ -414,6 +424,7 @@ def completion_loss(
         "velocity": speed.item(),
         "opening": true_opening.item() / 10,
         "gap": gaps.item(),
+        "width": widths.item(),
         "phones": phones.item(),
         "train_r": r,
         "train_articulation": ratio,
