@@ -129,11 +129,10 @@ def network_alone(completer: LandmarkCompleter) -> Speaker:
 
     def speak(sound: Sound, reference: Points) -> Points:
         frames = len(sound.mel) // MELS_PER_FRAME
-        face = torch.from_numpy(reference)[None, None]
+        face = torch.from_numpy(reference)[None, None].to(completer.device)
         pose = face[:, :, list(POSE)].expand(1, frames, -1, -1)
-        target: Points = completer.complete(torch.from_numpy(sound.mel)[None], pose, face)[
-            0
-        ].numpy()
+        mel = torch.from_numpy(sound.mel)[None].to(completer.device)
+        target: Points = completer.complete(mel, pose, face)[0].cpu().numpy()
         return target
 
     return speak

@@ -308,6 +308,10 @@ class Batch:
     content: torch.Tensor
     valid: torch.Tensor
 
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        return Batch(**{key: value.to(device) for key, value in vars(self).items()})
+
 
 def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     """Stack, mirror, jitter and augment.
@@ -375,10 +379,11 @@ def completion_loss(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """L1 + velocity + acceleration + opening + gap + phones (docs/model.md)."""
     output = completer(batch.mel, batch.pose, batch.reference)
-    closure = torch.isin(batch.phones, torch.tensor(CLOSURES)).unflatten(1, (-1, MELS_PER_FRAME))
+    closure = torch.isin(batch.phones, torch.tensor(CLOSURES, device=batch.phones.device))
+    closure = closure.unflatten(1, (-1, MELS_PER_FRAME))
     weight = batch.valid * (1.0 + config.closure_weight * closure.float().mean(dim=-1))
     weight = weight / weight.mean().clamp_min(1e-6)
-    points = content_weights()
+    points = content_weights().to(batch.content.device)
 
     error = (output.content - batch.content) * points / _UNIT  # (B, T, 31, 2)
     per_frame = error.abs().mean(dim=(2, 3))
@@ -439,6 +444,7 @@ def main() -> None:
     held_out = load_held_out(config.prepared)
     sounds = load_sounds(held_out)
     completer = LandmarkCompleter(width=config.width, layers=config.layers)
+    completer.to(config.device)
     size = sum(p.numel() for p in completer.parameters())
     print(
         f"{len(windows.mels)} clips, {len(windows.utterances)} voices, "
@@ -449,7 +455,8 @@ def main() -> None:
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
         drawn = [windows.draw(draw.rng) for _ in range(config.batch_size)]
-        return completion_loss(completer, collate(drawn, windows.noise, draw), config)
+        batch = collate(drawn, windows.noise, draw).to(config.device)
+        return completion_loss(completer, batch, config)
 
     def sample(folder: Path, step: int) -> dict[str, float]:
         figures = measure(network_alone(completer), held_out, sounds, voices=_SAMPLED_VOICES)
