@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.errors import ShapeError
 from model.face.alignment import Affine, invert_affine, pixel_affine, warp_points
 from model.face.inner_mouth import LipCurves
-from model.face.landmarks import CONTOUR
+from model.face.landmarks import CONTOUR, OUTER_LIPS
 from model.face.portrait_engine import PortraitEngine
 from model.face.thin_plate import smoothstep
 
@@ -36,8 +36,12 @@ _INSET: Final = 0.008
 _TOP_FEATHER: Final = 0.030
 """Width of its edge at the nose base: the upper lip begins 0.05 below."""
 _SIDE_FEATHER: Final = 0.045
-_RING: Final = 0.08
-"""Width of the band around the generated part in which colours are compared, crop units."""
+_LIGHT_SCALE: Final = 0.06
+"""Standard deviation of the smoothing that tells light from texture, crop units."""
+_LIPS_MARGIN: Final = 0.02
+"""Skin so close to the lips is not compared, crop units."""
+_MOST_OFFSET: Final = 32.0
+"""Greatest difference of a pixel that counts as light, of 255."""
 _LIP_EDGE: Final = 0.006
 """Width of the edge at which restored detail ends between the lips, crop units."""
 
@@ -172,27 +176,31 @@ def soft_mask(landmarks: NDArray[np.float32], generated: NDArray[np.bool_]) -> P
     return mask.astype(np.float32)
 
 
-def colour_ring(generated: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of the crop that were not generated and lie around what was `(n, n)`."""
-    reach = max(1, round(_RING * len(generated)))
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    grown = cv2.dilate(generated.astype(np.uint8), kernel).astype(np.bool_)
-    ring: NDArray[np.bool_] = grown & ~generated
-    return ring
+def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:
+    """`crop` with the photograph's light on its skin.
 
-
-def match_colour(crop: Picture, reference: NDArray[np.uint8], ring: NDArray[np.bool_]) -> Picture:
-    """`crop` shifted so that its mean colour on `ring` is the reference's.
+    The portrait engine's picture has the photograph's own colours, moved; around what was generated
+    it is the photograph itself. The two may differ in what they draw, but not in the light: their
+    difference, smoothed, is taken away. Lips and inner mouth are the crop's own; they get the offset
+    of the skin around them.
 
     Args:
         crop: `(S, S, 3)`, 0 to 255.
-        reference: `(S, S, 3)` uint8, the photograph's crop.
-        ring: `(S, S)`, where both show the same.
+        warped: `(S, S, 3)` uint8, the portrait engine's picture of the same face.
+        target: That face `(68, 2)`, crop units.
     """
-    if not ring.any():
-        return crop
-    offset = (reference[ring].astype(np.float32) - crop[ring]).mean(axis=0)
-    return crop + offset
+    size = crop.shape[0]
+    lips = np.ones((size, size), np.uint8)
+    hull = cv2.convexHull((target[list(OUTER_LIPS)] * size).astype(np.float32))[:, 0]
+    cv2.fillConvexPoly(lips, np.round(hull).astype(np.int32), 0)
+    reach = max(1, round(_LIPS_MARGIN * size))
+    weight = cv2.erode(lips, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
+    # Where a chin stands elsewhere, skin would be measured against wall: no light differs so much.
+    offset = np.clip(warped.astype(np.float32) - crop, -_MOST_OFFSET, _MOST_OFFSET)
+    sigma = _LIGHT_SCALE * size
+    total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma)
+    return np.asarray(crop + total / np.maximum(share, 1e-3)[..., None], np.float32)
 
 
 class DetailRestorer:

@@ -172,27 +172,34 @@ class CropSampler:
         noise = torch.randn(1, channels, size, size, generator=generator)
         self._noise = self._window.crop(noise.to(networks.device))
 
+    def warp(self, targets: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The portrait engine's pictures of `targets`, `(B, S, S, 3)` uint8, with dark mouths."""
+        return self._engine.render_many(targets, inner="flat")
+
     @torch.inference_mode()
-    def sample(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+    def sample(
+        self, targets: NDArray[np.float32], warped: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
         """Draw one batch.
 
         Args:
             targets: `(B, 68, 2)`, crop units.
+            warped: From `warp`.
         Returns:
             `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the
             autoencoder's copy of the photograph. Not finite where the arithmetic overflowed.
         """
-        warped = self._encode(self._pictures(self._engine.render_many(targets, inner="flat")))
+        warped_latents = self._encode(self._pictures(warped))
         condition = self._networks.unet.prepare_condition(
             target_landmarks=torch.from_numpy(targets).to(self._networks.device),
             reference_landmarks=self._reference_landmarks,
             masked_latents=self._masked_latents,
             mask=self._mask,
             reference_latents=self._reference_latents,
-            warped_latents=warped,
+            warped_latents=warped_latents,
             reference=self._cache,
         )
-        drawn = self._denoise(condition, warped)
+        drawn = self._denoise(condition, warped_latents)
         known = self._reference_latents.expand(len(targets), -1, -1, -1)
         mask = self._window.crop(self._mask).float()
         drawn = mask * drawn + (1 - mask) * self._window.crop(known).float()

@@ -9,6 +9,8 @@ from typing import Final
 import torch
 from torch import nn
 
+from model.pipelines.parallel import one_thread
+
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PROBE_S: Final = 1.0
 _WORTH: Final = 1.25
@@ -67,7 +69,7 @@ def bf16_gain() -> float:
     best = dict.fromkeys(layers, float("inf"))
     deadline = time.perf_counter() + _PROBE_S
     rounds = 0
-    with torch.inference_mode():
+    with one_thread(), torch.inference_mode():  # as rendering does
         # Taken in turns, so that another process's load falls on both; the best time counts.
         while rounds < 5 or (rounds < 500 and time.perf_counter() < deadline):
             for dtype, stack in layers.items():

@@ -31,7 +31,7 @@ from model.face.alignment import (
     warp_points,
 )
 from model.face.average_face import AVERAGE_FACE
-from model.face.compositing import Compositor, DetailRestorer, colour_ring, match_colour
+from model.face.compositing import Compositor, DetailRestorer, match_colour
 from model.face.detection import FaceDetector, MediaPipeFaceDetector, select_face
 from model.face.inner_mouth import InnerMouthBank
 from model.face.portrait_engine import PortraitEngine
@@ -68,16 +68,12 @@ class _Job:
         compositor: Pastes.
         engine: Draws, where no network does.
         sampler: Draws with the networks.
-        crop: The photograph at the network's size.
-        ring: Where colours are compared.
         restore: Adds detail, if there is any.
     """
 
     compositor: Compositor
     engine: PortraitEngine | None = None
     sampler: CropSampler | None = None
-    crop: NDArray[np.uint8] | None = None
-    ring: NDArray[np.bool_] | None = None
     restore: DetailRestorer | None = None
 
 
@@ -350,11 +346,10 @@ class TalkingFacePipeline(DiffusionPipeline):
             frames = [job.compositor.paste(job.engine.render(x)) for x in targets[wanted]]
             return np.stack(frames)
 
-        crops = self._sample(plan, job, _pad(targets, plan.batch_size))
-        assert job.crop is not None and job.ring is not None
+        crops, warped = self._sample(plan, job, _pad(targets, plan.batch_size))
         frames = []
-        for crop, target in zip(crops[wanted], targets[wanted], strict=True):
-            coloured = match_colour(crop, job.crop, job.ring)
+        for crop, warp, target in zip(crops[wanted], warped[wanted], targets[wanted], strict=True):
+            coloured = match_colour(crop, warp, target)
             sharp = coloured if job.restore is None else job.restore(coloured, target)
             frames.append(job.compositor.paste(sharp))
         return np.stack(frames)
@@ -376,14 +371,13 @@ class TalkingFacePipeline(DiffusionPipeline):
             return _Job(compositor, engine=engine)
 
         sampler = self._sampler(plan, self._networks)
-        crop = crop_image(plan.image, plan.crop_affine, self._networks.crop_px)
+        crop_px = self._networks.crop_px
         compositor = Compositor(plan.image, plan.crop_affine, landmarks, sampler.generated)
         restore = None
-        if plan.restore_detail and compositor.crop_px > _DETAIL_FROM * len(crop):
+        if plan.restore_detail and compositor.crop_px > _DETAIL_FROM * crop_px:
             size = int(min(round(compositor.crop_px), _DETAIL_PX))
-            restore = DetailRestorer(self._engine(plan, size, None), len(crop))
-        ring = colour_ring(sampler.generated)
-        return _Job(compositor, sampler=sampler, crop=crop, ring=ring, restore=restore)
+            restore = DetailRestorer(self._engine(plan, size, None), crop_px)
+        return _Job(compositor, sampler=sampler, restore=restore)
 
     def _engine(self, plan: RenderPlan, size: int, bank: InnerMouthBank | None) -> PortraitEngine:
         crop = crop_image(plan.image, plan.crop_affine, size)
@@ -404,21 +398,22 @@ class TalkingFacePipeline(DiffusionPipeline):
 
     def _sample(
         self, plan: RenderPlan, job: _Job, targets: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Crops of a full batch, all finite."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Crops of a full batch, all finite, and the portrait engine's of the same faces."""
         assert job.sampler is not None
-        crops = job.sampler.sample(targets)
+        warped = job.sampler.warp(targets)
+        crops = job.sampler.sample(targets, warped)
         if np.isfinite(crops).all():
-            return crops
+            return crops, warped
         if self.dtype != torch.float32:
-            crops = self._sampler(plan, self._networks.in_fp32()).sample(targets)
+            crops = self._sampler(plan, self._networks.in_fp32()).sample(targets, warped)
         if not np.isfinite(crops).all():
             raise SamplingError(
                 f"{self.model_name} drew non-finite values at {plan.num_inference_steps} steps, in "
                 f"fp32 too; expected pixel values. The weights are unusable: check them with "
                 "`talkface doctor`."
             )
-        return crops
+        return crops, warped
 
 
 def load_pipeline(

@@ -1,0 +1,143 @@
+"""Milliseconds a frame of the pipeline, for each preset and each stage of drawing.
+
+    python benchmarks/pipeline.py [--weights model/weights] [--seconds 4] [--repeats 3]
+
+Presets are timed as users meet them: all cores, whole video. Stages are timed alone, on one thread,
+one batch. Every case is timed `--repeats` times, interleaved with the others, and the best is printed;
+ratios are against `preview` and against one U-Net step, so they mean something on a busy machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from model.face.compositing import match_colour
+from model.media.audio import SAMPLE_RATE
+from model.pipelines.outputs import RenderPlan
+from model.pipelines.parallel import one_thread
+from model.pipelines.presets import PRESETS
+from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one run."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def read_speech(path: Path, length_s: float) -> NDArray[np.float32]:
+    """The sound at 16 kHz, repeated to `length_s`; good enough for timing."""
+    sound, rate = soundfile.read(path, dtype="float32")
+    times = np.arange(int(length_s * SAMPLE_RATE)) / SAMPLE_RATE
+    return np.interp(times % (len(sound) / rate), np.arange(len(sound)) / rate, sound).astype(
+        np.float32
+    )
+
+
+def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Callable[[], object]]:
+    """What one batch consists of; each case does it for `plan.batch_size` frames."""
+    job = pipeline._job(plan)
+    sampler, restore = job.sampler, job.restore
+    assert sampler is not None
+    targets = np.repeat(plan.target_landmarks[:1], plan.batch_size, axis=0)
+    warped = sampler.warp(targets)
+    crops = sampler.sample(targets, warped)
+    latents = sampler._reference_latents.expand(plan.batch_size, -1, -1, -1).float()
+
+    def condition() -> object:
+        return pipeline.unet.prepare_condition(
+            target_landmarks=torch.from_numpy(targets).to(pipeline.device),
+            reference_landmarks=sampler._reference_landmarks,
+            masked_latents=sampler._masked_latents,
+            mask=sampler._mask,
+            reference_latents=sampler._reference_latents,
+            warped_latents=latents.to(pipeline.dtype),
+            reference=sampler._cache,
+        )
+
+    with torch.inference_mode():
+        prepared = condition()
+    noise = sampler._noise.expand(plan.batch_size, -1, -1, -1).to(pipeline.dtype)
+    cases: dict[str, Callable[[], object]] = {
+        "warp 128": lambda: sampler.warp(targets),
+        "encode": lambda: sampler._encode(sampler._pictures(warped)),
+        "condition": condition,
+        "U-Net step": lambda: pipeline.unet(noise, 500, prepared),
+        "decode": lambda: sampler._decode(latents),
+        "light": lambda: [
+            match_colour(c, w, t) for c, w, t in zip(crops, warped, targets, strict=True)
+        ],
+        "paste": lambda: [job.compositor.paste(crop) for crop in crops],
+    }
+    if restore is not None:
+        cases["detail"] = lambda: [restore(c, t) for c, t in zip(crops, targets, strict=True)]
+    return cases
+
+
+def main() -> None:
+    """Print two tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, default=None)
+    parser.add_argument("--image", type=Path, default=ROOT / "examples" / "portrait.jpg")
+    parser.add_argument("--speech", type=Path, default=ROOT / "examples" / "speech.wav")
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    arguments = parser.parse_args()
+
+    pipeline = load_pipeline(arguments.weights, device=arguments.device, dtype=arguments.dtype)
+    warm_up_s = seconds(pipeline.warm_up)
+    picture = cv2.imread(str(arguments.image))
+    if picture is None:
+        raise SystemExit(f"{arguments.image} is not a picture")
+    image = np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)
+    waveform = read_speech(arguments.speech, arguments.seconds)
+    prepare_s = seconds(lambda: pipeline.prepare(image, waveform))
+    print(
+        f"{pipeline.device}, {pipeline.torch_dtype_name}, {pipeline.attention_backend}, "
+        f"{torch.get_num_threads()} threads; warm-up {warm_up_s:.2f} s, prepare {prepare_s:.2f} s"
+    )
+
+    plans = {name: pipeline.prepare(image, waveform, preset=name) for name in PRESETS}
+    best = dict.fromkeys(plans, float("inf"))
+    for _ in range(arguments.repeats):
+        for name, plan in plans.items():
+            spent = seconds(lambda plan=plan: sum(len(x) for x in pipeline.render(plan)))  # type: ignore[misc]
+            best[name] = min(best[name], spent / plan.num_frames)
+    print(f"\n{'preset':>12} {'ms/frame':>9} {'x preview':>10} {'x real time':>12}")
+    for name, value in best.items():
+        speed = 1 / (value * plans[name].fps)
+        print(f"{name:>12} {value * 1e3:>9.1f} {value / best['preview']:>10.1f} {speed:>12.2f}")
+
+    plan = plans["balanced"]
+    with one_thread(), torch.inference_mode():
+        cases = stage_cases(pipeline, plan)
+        stages = dict.fromkeys(cases, float("inf"))
+        for _ in range(3 * arguments.repeats):
+            for name, case in cases.items():
+                stages[name] = min(stages[name], seconds(case) / plan.batch_size)
+    print(f"\n{'stage':>12} {'ms/frame':>9} {'x step':>10}   (one thread)")
+    for name, value in stages.items():
+        print(f"{name:>12} {value * 1e3:>9.2f} {value / stages['U-Net step']:>10.2f}")
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\npeak RSS {peak_mb:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
