@@ -432,7 +432,8 @@ def load_pipeline(
     shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        pipeline = TalkingFacePipeline.from_pretrained(manifest.folder)
+        with one_thread():
+            pipeline = TalkingFacePipeline.from_pretrained(manifest.folder)
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(
             f"{manifest.folder} could not be loaded ({type(error).__name__}: {error}); expected a "
@@ -446,7 +447,8 @@ def load_pipeline(
     pipeline.weights_sha256 = manifest.weights_sha256
     place = choose_device(device)
     select_backend(place)
-    return pipeline.to(place, choose_dtype(dtype, place))
+    with one_thread():
+        return pipeline.to(place, choose_dtype(dtype, place))
 
 
 def _check_inputs(image: NDArray[np.uint8], waveform: NDArray[np.float32]) -> None:
