@@ -1,8 +1,9 @@
 """Figures of rendered frames: does the drawn mouth do what the landmarks say, and is everything else left alone?
 
-    python -m model.evaluation.render_figures --image examples/portrait.jpg --audio examples/speech.wav --preset balanced
+    python -m model.evaluation.render_figures --image examples/portrait.jpg --audio examples/speech.wav
 
-Renders the recording, digital silence and (with `--other`) another voice, finds landmarks in the drawn frames again and prints JSON:
+Renders the recording, digital silence and (with `--other`) another voice, finds landmarks in the drawn frames again and
+prints JSON:
 
     opening_r             correlation at lag 0 of the drawn mouth opening (re-detected) with the predicted landmarks'
     best_lag_frames       lag within +-4 that correlates best; 0 is in step
@@ -58,16 +59,24 @@ def detect_openings(
     detector: MediaPipeFaceDetector, frames: Sequence[NDArray[np.uint8]], plan: RenderPlan
 ) -> NDArray[np.float32]:
     """Mouth opening that the detector finds in each frame; NaN where it finds no face. `(T,)`."""
-    wanted = warp_points(plan.crop_affine, np.array([plan.face_bbox_xyxy], np.float32).reshape(2, 2)).mean(axis=0)
+    wanted = warp_points(
+        plan.crop_affine, np.array([plan.face_bbox_xyxy], np.float32).reshape(2, 2)
+    ).mean(axis=0)
     openings = []
     for frame in frames:
         faces = [face.landmarks for face in detector(frame)]
-        faces.sort(key=lambda points: float(np.linalg.norm(warp_points(plan.crop_affine, points).mean(axis=0) - wanted)))
+        faces.sort(
+            key=lambda points: float(
+                np.linalg.norm(warp_points(plan.crop_affine, points).mean(axis=0) - wanted)
+            )
+        )
         openings.append(float(mouth_opening(faces[0])) if faces else float("nan"))
     return np.array(openings, np.float32)
 
 
-def lagged_correlations(first: NDArray[np.float32], second: NDArray[np.float32]) -> dict[int, float]:
+def lagged_correlations(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> dict[int, float]:
     """Correlation of `first[t + lag]` with `second[t]` for each lag within +-4 frames; NaN frames are left out."""
     result = {}
     for lag in range(-MAX_LAG, MAX_LAG + 1):
@@ -111,12 +120,15 @@ def figures(
         "opening_slope": float(np.polyfit(predicted[valid], drawn[valid], 1)[0]),
         "opening_range_predicted": [float(predicted.min()), float(predicted.max())],
         "opening_range_drawn": [float(np.nanmin(drawn)), float(np.nanmax(drawn))],
-        "sharpness": float(np.mean([mouth_laplacian(f, own) for f in frames])) / mouth_laplacian(image, own),
+        "sharpness": float(np.mean([mouth_laplacian(f, own) for f in frames]))
+        / mouth_laplacian(image, own),
     }
 
     silence = np.zeros(2 * SAMPLE_RATE, np.float32)
     quiet = pipeline.prepare(image, silence, **options)
-    still = detect_openings(detector, [frame for batch in pipeline.render(quiet) for frame in batch], quiet)
+    still = detect_openings(
+        detector, [frame for batch in pipeline.render(quiet) for frame in batch], quiet
+    )
     result["silence_gap"] = float(np.nanmean(still))
     result["silence_std"] = float(np.nanstd(still))
 
@@ -124,11 +136,15 @@ def figures(
         second = pipeline.prepare(image, other, **options)
         length = min(plan.num_frames, second.num_frames)
         drawn_other = detect_openings(
-            detector, [frame for batch in pipeline.render(second, 0, length) for frame in batch], second
+            detector,
+            [frame for batch in pipeline.render(second, 0, length) for frame in batch],
+            second,
         )
         openings = mouth_opening(second.target_landmarks[:length])
         result["other_voice_r"] = float(np.corrcoef(predicted[:length], openings)[0, 1])
-        result["other_voice_diff"] = float(np.nanmean(np.abs(drawn[:length] - drawn_other[:length])))
+        result["other_voice_diff"] = float(
+            np.nanmean(np.abs(drawn[:length] - drawn_other[:length]))
+        )
 
     changed = np.zeros(image.shape[:2], bool)
     for frame in frames:
@@ -141,7 +157,8 @@ def figures(
             for frame in frames:
                 writer.write(frame)
         errors = [
-            float(((decoded.astype(np.float32) - image) ** 2)[outside].mean()) for decoded in read_frames(path)
+            float(((decoded.astype(np.float32) - image) ** 2)[outside].mean())
+            for decoded in read_frames(path)
         ]
     result["outside_psnr_db"] = float(np.mean(10 * np.log10(255**2 / np.maximum(errors, 1e-9))))
     return result
@@ -149,8 +166,12 @@ def figures(
 
 def main() -> None:
     """Command-line door."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", type=Path, action="append", required=True, help="may be given more than once")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--image", type=Path, action="append", required=True, help="may be given more than once"
+    )
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--other", type=Path, default=None, help="another voice")
     parser.add_argument("--preset", default="balanced")
@@ -161,7 +182,12 @@ def main() -> None:
     other = load_sound(arguments.other) if arguments.other else None
     for image in arguments.image:
         row = figures(
-            pipeline, load_picture(image), load_sound(arguments.audio), other, preset=arguments.preset, init=arguments.init
+            pipeline,
+            load_picture(image),
+            load_sound(arguments.audio),
+            other,
+            preset=arguments.preset,
+            init=arguments.init,
         )
         print(json.dumps({"image": image.name, "preset": arguments.preset, **row}), flush=True)
 

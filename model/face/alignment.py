@@ -1,7 +1,7 @@
 """The crop: one similarity transform for training and inference, fitted to points that speech does not move.
 
-Fitting a box to all landmarks would tell the network how far the jaw is open, so only eye corners and nose bridge count. Crop
-units run from 0 to 1 over the square template; a closed chin lands near y 0.80, a wide-open one near 0.95.
+Fitting a box to all landmarks would tell the network how far the jaw is open, so only eye corners and nose
+bridge count. Crop units run from 0 to 1 over the square template; a closed chin lands near y 0.80, a wide-open one near 0.95.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ ANCHORS: Final = (36, 39, 42, 45, 27, 28, 29, 30)
 """Eye corners and nose bridge: the points that the crop is fitted to."""
 
 TEMPLATE: Final = np.array(
-    [(0.313, 0.300), (0.426, 0.307), (0.574, 0.307), (0.687, 0.300)]
-    + [(0.500, 0.285), (0.500, 0.348), (0.500, 0.410), (0.500, 0.449)],
+    [
+        *((0.313, 0.300), (0.426, 0.307), (0.574, 0.307), (0.687, 0.300)),
+        *((0.500, 0.285), (0.500, 0.348), (0.500, 0.410), (0.500, 0.449)),
+    ],
     np.float32,
 )
 """Where the anchors go, crop units: medians over 1,063 portraits, made symmetric."""
@@ -109,11 +111,18 @@ def crop_image(image: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[n
     """
     matrix = pixel_affine(affine, size)
     shrink = 1.0 / float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if shrink > 1.0:  # warpAffine does not low-pass: blur first by what the sampling grid cannot hold
+    if (
+        shrink > 1.0
+    ):  # warpAffine does not low-pass: blur first by what the sampling grid cannot hold
         sigma = 0.5 * float(np.sqrt(shrink**2 - 1.0))
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) if sigma > 0.2 else image
+        image = (
+            np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) if sigma > 0.2 else image
+        )
     crop = cv2.warpAffine(
-        image, matrix, (size, size), flags=cv2.INTER_CUBIC if shrink < 1 else cv2.INTER_LINEAR,
+        image,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_CUBIC if shrink < 1 else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     return np.asarray(crop, np.uint8)

@@ -102,7 +102,9 @@ class MediaPipeFaceDetector:
                 "0.10.21. Install it as `make install` does (requirements/no-deps.txt)."
             ) from error
         self._finders: list[Any] = [
-            face_detection.FaceDetection(model_selection=selection, min_detection_confidence=min_confidence)
+            face_detection.FaceDetection(
+                model_selection=selection, min_detection_confidence=min_confidence
+            )
             for selection in (1, 0)  # full range first; the short-range one knows close-ups better
         ]
         self._mesh: Any = face_mesh.FaceMesh(

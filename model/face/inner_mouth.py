@@ -65,7 +65,7 @@ class LipCurves:
         lower = landmarks[list(_LOWER_LIP)].astype(np.float64)
         upper, lower = _add_side_knots(upper, lower)
         for knots in (upper, lower):
-            knots[:, 0] = np.maximum.accumulate(knots[:, 0] + np.arange(7) * 1e-6)
+            knots[:, 0] = np.maximum.accumulate(knots[:, 0]) + np.arange(7) * 1e-6
         return cls(float(upper[0, 0]), float(upper[-1, 0]), upper, lower)
 
     @property

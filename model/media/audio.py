@@ -108,5 +108,7 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         pad_mode="constant",
     )
     log_power = np.log10(np.maximum(power[:, : MELS_PER_FRAME * frames], POWER_FLOOR))
-    standardised: NDArray[np.float32] = ((log_power - LOG_MEL_MEAN) / LOG_MEL_STD).T.astype(np.float32)
+    standardised: NDArray[np.float32] = ((log_power - LOG_MEL_MEAN) / LOG_MEL_STD).T.astype(
+        np.float32
+    )
     return standardised

@@ -21,9 +21,9 @@ from model.face.smoothing import closed_mouth, rest_lips, smooth, speech_gate
 from model.media.audio import FPS, SAMPLE_RATE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
 
-_MIN_CUTOFF_HZ: Final = 5.0
+_MIN_CUTOFF_HZ: Final = 8.0
 """Lips repeat a movement up to about 6 times a second; what is faster and small is jitter."""
-_BETA: Final = 120.0
+_BETA: Final = 300.0
 """At the speed of a closing lip, 0.1 crop units a second and more, nothing is held back."""
 
 

@@ -132,6 +132,7 @@ def test_a_bad_sound_is_refused(
         {"face_index": "16"},
         {"num_inference_steps": "0"},
         {"num_inference_steps": "51"},
+        {"preset": "preview", "num_inference_steps": "4"},
         {"lip_strength": "2.1"},
         {"lip_strength": "inf"},
         {"no_such_option": "1"},

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
 
@@ -71,6 +71,15 @@ class SamplingOptions(Message):
     lip_strength: Annotated[
         float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
     ] = 1.0
+
+    @model_validator(mode="after")
+    def _steps_need_diffusion(self) -> Self:
+        if self.preset == "preview" and self.num_inference_steps is not None:
+            raise ValueError(
+                f"num_inference_steps is {self.num_inference_steps}, but preset preview draws without diffusion; "
+                "leave it out, or choose fast, balanced or quality"
+            )
+        return self
 
 
 class AudioInput(Message):

@@ -60,6 +60,7 @@ def test_a_misspelt_variable_is_noticed() -> None:
         {"preset": "best"},
         {"num_inference_steps": 0},
         {"num_inference_steps": 51},
+        {"preset": "preview", "num_inference_steps": 4},
         {"fps": 9.9},
         {"fps": 61},
         {"face_index": 16},
