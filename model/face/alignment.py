@@ -1,7 +1,8 @@
 """The crop: one similarity transform for training and inference, fitted to points that speech does not move.
 
 Fitting a box to all landmarks would tell the network how far the jaw is open, so only eye corners and nose
-bridge count. Crop units run from 0 to 1 over the square template; a closed chin lands near y 0.80, a wide-open one near 0.95.
+bridge count. Crop units run from 0 to 1 over the square template; a closed chin lands near y 0.80, a wide-open
+one near 0.95.
 """
 
 from __future__ import annotations
