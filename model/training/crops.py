@@ -27,7 +27,8 @@ from model.training.split import clip_held_out, portrait_held_out
 CLIP_CROPS = 8
 PORTRAIT_CROPS = 6
 
-Crops = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]
+Crop = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Picture `(S, S, 3)` and its landmarks `(68, 2)`, crop units."""
 
 
 def portrait_identities(source: Path) -> dict[str, str]:
@@ -53,11 +54,21 @@ def spread_frames(
     )
 
 
-def _clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
+def name_seed(path: Path) -> int:
+    """Seed of a file's random choices: the same in every run and on every machine."""
+    return zlib.crc32(path.name.encode())
+
+
+def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
+    """`CLIP_CROPS` jittered crops of a clip.
+
+    Args:
+        job: Film, its landmarks `(T, 68, 2)` in pixels, side of the crops in pixels.
+    """
     path, landmarks, size = job
-    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    rng = np.random.default_rng(name_seed(path))
     wanted = set(spread_frames(landmarks, CLIP_CROPS, rng))
-    images, points = [], []
+    crops: list[Crop] = []
     capture = cv2.VideoCapture(str(path))
     for index in range(len(landmarks)):
         found, frame = capture.read()
@@ -65,23 +76,19 @@ def _clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
             break
         if index in wanted:
             affine = jitter_affine(crop_affine(landmarks[index]), rng)
-            images.append(
-                crop_image(np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8), affine, size)
-            )
-            points.append(warp_points(affine, landmarks[index]))
-    return images, points
+            image = np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8)
+            crops.append((crop_image(image, affine, size), warp_points(affine, landmarks[index])))
+    return crops
 
 
-def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> Crops:
+def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
     path, landmarks, size = job
-    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    rng = np.random.default_rng(name_seed(path))
     picture = cv2.imread(str(path))
     assert picture is not None, path
     image = np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)
     affines = [jitter_affine(crop_affine(landmarks), rng) for _ in range(PORTRAIT_CROPS)]
-    return [crop_image(image, a, size) for a in affines], [
-        warp_points(a, landmarks) for a in affines
-    ]
+    return [(crop_image(image, a, size), warp_points(a, landmarks)) for a in affines]
 
 
 def main() -> None:
@@ -103,7 +110,7 @@ def main() -> None:
     columns: dict[str, list[int]] = {"subject": [], "kind": [], "held_out": []}
     with ProcessPoolExecutor(arguments.workers) as pool:
         for kind, (folder, data, cut) in enumerate(
-            [("grid_s1", grid, _clip_crops), ("portraits", portraits, _portrait_crops)]
+            [("grid_s1", grid, clip_crops), ("portraits", portraits, _portrait_crops)]
         ):
             names = [str(name) for name in data["names"]]
             jobs = [
@@ -113,15 +120,13 @@ def main() -> None:
             cuts = tqdm(
                 pool.map(cut, jobs, chunksize=4), total=len(jobs), desc=folder, mininterval=5
             )
-            for subject, (name, (new_images, new_points)) in enumerate(
-                zip(names, cuts, strict=True)
-            ):
+            for subject, (name, crops) in enumerate(zip(names, cuts, strict=True)):
                 held_out = clip_held_out(name) if kind == 0 else portrait_held_out(identities[name])
-                images += new_images
-                points += new_points
-                columns["subject"] += [subject] * len(new_images)
-                columns["kind"] += [kind] * len(new_images)
-                columns["held_out"] += [held_out] * len(new_images)
+                images += [image for image, _ in crops]
+                points += [landmarks for _, landmarks in crops]
+                columns["subject"] += [subject] * len(crops)
+                columns["kind"] += [kind] * len(crops)
+                columns["held_out"] += [held_out] * len(crops)
     np.savez(
         arguments.prepared / "crops.npz",
         images=np.stack(images),

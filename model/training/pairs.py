@@ -17,7 +17,6 @@ Every subject is mirrored and recoloured as a whole, every picture has its own c
 from __future__ import annotations
 
 import argparse
-import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,18 +41,21 @@ from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import CONTENT, POSE, flip_landmarks, mouth_opening
 from model.face.portrait_engine import PortraitEngine
 from model.face.retargeting import retarget
-from model.training.crops import portrait_identities, spread_frames
+from model.training.crops import (
+    Crop,
+    clip_crops,
+    name_seed,
+    portrait_identities,
+    spread_frames,
+)
 from model.training.split import clip_held_out, portrait_held_out
 from model.training.stage0_autoencoder import to_tensor
 
-CLIP_PICTURES = 8
 PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
 _INNER_MOUTHS = Path(__file__).parents[1] / "weights" / "inner_mouths"
 _ENGINE_PX = 256
 _WARP_NOISE = 0.004  # crop units; a warp in use follows predicted, not true, landmarks
-
-Picture = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ class Subject:
         pairs: Target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
     """
 
-    pictures: list[Picture]
+    pictures: list[Crop]
     pairs: list[tuple[int, int, NDArray[np.uint8]]]
 
 
-def warp_reference(reference: Picture, target: NDArray[np.float32]) -> NDArray[np.uint8]:
+def warp_reference(reference: Crop, target: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The reference moved to a target: pose by a similarity, mouth by the portrait engine.
 
     Args:
@@ -101,11 +103,11 @@ def _recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
     return np.clip(image * gain + shift, 0, 255).astype(np.uint8)
 
 
-def _finish(pictures: list[Picture], seed: int) -> Subject:
+def _finish(pictures: list[Crop], seed: int) -> Subject:
     """Recolour and mirror the subject as a whole, choose references and warp them."""
     rng = np.random.default_rng(seed + 1)
     mirror = rng.random() < 0.5
-    finished: list[Picture] = []
+    finished: list[Crop] = []
     for image, landmarks in pictures:
         recoloured = _recolour(image, seed)
         if mirror:
@@ -127,24 +129,8 @@ def _finish(pictures: list[Picture], seed: int) -> Subject:
 
 
 def _clip_subject(job: tuple[Path, NDArray[np.float32], int]) -> Subject:
-    path, landmarks, size = job
     cv2.setNumThreads(1)
-    seed = zlib.crc32(path.name.encode())
-    rng = np.random.default_rng(seed)
-    wanted = set(spread_frames(landmarks, CLIP_PICTURES, rng))
-    pictures: list[Picture] = []
-    capture = cv2.VideoCapture(str(path))
-    for index in range(len(landmarks)):
-        found, frame = capture.read()
-        if not found:
-            break
-        if index in wanted:
-            affine = jitter_affine(crop_affine(landmarks[index]), rng)
-            image = np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8)
-            pictures.append(
-                (crop_image(image, affine, size), warp_points(affine, landmarks[index]))
-            )
-    return _finish(pictures, seed)
+    return _finish(clip_crops(job), name_seed(job[0]))
 
 
 def _portrait_subject(
@@ -152,7 +138,7 @@ def _portrait_subject(
 ) -> Subject:
     path, landmarks, motions, size = job
     cv2.setNumThreads(1)
-    seed = zlib.crc32(path.name.encode())
+    seed = name_seed(path)
     rng = np.random.default_rng(seed)
     stored = cv2.imread(str(path))
     if stored is None:
@@ -162,7 +148,7 @@ def _portrait_subject(
     base = crop_image(image, affine, _ENGINE_PX)
     own = warp_points(affine, landmarks)
     engine = PortraitEngine(base, own, InnerMouthBank.load(_INNER_MOUTHS))
-    pictures: list[Picture] = []
+    pictures: list[Crop] = []
     for index in range(PORTRAIT_PICTURES):
         picture, points = base, own
         if index:
