@@ -80,6 +80,10 @@ def pack(
         table = json.loads(config.read_text())
         if isinstance(table, dict) and table.pop("_name_or_path", None) is not None:
             config.write_text(json.dumps(table, indent=2) + "\n")
+    for file in output.rglob(
+        "*.safetensors"
+    ):  # written for their owner alone; an image's user is another
+        file.chmod(0o644)
     manifest = write_manifest(output, model_name=model_name, version=version)
     verify_checkpoint(output)
     size_mb = manifest.total_bytes / 1e6
