@@ -67,7 +67,11 @@ CMD ["python", "-m", "service"]
 FROM base AS worker
 COPY --from=build-worker /opt/venv /opt/venv
 COPY docker/check_libraries.sh docker/worker_health.py docker/
-RUN docker/check_libraries.sh /opt/venv
+# Wheels keep their libraries, under names of their own, in *.libs; some find their neighbours there only through ld's cache.
+# A CUDA build is not checked: its libraries want the host's driver.
+ARG EXTRAS=worker
+RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/wheels.conf && ldconfig \
+ && case " $EXTRAS " in *" gpu "*) ;; *) docker/check_libraries.sh /opt/venv ;; esac
 COPY model/ model/
 COPY worker/ worker/
 # The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.
