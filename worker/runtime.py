@@ -119,12 +119,16 @@ class PipelineRenderer:
 
         Raises:
             model.errors.CheckpointError: It is absent, incomplete or altered.
+            model.errors.MissingDependencyError: The detector's package or weights are absent.
         """
+        from model.face.detectors import load_detector
         from model.pipelines.talking_face import load_pipeline
 
-        return cls(
-            load_pipeline(settings.weights_dir, device=settings.device, dtype=settings.dtype)
+        pipeline = load_pipeline(settings.weights_dir, device=settings.device, dtype=settings.dtype)
+        pipeline.detector = load_detector(
+            settings.detector, weights_dir=settings.face_alignment_dir, device=str(pipeline.device)
         )
+        return cls(pipeline)
 
     @property
     def info(self) -> RendererInfo:

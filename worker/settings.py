@@ -36,6 +36,14 @@ class WorkerSettings(BaseSettings):
     dtype: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"], Field(description="Arithmetic of the networks.")
     ] = "auto"
+    detector: Annotated[
+        Literal["mediapipe", "face-alignment"],
+        Field(description="What finds faces; face-alignment needs its weights (talkface doctor)."),
+    ] = "mediapipe"
+    face_alignment_dir: Annotated[
+        Path | None,
+        Field(description="Folder of face-alignment's weights; unset means its own cache."),
+    ] = None
     lease_s: Annotated[
         float,
         Field(ge=1, description="A job whose worker is silent for so long counts as abandoned."),

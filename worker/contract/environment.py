@@ -32,6 +32,8 @@ SETTING_NAMES: Final = frozenset(
         "weights_dir",
         "device",
         "dtype",
+        "detector",
+        "face_alignment_dir",
         "lease_s",
         "test_card_frame_ms",
     }

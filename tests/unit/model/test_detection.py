@@ -17,6 +17,7 @@ from model.errors import (
     NoFaceError,
 )
 from model.face.detection import DetectedFace, MediaPipeFaceDetector, select_face
+from model.face.detectors import load_detector
 from model.face.face_alignment_detector import FaceAlignmentDetector, find_weights
 
 # The astronaut's face lies in here: left, top, right, bottom in pixels.
@@ -247,3 +248,15 @@ def test_face_alignment_refuses_weights_that_are_none(
     with pytest.raises(CheckpointError, match="s3fd"):
         FaceAlignmentDetector(tmp_path)
     assert not (tmp_path / "the-weights-ran-code").exists()
+
+
+# --- by name -------------------------------------------------------------------------------------
+
+
+def test_detectors_are_loaded_by_name(weights_dir: Path, tmp_path: Path) -> None:
+    assert isinstance(load_detector("mediapipe"), MediaPipeFaceDetector)
+    chosen = load_detector("face-alignment", weights_dir=weights_dir)
+    assert isinstance(chosen, FaceAlignmentDetector)
+    assert all(face.landmarks.shape == (68, 2) for face in chosen(small_picture()))
+    with pytest.raises(MissingDependencyError):
+        load_detector("face-alignment", weights_dir=tmp_path)
