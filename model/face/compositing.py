@@ -71,7 +71,6 @@ class Compositor:
             )
         self._image = image
         self._affine = affine
-        self._generated = generated
         self._soft = soft_mask(landmarks, generated)
         self._rows, self._columns = self._region()
         size = (self._columns.stop - self._columns.start, self._rows.stop - self._rows.start)

@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,13 +80,12 @@ class Stage:
     Attributes:
         modules: Trained networks by name; exported as diffusers folders under `output/export/<name>`.
         loss: `(draw) -> (loss, statistics)`; draws its own batch.
-        sample: `(folder, step, modules with EMA weights) -> None`; writes pictures or figures.
+        sample: `(folder, step) -> figures`, with EMA weights in the modules; writes pictures.
     """
 
     modules: Mapping[str, nn.Module]
     loss: Callable[[Draw], tuple[torch.Tensor, dict[str, float]]]
     sample: Callable[[Path, int], dict[str, float]] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 ConfigT = TypeVar("ConfigT")
