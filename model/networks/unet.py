@@ -266,9 +266,9 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             raise ShapeError(
                 f"latents are {tuple(masked_latents.shape[-2:])} cells; expected {size} x {size}"
             )
-        reference_landmarks = reference_landmarks.expand(batch, -1, -1)
         if warped_latents is None:
             warped_latents = torch.zeros_like(masked_latents)
+        # One reference for all frames is drawn once and widened with the rest below.
         drawn = [landmark_maps(points, size) for points in (target_landmarks, reference_landmarks)]
         if not self.config["maps"]:
             drawn = [torch.zeros_like(x) for x in drawn]
@@ -277,7 +277,7 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         spatial = torch.cat(
             [window.crop(x).to(dtype).expand(batch, -1, -1, -1) for x in parts], dim=1
         )
-        tokens = self.landmark_encoder(target_landmarks, reference_landmarks)
+        tokens = self.landmark_encoder(target_landmarks, reference_landmarks.expand(batch, -1, -1))
         landmarks = [block.landmark_pairs(tokens) for _, block in self.talk_blocks]
         return UNetCondition(
             spatial.contiguous(memory_format=torch.channels_last), landmarks, reference
