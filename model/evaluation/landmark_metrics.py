@@ -29,12 +29,14 @@ def correlation(predicted: Sequence[Curve], real: Sequence[Curve], lag: int = 0)
     Args:
         predicted: Openings `(T,)` of each clip.
         real: The same clips' real openings.
-        lag: Frames by which the prediction is taken to be late; the frames that have no partner
-            are left out.
+        lag: Frames by which the prediction is taken to be late; the frames that have no partner,
+            or a nan in either curve, are left out.
     """
     early = [curve[max(0, lag) : len(curve) + min(0, lag)] for curve in predicted]
     there = [curve[max(0, -lag) : len(curve) - max(0, lag)] for curve in real]
-    return float(np.corrcoef(np.concatenate(early), np.concatenate(there))[0, 1])
+    first, second = np.concatenate(early), np.concatenate(there)
+    seen = np.isfinite(first) & np.isfinite(second)
+    return float(np.corrcoef(first[seen], second[seen])[0, 1])
 
 
 def best_lag(predicted: Sequence[Curve], real: Sequence[Curve]) -> tuple[int, float]:

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.evaluation.landmark_metrics import best_lag, correlation
 from model.face.alignment import warp_points
 from model.face.detection import MediaPipeFaceDetector
 from model.face.landmarks import OUTER_LIPS, mouth_opening
@@ -37,8 +38,6 @@ from model.media.audio import SAMPLE_RATE
 from model.media.video import VideoWriter, read_frames
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
-
-MAX_LAG = 4
 
 
 def load_picture(path: Path) -> NDArray[np.uint8]:
@@ -74,19 +73,6 @@ def detect_openings(
     return np.array(openings, np.float32)
 
 
-def lagged_correlations(
-    first: NDArray[np.float32], second: NDArray[np.float32]
-) -> dict[int, float]:
-    """Correlation of `first[t + lag]` with `second[t]` for each lag within +-4 frames; NaN frames are left out."""
-    result = {}
-    for lag in range(-MAX_LAG, MAX_LAG + 1):
-        a = first[max(lag, 0) : len(first) + min(lag, 0)]
-        b = second[max(-lag, 0) : len(second) + min(-lag, 0)]
-        valid = np.isfinite(a) & np.isfinite(b)
-        result[lag] = float(np.corrcoef(a[valid], b[valid])[0, 1])
-    return result
-
-
 def mouth_laplacian(frame: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> float:
     """Variance of the Laplacian in the box of the outer lips; landmarks in pixels."""
     lips = landmarks[list(OUTER_LIPS)]
@@ -109,14 +95,13 @@ def figures(
     frames = [frame for batch in pipeline.render(plan) for frame in batch]
     drawn = detect_openings(detector, frames, plan)
     predicted = mouth_opening(plan.target_landmarks)
-    lags = lagged_correlations(drawn, predicted)
     valid = np.isfinite(drawn)
     own = detector(image)[0].landmarks
     result: dict[str, Any] = {
         "frames": len(frames),
         "faces_found": float(valid.mean()),
-        "opening_r": lags[0],
-        "best_lag_frames": max(lags, key=lambda lag: lags[lag]),
+        "opening_r": correlation([drawn], [predicted]),
+        "best_lag_frames": best_lag([drawn], [predicted])[0],
         "opening_slope": float(np.polyfit(predicted[valid], drawn[valid], 1)[0]),
         "opening_range_predicted": [float(predicted.min()), float(predicted.max())],
         "opening_range_drawn": [float(np.nanmin(drawn)), float(np.nanmax(drawn))],

@@ -32,6 +32,15 @@ def test_a_late_prediction_is_found_late(lag: int) -> None:
     assert correlation(late, real, lag) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_frames_without_a_face_are_left_out_and_keep_their_place() -> None:
+    real = make_openings()
+    late = [np.roll(curve, 2) for curve in real]
+    late[0][10:20] = np.nan
+    found, r = best_lag(late, real)
+    assert found == 2
+    assert r == pytest.approx(1.0, abs=1e-5)
+
+
 def test_a_frozen_mouth_mumbles() -> None:
     real = make_openings()
     assert articulation(real, real) == pytest.approx(1.0)
