@@ -7,7 +7,7 @@ one near 0.95.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -35,6 +35,8 @@ _CONTOUR_ENDS: Final = (0, 1, 2, 14, 15, 16)
 
 Affine = NDArray[np.float32]
 """`(2, 3)` matrix."""
+
+PictureT = TypeVar("PictureT", bound=NDArray[Any])
 
 
 def fit_similarity(source: NDArray[np.float32], target: NDArray[np.float32]) -> Affine:
@@ -95,9 +97,27 @@ def pixel_affine(affine: Affine, size: int) -> Affine:
     """`affine` with its output in pixels of a `size` x `size` crop, pixel centres at whole numbers."""
     scaled = affine * np.float32(size)
     scaled[:, 2] -= 0.5
-    # Picture pixels count centres at whole numbers too, while landmarks count pixel corners there.
+    # PictureT pixels count centres at whole numbers too, while landmarks count pixel corners there.
     scaled[:, 2] += 0.5 * scaled[:, :2].sum(axis=1)
     return scaled.astype(np.float32)
+
+
+def source_pixels(affine: Affine) -> float:
+    """Source pixels in one unit of `affine`'s output; for a crop's transform, the crop's side."""
+    return 1.0 / float(np.hypot(affine[0, 0], affine[1, 0]))
+
+
+def low_pass(picture: PictureT, shrink: float) -> PictureT:
+    """Blur away what a grid `shrink` times coarser cannot hold: warpAffine does not.
+
+    Args:
+        picture: `(H, W, 3)`, any dtype that OpenCV blurs.
+        shrink: Source pixels in one pixel of the result; nothing happens up to 1.
+    """
+    sigma = 0.5 * float(np.sqrt(max(shrink**2 - 1.0, 0.0)))
+    if sigma <= 0.2:
+        return picture
+    return cast(PictureT, cv2.GaussianBlur(picture, (0, 0), sigma))
 
 
 def crop_image(image: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[np.uint8]:
@@ -105,22 +125,15 @@ def crop_image(image: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[n
 
     Args:
         image: `(H, W, 3)`, uint8 RGB.
-        affine: Picture pixels to crop units.
+        affine: PictureT pixels to crop units.
         size: Side of the crop in pixels.
     Returns:
         `(size, size, 3)`, uint8; beyond the picture's edge its border is repeated.
     """
     matrix = pixel_affine(affine, size)
-    shrink = 1.0 / float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if (
-        shrink > 1.0
-    ):  # warpAffine does not low-pass: blur first by what the sampling grid cannot hold
-        sigma = 0.5 * float(np.sqrt(shrink**2 - 1.0))
-        image = (
-            np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) if sigma > 0.2 else image
-        )
+    shrink = source_pixels(matrix)
     crop = cv2.warpAffine(
-        image,
+        low_pass(image, shrink),
         matrix,
         (size, size),
         flags=cv2.INTER_CUBIC if shrink < 1 else cv2.INTER_LINEAR,

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.alignment import Affine, invert_affine, pixel_affine, warp_points
+from model.face.alignment import (
+    Affine,
+    invert_affine,
+    low_pass,
+    pixel_affine,
+    source_pixels,
+    warp_points,
+)
 from model.face.inner_mouth import LipCurves
 from model.face.landmarks import CONTOUR, OUTER_LIPS
 from model.face.portrait_engine import PortraitEngine
@@ -93,11 +100,6 @@ class Compositor:
         full[self._rows, self._columns] = self._alpha[..., 0]
         return full
 
-    @property
-    def crop_px(self) -> float:
-        """Side of the crop in the picture's pixels: what resolution the photograph has to offer."""
-        return 1.0 / float(np.hypot(self._affine[0, 0], self._affine[1, 0]))
-
     def paste(self, crop: NDArray[np.uint8] | Picture) -> NDArray[np.uint8]:
         """A frame.
 
@@ -107,12 +109,9 @@ class Compositor:
             `(H, W, 3)` uint8; where `alpha` is 0, the picture's own values.
         """
         size = crop.shape[0]
-        shrink = size / self.crop_px
-        if shrink > 1.0:  # warpAffine does not low-pass
-            sigma = 0.5 * float(np.sqrt(shrink**2 - 1.0))
-            crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma)) if sigma > 0.2 else crop
+        shrink = size / source_pixels(self._affine)
         placed = cv2.warpAffine(
-            crop.astype(np.float32),
+            low_pass(crop, shrink).astype(np.float32),
             self._region_affine(size),
             self._region_size,
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,

@@ -28,6 +28,7 @@ from model.face.alignment import (
     crop_image,
     invert_affine,
     lower_face_mask,
+    source_pixels,
     warp_points,
 )
 from model.face.average_face import AVERAGE_FACE
@@ -358,7 +359,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         """Compute what the frames of `plan` share."""
         landmarks = np.concatenate([plan.reference_landmarks[None], plan.target_landmarks])
         if not plan.num_inference_steps:
-            native = round(_native_px(plan.crop_affine))
+            native = round(source_pixels(plan.crop_affine))
             size = int(np.clip(native, *_PREVIEW_PX))
             if self.inner_mouths is None:
                 raise CheckpointError(
@@ -372,10 +373,11 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         sampler = self._sampler(plan, self._networks)
         crop_px = self._networks.crop_px
+        native_px = source_pixels(plan.crop_affine)
         compositor = Compositor(plan.image, plan.crop_affine, landmarks, sampler.generated)
         restore = None
-        if plan.restore_detail and compositor.crop_px > _DETAIL_FROM * crop_px:
-            size = int(min(round(compositor.crop_px), _DETAIL_PX))
+        if plan.restore_detail and native_px > _DETAIL_FROM * crop_px:
+            size = int(min(round(native_px), _DETAIL_PX))
             restore = DetailRestorer(self._engine(plan, size, None), crop_px)
         return _Job(compositor, sampler=sampler, restore=restore)
 
@@ -466,10 +468,6 @@ def _check_inputs(image: NDArray[np.uint8], waveform: NDArray[np.float32]) -> No
             f"The sound is {seconds:.2f} s long; expected at least {MIN_SECONDS} s. "
             "Send a longer recording."
         )
-
-
-def _native_px(affine: NDArray[np.float32]) -> float:
-    return 1.0 / float(np.hypot(affine[0, 0], affine[1, 0]))
 
 
 def _pad(targets: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.errors import UnsupportedMediaError
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
 from model.face.landmarks import mouth_opening
 from model.training.split import clip_held_out, portrait_held_out
@@ -54,6 +55,18 @@ def spread_frames(
     )
 
 
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a photograph as `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        UnsupportedMediaError: OpenCV cannot decode it.
+    """
+    stored = cv2.imread(str(path))
+    if stored is None:
+        raise UnsupportedMediaError(f"{path} is not a picture that OpenCV decodes; remove it")
+    return np.ascontiguousarray(stored[..., ::-1]).astype(np.uint8)
+
+
 def name_seed(path: Path) -> int:
     """Seed of a file's random choices: the same in every run and on every machine."""
     return zlib.crc32(path.name.encode())
@@ -84,9 +97,7 @@ def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
 def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
     path, landmarks, size = job
     rng = np.random.default_rng(name_seed(path))
-    picture = cv2.imread(str(path))
-    assert picture is not None, path
-    image = np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)
+    image = read_picture(path)
     affines = [jitter_affine(crop_affine(landmarks), rng) for _ in range(PORTRAIT_CROPS)]
     return [(crop_image(image, a, size), warp_points(a, landmarks)) for a in affines]
 

@@ -28,7 +28,6 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.errors import UnsupportedMediaError
 from model.face.alignment import (
     crop_affine,
     crop_image,
@@ -46,6 +45,7 @@ from model.training.crops import (
     clip_crops,
     name_seed,
     portrait_identities,
+    read_picture,
     spread_frames,
 )
 from model.training.split import clip_held_out, portrait_held_out
@@ -140,12 +140,8 @@ def _portrait_subject(
     cv2.setNumThreads(1)
     seed = name_seed(path)
     rng = np.random.default_rng(seed)
-    stored = cv2.imread(str(path))
-    if stored is None:
-        raise UnsupportedMediaError(f"{path} is not a picture that OpenCV decodes; remove it")
-    image = np.ascontiguousarray(stored[..., ::-1]).astype(np.uint8)
     affine = crop_affine(landmarks)
-    base = crop_image(image, affine, _ENGINE_PX)
+    base = crop_image(read_picture(path), affine, _ENGINE_PX)
     own = warp_points(affine, landmarks)
     engine = PortraitEngine(base, own, InnerMouthBank.load(_INNER_MOUTHS))
     pictures: list[Crop] = []

@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.errors import UnsupportedMediaError
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.training.crops import read_picture
 from model.training.phones import PHONES, UNKNOWN_PHONE
 
 CLIP_FRAMES = 75  # a GRID sentence
@@ -83,10 +85,7 @@ def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
 
 def prepare_portrait(path: Path) -> dict[str, NDArray[Any]]:
     """Landmarks `(68, 2)` in pixels of the largest face of one photograph."""
-    image = cv2.imread(str(path))
-    if image is None:
-        raise ValueError("not a picture")
-    faces = _detector()(np.ascontiguousarray(image[..., ::-1]).astype(np.uint8))
+    faces = _detector()(read_picture(path))
     if not faces:
         raise ValueError("no face")
     return {"landmarks": faces[0].landmarks}
@@ -106,7 +105,7 @@ def _attempt(
     prepare, path = job
     try:
         return path.name, prepare(path)
-    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+    except (UnsupportedMediaError, ValueError, OSError, subprocess.CalledProcessError) as error:
         return path.name, str(error)
 
 
