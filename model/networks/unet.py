@@ -120,6 +120,9 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         maps: Whether landmark maps are given to the network (else zeros).
         window: Top, left, height, width of the denoised part of the latent grid, in cells: the
             lower face with some known rows above it. Training and use share it (docs/adr/0007).
+        reference_latents: Whether the reference's latents are given to the network (else zeros,
+            whatever `prepare_condition` is passed).
+        warped_latents: The same for the warped reference's latents.
     Raises:
         ShapeError: The window does not fit the grid or the scales.
     """
@@ -136,6 +139,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         r_align: bool = True,
         maps: bool = True,
         window: tuple[int, int, int, int] = (12, 4, 20, 24),
+        reference_latents: bool = True,
+        warped_latents: bool = True,
     ) -> None:
         super().__init__()
         time_dim = 4 * channels[0]
@@ -266,8 +271,10 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             raise ShapeError(
                 f"latents are {tuple(masked_latents.shape[-2:])} cells; expected {size} x {size}"
             )
-        if warped_latents is None:
+        if warped_latents is None or not self.config["warped_latents"]:
             warped_latents = torch.zeros_like(masked_latents)
+        if not self.config["reference_latents"]:
+            reference_latents = torch.zeros_like(masked_latents)
         # One reference for all frames is drawn once and widened with the rest below.
         drawn = [landmark_maps(points, size) for points in (target_landmarks, reference_landmarks)]
         if not self.config["maps"]:

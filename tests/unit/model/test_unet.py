@@ -279,6 +279,8 @@ def test_constant_landmarks_and_shared_noise_give_constant_frames(unet: TalkForm
 Change = dict[str, Callable[[], Any]]
 OTHER_TARGET: Change = {"target_landmarks": lambda: face(2, seed=30)}
 OTHER_FEATURES: Change = {"features": lambda: make_features(seed=30)}
+OTHER_REFERENCE: Change = {"reference_latents": lambda: noise(1, 4, LATENTS, LATENTS, seed=30)}
+OTHER_WARP: Change = {"warped_latents": lambda: noise(2, 4, LATENTS, LATENTS, seed=30)}
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,10 @@ OTHER_FEATURES: Change = {"features": lambda: make_features(seed=30)}
         ({}, OTHER_FEATURES, True),
         ({"m_align": False}, OTHER_FEATURES, True),
         ({"r_align": False}, OTHER_FEATURES, False),
+        ({"warped_latents": False}, OTHER_REFERENCE, True),
+        ({"reference_latents": False}, OTHER_REFERENCE, False),
+        ({"reference_latents": False}, OTHER_WARP, True),
+        ({"warped_latents": False}, OTHER_WARP, False),
     ],
 )
 def test_a_switch_removes_an_input(options: dict[str, bool], change: Change, acts: bool) -> None:
