@@ -1,0 +1,1 @@
+"""Public talking-face sets become shards of face tracks."""
