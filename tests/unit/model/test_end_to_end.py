@@ -1,0 +1,105 @@
+"""Stage 3's road: from the diffusion loss through the landmarks into the completer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from scipy.signal import resample_poly
+
+from model.checkpoints import INNER_MOUTHS, SHIPPED
+from model.face.alignment import crop_affine, crop_image, warp_points
+from model.face.detection import MediaPipeFaceDetector
+from model.face.inner_mouth import InnerMouthBank
+from model.face.portrait_engine import PortraitEngine
+from model.media.audio import SAMPLE_RATE, log_mel
+from model.pipelines.landmark_completion import complete_landmarks
+from model.training.coordinate_gradient import coordinate_gradient_cosines
+from model.training.loop import Draw
+from model.training.stage3_end_to_end import (
+    ClipWindow,
+    EndToEnd,
+    EndToEndConfig,
+    diffusion_loss,
+    scale_gradient,
+)
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(scope="module")
+def networks() -> EndToEnd:
+    road = EndToEnd(SHIPPED, "cpu")
+    for network in (road.completer, road.unet, road.reference_encoder):
+        network.eval()
+    return road
+
+
+@pytest.fixture(scope="module")
+def windows(networks: EndToEnd) -> list[ClipWindow]:
+    """The example portrait speaks: real motion on a face that no training has seen."""
+    image = np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB"), np.uint8)
+    face = MediaPipeFaceDetector()(image)[0].landmarks
+    affine = crop_affine(face)
+    reference, landmarks = crop_image(image, affine, networks.crop_px), warp_points(affine, face)
+    sound, rate = soundfile.read(EXAMPLES / "speech.wav", dtype="float32")
+    waveform = resample_poly(sound, SAMPLE_RATE, rate).astype(np.float32)
+    moving = complete_landmarks(networks.completer, waveform, landmarks)
+    mel = log_mel(waveform)
+    engine = PortraitEngine(reference, landmarks, InnerMouthBank.load(SHIPPED / INNER_MOUTHS))
+    rng = np.random.default_rng(0)
+    made = []
+    for start in range(0, 96, 6):
+        drawn = np.sort(rng.choice(np.arange(4, 12), 2, replace=False))
+        faces = moving[start : start + 16]
+        pictures = engine.render_many(faces[drawn], inner="bank")
+        sound = mel[4 * start : 4 * (start + 16)]
+        made.append(ClipWindow(sound, faces, drawn, pictures, reference, landmarks))
+    return made
+
+
+@pytest.mark.parametrize("drop_warped", [1.0, 0.0], ids=["without-warp", "with-warp"])
+def test_coordinate_gradient_points_along_an_injected_error(
+    networks: EndToEnd, windows: list[ClipWindow], drop_warped: float
+) -> None:
+    config = EndToEndConfig(drop_warped=drop_warped, drop_reference=0.0)
+    cosines = torch.cat(
+        [
+            coordinate_gradient_cosines(networks, windows, Draw.at(0, step), config)
+            for step in range(2)
+        ]
+    )
+    assert len(cosines) >= 64
+    assert float(cosines.mean()) > 0.1
+
+
+def test_diffusion_loss_reaches_the_completer_unless_the_road_is_cut(
+    networks: EndToEnd, windows: list[ClipWindow]
+) -> None:
+    config = EndToEndConfig(drop_warped=0.0)
+    few = windows[:2]
+    heads = ("open_head", "phone_head")  # auxiliary: they shape no landmark
+    for gain in (1.0, 0.0):
+        networks.completer.zero_grad()
+        target = scale_gradient(networks.complete(few), gain)
+        diffusion_loss(networks, few, target, Draw.at(0, 0), config).backward()
+        reached = {
+            name: parameter.grad is not None and bool(parameter.grad.abs().max() > 0)
+            for name, parameter in networks.completer.named_parameters()
+            if not name.startswith(heads)
+        }
+        assert set(reached.values()) == {gain > 0}, reached
+        for network in (networks.unet, networks.reference_encoder):
+            assert any(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+
+
+def test_scaled_gradient_keeps_the_values() -> None:
+    points = torch.randn(3, 2, requires_grad=True)
+    scaled = scale_gradient(points, 0.25)
+    torch.testing.assert_close(scaled, points)
+    scaled.sum().backward()
+    torch.testing.assert_close(points.grad, torch.full((3, 2), 0.25))
