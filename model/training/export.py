@@ -32,6 +32,30 @@ LIMIT_MB: Final = 40.0
 """Largest checkpoint that ships; every version stays in the repository's history."""
 
 
+def to_half(name: str, network: nn.Module) -> None:
+    """Make `network` fp16, in place.
+
+    Raises:
+        CheckpointError: `name` holds values that fp16 cannot.
+    """
+    nn.Module.half(network)
+    if not all(torch.isfinite(x).all() for x in network.state_dict().values()):
+        raise CheckpointError(
+            f"{name} has values beyond fp16; expected at most 65504. Train it with weight decay."
+        )
+
+
+def tidy(folder: Path) -> None:
+    """Take from saved networks in `folder` what only the machine that trained them knows."""
+    for config in folder.rglob("*.json"):  # where a network lay before is nobody's business
+        table = json.loads(config.read_text())
+        if isinstance(table, dict) and table.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(table, indent=2) + "\n")
+    # written for their owner alone; an image's user is another
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)
+
+
 def pack(
     parts: dict[str, Path], bank: Path, output: Path, *, model_name: str, version: str
 ) -> float:
@@ -65,25 +89,14 @@ def pack(
         ),
     }
     for name, network in networks.items():
-        nn.Module.half(network)
-        if not all(torch.isfinite(x).all() for x in network.state_dict().values()):
-            raise CheckpointError(
-                f"{name} has values beyond fp16; expected at most 65504. Train it with weight decay."
-            )
+        to_half(name, network)
     pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
     pipeline.inner_mouths = InnerMouthBank.load(bank)
     for part in PARTS:
         if (output / part).is_dir() and part != INNER_MOUTHS:
             shutil.rmtree(output / part)
     pipeline.save_pretrained(output)
-    for config in output.rglob("*.json"):  # where a network lay before is nobody's business
-        table = json.loads(config.read_text())
-        if isinstance(table, dict) and table.pop("_name_or_path", None) is not None:
-            config.write_text(json.dumps(table, indent=2) + "\n")
-    for file in output.rglob(
-        "*.safetensors"
-    ):  # written for their owner alone; an image's user is another
-        file.chmod(0o644)
+    tidy(output)
     manifest = write_manifest(output, model_name=model_name, version=version)
     verify_checkpoint(output)
     size_mb = manifest.total_bytes / 1e6

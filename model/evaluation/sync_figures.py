@@ -1,0 +1,193 @@
+"""Measure the sync network on sentences, voices and faces that its training has not seen.
+
+    python -m model.evaluation.sync_figures --prepared data/prepared
+
+Prints a Markdown table, writes `figures.json` and `figures.md`. Rows: the filmed speaker's held-out
+sentences, as filmed and with a detector's noise; unseen voices whose lips are the phone teacher's
+labels, carried to unseen photographs; and what a landmark completer makes of the same voices and,
+dubbed, of another sentence than the filmed one. Needs `grid.npz`, `speech.npz` and `motion.npz`
+(docs/training.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoints import SHIPPED
+from model.evaluation.landmark_figures import Sound, join, load_held_out, network_alone
+from model.evaluation.sync_network import SyncNetwork, load_sync_network
+from model.face.landmarks import CONTENT, LEFT_EYE, POSE, RIGHT_EYE
+from model.face.retargeting import retarget
+from model.media.audio import MELS_PER_FRAME
+from model.networks.landmark_completion import LandmarkCompleter
+from model.training.split import clip_held_out, voice_held_out
+
+Points = NDArray[np.float32]
+
+SHIFT: Final = 5
+"""Frames by which the wrong sound is shifted."""
+_MAX_OFFSET: Final = 15
+_EYES_APART: Final = 0.262  # crop units between the eyes' centres
+_NOISE_PX: Final = (0.5, 1.0)  # of a 128 px crop; a detector has about 0.3 to 0.5
+_VOICE_FRAMES: Final = 125
+
+
+@dataclass(frozen=True)
+class Track:
+    """A recording and the face that says it.
+
+    Attributes:
+        log_mel: `(4T, 80)`.
+        landmarks: `(T, 68, 2)`, any unit.
+    """
+
+    log_mel: Points
+    landmarks: Points
+
+
+def load_tracks(prepared: Path) -> dict[str, list[Track]]:
+    """Held-out recordings: `clips` as filmed, and `voices` with the teacher's lips on photographs."""
+    grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
+    motion = np.load(prepared / "motion.npz")
+    rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
+    clips = [
+        Track(mel.astype(np.float32), face)
+        for mel, face in zip(grid["log_mel"][rows], grid["landmarks"][rows], strict=True)
+    ]
+    neutral, offsets, valid = motion["neutral"], motion["speech_offsets"], motion["speech_valid"]
+    faces = motion["portraits"][motion["portraits_held_out"]]
+    voices: list[Track] = []
+    mels, ends = speech["log_mel"], np.cumsum(speech["lengths"])
+    for name, start, end in zip(speech["names"], ends - speech["lengths"], ends, strict=True):
+        first = start // MELS_PER_FRAME
+        last = min(end // MELS_PER_FRAME, first + _VOICE_FRAMES)
+        if voice_held_out(str(name)) and valid[first:last].all():
+            said = join(neutral[list(POSE)], neutral[list(CONTENT)] + offsets[first:last])
+            face = retarget(faces[len(voices) % len(faces)], said)
+            mel = mels[MELS_PER_FRAME * first : MELS_PER_FRAME * last].astype(np.float32)
+            voices.append(Track(mel, face))
+    return {"clips": clips, "voices": voices}
+
+
+def with_noise(tracks: Sequence[Track], noise_px: float, seed: int = 0) -> list[Track]:
+    """Landmarks with a detector's noise: `noise_px` of a 128 px crop, independent in every frame."""
+    rng = np.random.default_rng(seed)
+    noisy = []
+    for track in tracks:
+        eyes = [track.landmarks[:, list(eye)].mean(axis=1) for eye in (LEFT_EYE, RIGHT_EYE)]
+        side = float(np.linalg.norm(eyes[1] - eyes[0], axis=-1).mean()) / _EYES_APART
+        noise = rng.normal(0, noise_px / 128 * side, track.landmarks.shape)
+        noisy.append(Track(track.log_mel, (track.landmarks + noise).astype(np.float32)))
+    return noisy
+
+
+def measure(network: SyncNetwork, tracks: Sequence[Track]) -> dict[str, float]:
+    """How well sound and lips of `tracks` are told from wrong ones.
+
+    Args:
+        network: The sync network.
+        tracks: Recordings of at least 34 frames, two or more.
+    Returns:
+        `shifted`: share of clips that prefer their sound to the same shifted by 5 frames (mean of
+        both directions); `swapped`: share of pairs in which a mouth prefers its own sound to
+        another clip's; `frozen`: share in which the sound prefers its mouth to one frame of it
+        held still; `offset_0`, `offset_1`: share of best offsets that are 0, and within ±1;
+        `confidence`, `distance`: means of the scores; `cosine`: mean matching.
+    """
+    scores = [network.sync_scores(t.log_mel, t.landmarks, _MAX_OFFSET) for t in tracks]
+    distances = np.stack([score.distances for score in scores])
+    true = distances[:, _MAX_OFFSET]
+    shifted = distances[:, [_MAX_OFFSET - SHIFT, _MAX_OFFSET + SHIFT]]
+    offsets = np.array([score.offset_frames for score in scores])
+    vectors = [network.embed(track.log_mel, track.landmarks) for track in tracks]
+    own = np.array([(audio * lips).sum(axis=-1).mean() for audio, lips in vectors])
+    swapped = []
+    for i, (_, lips) in enumerate(vectors):
+        for j, (audio, _) in enumerate(vectors):
+            if i != j:
+                frames = min(len(audio), len(lips))
+                there = (audio[:frames] * lips[:frames]).sum(axis=-1).mean()
+                here = (vectors[i][0][:frames] * lips[:frames]).sum(axis=-1).mean()
+                swapped.append(here > there)
+    frozen = [
+        network.matching(t.log_mel, np.repeat(t.landmarks[:1], len(t.landmarks), axis=0))
+        for t in tracks
+    ]
+    return {
+        "shifted": float((true[:, None] < shifted).mean()),
+        "swapped": float(np.mean(swapped)),
+        "frozen": float((own > np.array(frozen)).mean()),
+        "offset_0": float((offsets == 0).mean()),
+        "offset_1": float((np.abs(offsets) <= 1).mean()),
+        "confidence": float(np.mean([score.confidence for score in scores])),
+        "distance": float(np.mean([score.distance for score in scores])),
+        "cosine": float(own.mean()),
+    }
+
+
+def dub(completer: LandmarkCompleter, tracks: Sequence[Track], references: Points) -> list[Track]:
+    """What the completer makes of `tracks`' sound on other faces `(P, 68, 2)`, crop units."""
+    speak = network_alone(completer)
+    return [
+        Track(track.log_mel, speak(Sound(track.log_mel), references[i % len(references)]))
+        for i, track in enumerate(tracks)
+    ]
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Markdown table, one line a set of recordings."""
+    names = list(next(iter(rows.values())))
+    lines = ["| recordings | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    for title, figures in rows.items():
+        lines.append(f"| {title} | " + " | ".join(f"{figures[n]:.3f}" for n in names) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", type=Path, help="its folder; without it, the one that ships")
+    parser.add_argument("--completer", type=Path, default=SHIPPED / "landmark_completer")
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--output", type=Path, default=Path("out/sync"))
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    network = load_sync_network(arguments.network)
+    completer = LandmarkCompleter.from_pretrained(arguments.completer).float().eval()
+    tracks = load_tracks(arguments.prepared)
+    clips, voices = tracks["clips"], tracks["voices"]
+    motion = np.load(arguments.prepared / "motion.npz")
+    photographs = motion["portraits"][motion["portraits_held_out"]]
+    faces = load_held_out(arguments.prepared).faces[:, 0]  # crop units, in the clips' order
+
+    rows = {"filmed sentences": clips}
+    for noise_px in _NOISE_PX:
+        rows[f"the same, landmarks ± {noise_px} px of 128"] = with_noise(clips, noise_px)
+    rows["unseen voices, teacher's lips"] = voices
+    rows["unseen voices, completer's lips"] = dub(completer, voices, photographs)
+    rows["filmed faces dubbed with the next sentence"] = dub(
+        completer, clips[1:] + clips[:1], faces
+    )
+    figures = {title: measure(network, chosen) for title, chosen in rows.items()}
+    counts = ", ".join(f"{title}: {len(chosen)}" for title, chosen in rows.items())
+    text = f"{table(figures)}\n\nRecordings: {counts}.\n"
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (arguments.output / "figures.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Put a trained sync network where evaluation looks for it.
+
+    python -m model.training.export_sync --network runs/sync/export/sync_network
+
+Writes fp16 safetensors; the card (README.md) in the output folder stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from model.errors import CheckpointError
+from model.evaluation.sync_network import SHIPPED, load_sync_network
+from model.training.export import tidy, to_half
+
+LIMIT_MB: Final = 5.0
+"""Largest that ships."""
+
+
+def pack(network: Path, output: Path) -> float:
+    """Write the sync network of folder `network` to `output` in fp16; returns its size in MB.
+
+    Raises:
+        CheckpointError: There is none, it has values beyond fp16, or it is too large.
+    """
+    loaded = load_sync_network(network)
+    to_half("sync_network", loaded)
+    loaded.save_pretrained(output)
+    tidy(output)
+    size_mb = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    if size_mb > LIMIT_MB:
+        raise CheckpointError(f"{output} has {size_mb:.1f} MB; expected at most {LIMIT_MB:.0f} MB.")
+    return size_mb
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", type=Path, default=Path("runs/sync/export/sync_network"))
+    parser.add_argument("--output", type=Path, default=SHIPPED)
+    arguments = parser.parse_args()
+    print(f"{arguments.output}: {pack(arguments.network, arguments.output):.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
