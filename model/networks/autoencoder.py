@@ -1,35 +1,33 @@
-"""The autoencoder D(E(.)): diffusers' `AutoencoderKL`, small enough for a CPU."""
+"""The autoencoder D(E(.)): diffusers' `AutoencoderKL` at our sizes."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from diffusers import AutoencoderKL
 
-SIZES: Final[dict[str, dict[str, object]]] = {
-    # 128 px crops, f4: 32x32 latents; Stable Diffusion's decoder would cost more than the sampling
-    "tiny": {"block_out_channels": (32, 64, 96), "sample_size": 128, "latent_channels": 4},
-}
+from model.networks.variants import VARIANTS
 
 
 def build_autoencoder(variant: str = "tiny") -> AutoencoderKL:
     """An untrained autoencoder.
 
     Args:
-        variant: A key of `SIZES`.
+        variant: A key of `VARIANTS`.
     Returns:
-        Maps `(B, 3, S, S)` in [-1, 1] to latents `(B, 4, S / 4, S / 4)` and back.
+        Maps `(B, 3, S, S)` in [-1, 1] to latents `(B, 4, S / f, S / f)` and back; f is 4 for tiny,
+        8 for the others.
     """
-    size = SIZES[variant]
-    channels = size["block_out_channels"]
-    assert isinstance(channels, tuple)
+    options = VARIANTS[variant].autoencoder
+    scales = len(options["block_out_channels"])
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
-        layers_per_block=1,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        **size,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * scales,
+        up_block_types=("UpDecoderBlock2D",) * scales,
+        **options,
     )
+
+
+def pixels_per_cell(autoencoder: AutoencoderKL) -> int:
+    """f: side of the block of pixels behind one latent cell."""
+    return int(2 ** (len(autoencoder.config.block_out_channels) - 1))

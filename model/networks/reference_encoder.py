@@ -13,6 +13,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from model.networks.variants import VARIANTS
+
 
 class _ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
@@ -32,12 +34,16 @@ class ReferenceEncoder(ModelMixin, ConfigMixin):
 
     Args:
         channels: Width at each scale, finest first.
-        patch: Side of the pixel blocks that the stem folds into channels; the finest scale is
-            `S / patch`.
+        patch: Side of the pixel blocks that the stem folds into channels, as many pixels as a
+            latent has; the finest scale is `S / patch`.
     """
 
     @register_to_config
-    def __init__(self, channels: tuple[int, ...] = (64, 128, 192), patch: int = 4) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, ...] = VARIANTS["tiny"].channels,
+        patch: int = VARIANTS["tiny"].patch,
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3 * patch * patch, channels[0], 3, padding=1)
         self.stages = nn.ModuleList(_ResidualBlock(width) for width in channels)
@@ -52,7 +58,7 @@ class ReferenceEncoder(ModelMixin, ConfigMixin):
         Args:
             crop: `(B, 3, S, S)`, -1 to 1; S divisible by `patch` at every scale.
         Returns:
-            Finest first: `(B, 64, S/4, S/4)`, `(B, 128, S/8, S/8)`, `(B, 192, S/16, S/16)`.
+            Finest first; of tiny `(B, 64, S/4, S/4)`, `(B, 128, S/8, S/8)`, `(B, 192, S/16, S/16)`.
         """
         patch = int(self.config["patch"])
         hidden = self.stem(F.pixel_unshuffle(crop, patch))
@@ -63,3 +69,9 @@ class ReferenceEncoder(ModelMixin, ConfigMixin):
             hidden = stage(hidden)
             features.append(self.norms[index](hidden))
         return features
+
+
+def build_reference_encoder(variant: str) -> ReferenceEncoder:
+    """An untrained reference encoder for the U-Net of `variant`, a key of `VARIANTS`."""
+    sizes = VARIANTS[variant]
+    return ReferenceEncoder(sizes.channels, sizes.patch)

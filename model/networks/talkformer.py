@@ -134,6 +134,10 @@ class TalkFormerBlock(nn.Module):
         extra_pairs: Learned key/value pairs of R-Align: something must answer where the reference
             has nothing (teeth).
         dropout: Of R-Align's keys and values, training only.
+        stable_diffusion_layout: As in Stable Diffusion's transformer blocks: normalised and
+            projected on both sides, self-attention without biases and positions, GEGLU twice as
+            wide.
+        groups: Of the normalisation that this layout begins with.
     Raises:
         ShapeError: `channels` is not a multiple of `head_dim`.
     """
@@ -149,6 +153,8 @@ class TalkFormerBlock(nn.Module):
         r_align: bool = True,
         extra_pairs: int = 16,
         dropout: float = 0.1,
+        stable_diffusion_layout: bool = False,
+        groups: int = 32,
     ) -> None:
         super().__init__()
         if channels % head_dim:
@@ -156,10 +162,15 @@ class TalkFormerBlock(nn.Module):
         self.heads = channels // head_dim
         self.dropout = dropout
         self.position = nn.Linear(FOURIER_DIM, channels)
+        self.self_positions = not stable_diffusion_layout
+        self.norm_in: nn.GroupNorm | None = None
+        if stable_diffusion_layout:
+            self.norm_in = nn.GroupNorm(groups, channels, eps=1e-6)
+            self.proj_in, self.proj_out = (nn.Linear(channels, channels) for _ in range(2))
         self.self_norm = nn.LayerNorm(channels) if self_attention else None
         if self_attention:
             self.self_qkv, self.self_out = (
-                nn.Linear(channels, 3 * channels),
+                nn.Linear(channels, 3 * channels, bias=not stable_diffusion_layout),
                 nn.Linear(channels, channels),
             )
             _zero(self.self_out)
@@ -182,8 +193,9 @@ class TalkFormerBlock(nn.Module):
             self.extra_value = nn.Parameter(0.2 * torch.randn(extra_pairs, channels))
             _zero(self.r_out)
         self.gate_norm = nn.LayerNorm(channels)
-        self.gate_in = nn.Linear(channels, 4 * channels)
-        self.gate_out = nn.Linear(2 * channels, channels)
+        inner = (4 if stable_diffusion_layout else 2) * channels
+        self.gate_in = nn.Linear(channels, 2 * inner)
+        self.gate_out = nn.Linear(inner, channels)
         _zero(self.gate_out)
 
     def landmark_pairs(self, tokens: torch.Tensor) -> KeyValue | None:
@@ -239,10 +251,16 @@ class TalkFormerBlock(nn.Module):
             `(B, C, h, w)`.
         """
         batch, channels, height, width = hidden.shape
-        tokens = hidden.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        entering = hidden if self.norm_in is None else self.norm_in(hidden)
+        tokens = entering.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        if self.norm_in is not None:
+            tokens = self.proj_in(tokens)
         where = self.position(position.to(tokens.dtype))
         if self.self_norm is not None:
-            query, key, value = self.self_qkv(self.self_norm(tokens) + where).chunk(3, dim=-1)
+            asking = self.self_norm(tokens)
+            if self.self_positions:
+                asking = asking + where
+            query, key, value = self.self_qkv(asking).chunk(3, dim=-1)
             tokens = tokens + self.self_out(attention(query, key, value, self.heads))
         if self.m_align and landmarks is not None:
             query = self.m_query(self.m_norm(tokens) + where)
@@ -258,7 +276,10 @@ class TalkFormerBlock(nn.Module):
             )
         gate, value = self.gate_in(self.gate_norm(tokens)).chunk(2, dim=-1)
         tokens = tokens + self.gate_out(F.gelu(gate) * value)
-        return tokens.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        if self.norm_in is None:
+            return tokens.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        answer: torch.Tensor = self.proj_out(tokens)
+        return hidden + answer.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _drop(self, pairs: KeyValue) -> KeyValue:
         """Leave out a share of the pairs in training: the same ones for the whole batch."""

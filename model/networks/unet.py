@@ -5,15 +5,17 @@
      └─▶ 16x16: res, TalkFormer ──────────── res, TalkFormer ─┘
           └─▶ 8x8: res, TalkFormer ─ middle ─ res, TalkFormer
 
-Beside z_t and mask, the paper's path is the landmark tokens and the reference features (M-Align,
-R-Align). Maps, reference latents and warped latents are our additions for small budgets
-(docs/adr/0006); the last two are left out of some training samples, and may be left out in use.
+Tiny is drawn; `variants.py` has all sizes. Beside z_t and mask, the paper's path is the landmark
+tokens and the reference features (M-Align, R-Align). Maps, reference latents and warped latents are
+our additions for small budgets (docs/adr/0006); the last two are left out of some training samples,
+and may be left out in use.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,7 @@ from torch import nn
 
 from model.errors import ShapeError
 from model.networks.landmark_maps import NUM_MAPS, landmark_maps
+from model.networks.residual_block import ResBlock, res_widths
 from model.networks.talkformer import (
     KeyValue,
     LandmarkEncoder,
@@ -31,9 +34,7 @@ from model.networks.talkformer import (
     cell_centres,
     fourier_features,
 )
-
-VARIANTS: Final[dict[str, tuple[int, ...]]] = {"tiny": (64, 128, 192)}
-"""Channels at each scale, by variant."""
+from model.networks.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -84,28 +85,6 @@ class UNetCondition:
     reference: ReferenceCache
 
 
-class _ResBlock(nn.Module):
-    def __init__(self, channels_in: int, channels: int, time_dim: int) -> None:
-        super().__init__()
-        self.norm_1 = nn.GroupNorm(8, channels_in)
-        self.conv_1 = nn.Conv2d(channels_in, channels, 3, padding=1)
-        self.time = nn.Linear(time_dim, 2 * channels)
-        self.norm_2 = nn.GroupNorm(8, channels)
-        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.skip = (
-            nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
-        )
-        nn.init.zeros_(self.conv_2.weight)
-        nn.init.zeros_(self.conv_2.bias)  # type: ignore[arg-type]
-
-    def forward(self, hidden: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        inner = self.conv_1(F.silu(self.norm_1(hidden)))
-        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
-        inner = self.conv_2(F.silu(self.norm_2(inner) * (1 + scale) + shift))
-        skipped: torch.Tensor = self.skip(hidden)
-        return skipped + inner
-
-
 class TalkFormerUNet(ModelMixin, ConfigMixin):
     """Denoises the lower face.
 
@@ -123,14 +102,22 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         reference_latents: Whether the reference's latents are given to the network (else zeros,
             whatever `prepare_condition` is passed).
         warped_latents: The same for the warped reference's latents.
+        layers_per_scale: Residual blocks at each scale on the way down.
+        talk_scales: Scales below this index have TalkFormer blocks, one behind each residual block;
+            None = all. The middle always has one.
+        heads: Of attention; None = one for every 32 channels.
+        groups: Of the normalisations.
+        stable_diffusion_layout: Laid out as Stable Diffusion 1.5's U-Net, so that its weights fit:
+            every stage of the way down is a skip, one residual block more on the way up, the time
+            is added, and TalkFormer blocks have projections.
     Raises:
-        ShapeError: The window does not fit the grid or the scales.
+        ShapeError: The window does not fit the grid or the scales, or `talk_scales` the latter.
     """
 
     @register_to_config
     def __init__(
         self,
-        channels: tuple[int, ...] = VARIANTS["tiny"],
+        channels: tuple[int, ...] = VARIANTS["tiny"].channels,
         latent_channels: int = 4,
         latent_size: int = 32,
         token_width: int = 128,
@@ -141,10 +128,17 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         window: tuple[int, int, int, int] = (12, 4, 20, 24),
         reference_latents: bool = True,
         warped_latents: bool = True,
+        layers_per_scale: int = 1,
+        talk_scales: int | None = None,
+        heads: int | None = None,
+        groups: int = 8,
+        stable_diffusion_layout: bool = False,
     ) -> None:
         super().__init__()
         time_dim = 4 * channels[0]
-        scales = range(len(channels))
+        last = len(channels) - 1
+        talking = len(channels) if talk_scales is None else talk_scales
+        _check_scales(len(channels), talking, latent_size, window)
         self.time_embed = nn.Sequential(
             nn.Linear(channels[0], time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
         )
@@ -155,36 +149,40 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             return TalkFormerBlock(
                 channels[scale],
                 token_width,
+                head_dim=32 if heads is None else channels[scale] // heads,
                 self_attention=scale >= self_attention_from,
                 m_align=m_align,
                 r_align=r_align,
+                stable_diffusion_layout=stable_diffusion_layout,
+                groups=groups,
             )
 
-        self.down_res = nn.ModuleList(_ResBlock(channels[i], channels[i], time_dim) for i in scales)
-        self.down_talk = nn.ModuleList(block(i) for i in scales)
-        self.downs = nn.ModuleList(
-            nn.Conv2d(channels[i], channels[i + 1], 3, stride=2, padding=1) for i in scales[:-1]
-        )
-        last = len(channels) - 1
-        top, left, height, width = window
-        inside = min(top, left) >= 0 and max(top + height, left + width) <= latent_size
-        if not inside or min(height, width) < 1 or any(value % 2**last for value in window):
-            raise ShapeError(
-                f"window (top, left, height, width) is {tuple(window)}; expected multiples of "
-                f"{2**last} cells within {latent_size} x {latent_size}"
+        def res(entering: int, leaving: int) -> ResBlock:
+            return ResBlock(
+                entering, leaving, time_dim, groups=groups, time_scales=not stable_diffusion_layout
             )
-        self.middle_res = nn.ModuleList(
-            _ResBlock(channels[last], channels[last], time_dim) for _ in range(2)
+
+        # Blocks lie scale by scale, finest first, on the way up too.
+        down, up = res_widths(channels, layers_per_scale, stable_diffusion_layout)
+        self.down_res = nn.ModuleList(res(*widths) for widths in down)
+        self.down_talk = nn.ModuleList(
+            block(i) for i in range(talking) for _ in range(len(down) // len(channels))
         )
+        self.downs = nn.ModuleList(
+            nn.Conv2d(fine, fine if stable_diffusion_layout else coarse, 3, stride=2, padding=1)
+            for fine, coarse in pairwise(channels)
+        )
+        self.middle_res = nn.ModuleList(res(channels[last], channels[last]) for _ in range(2))
         self.middle_talk = block(last)
-        self.up_res = nn.ModuleList(
-            _ResBlock(2 * channels[i], channels[i], time_dim) for i in scales
+        self.up_res = nn.ModuleList(res(*widths) for widths in up)
+        self.up_talk = nn.ModuleList(
+            block(i) for i in range(talking) for _ in range(len(up) // len(channels))
         )
-        self.up_talk = nn.ModuleList(block(i) for i in scales)
         self.ups = nn.ModuleList(
-            nn.Conv2d(channels[i + 1], channels[i], 3, padding=1) for i in scales[:-1]
+            nn.Conv2d(coarse, coarse if stable_diffusion_layout else fine, 3, padding=1)
+            for fine, coarse in pairwise(channels)
         )
-        self.norm_out = nn.GroupNorm(8, channels[0])
+        self.norm_out = nn.GroupNorm(groups, channels[0])
         self.conv_out = nn.Conv2d(channels[0], latent_channels, 3, padding=1)
         # Nearly zero, not zero: behind a dead end no zero-initialised branch would learn at the first step.
         nn.init.normal_(self.conv_out.weight, std=1e-3)
@@ -203,9 +201,14 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
     @property
     def talk_blocks(self) -> list[tuple[int, TalkFormerBlock]]:
         """Scale index and TalkFormer block, in the order of their caches."""
-        scales = range(len(self.down_talk))
-        blocks = [*zip(scales, self.down_talk, strict=True), (scales[-1], self.middle_talk)]
-        return blocks + list(zip(scales, self.up_talk, strict=True))  # type: ignore[return-value]
+        scales = len(self.config["channels"])
+        down = self._scales_of(self.down_talk, len(self.down_res) // scales)
+        up = self._scales_of(self.up_talk, len(self.up_res) // scales)
+        return [*down, (scales - 1, self.middle_talk), *up]
+
+    @staticmethod
+    def _scales_of(blocks: nn.ModuleList, layers: int) -> list[tuple[int, TalkFormerBlock]]:
+        return [(index // layers, block) for index, block in enumerate(blocks)]  # type: ignore[misc]
 
     def _positions(self, window: Window, scale: int) -> torch.Tensor:
         here = window.shrink(2**scale)
@@ -322,26 +325,65 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         )
         time = F.silu(self.time_embed(embedding.to(self.conv_in.weight.dtype)))
         caches = list(zip(condition.landmarks, condition.reference.pairs, strict=True))
-        scales = len(self.down_res)
-        positions = [self._positions(self.window, scale) for scale in range(scales)]
+        scales = range(len(self.config["channels"]))
+        positions = [self._positions(self.window, scale) for scale in scales]
 
         hidden = self.conv_in(
             torch.cat([latents.to(condition.spatial.dtype), condition.spatial], dim=1)
         )
-        skips = []
-        for scale in range(scales):
+        every_stage = bool(self.config["stable_diffusion_layout"])
+        skips = [hidden] if every_stage else []
+        layers = len(self.down_res) // len(scales)
+        for scale in scales:
             if scale:
                 hidden = self.downs[scale - 1](hidden)
-            hidden = self.down_res[scale](hidden, time)
-            hidden = self.down_talk[scale](hidden, positions[scale], *caches[scale])
-            skips.append(hidden)
+                if every_stage:
+                    skips.append(hidden)
+            for index in range(scale * layers, (scale + 1) * layers):
+                hidden = self.down_res[index](hidden, time)
+                if index < len(self.down_talk):
+                    hidden = self.down_talk[index](hidden, positions[scale], *caches[index])
+                skips.append(hidden)
+
         hidden = self.middle_res[0](hidden, time)
-        hidden = self.middle_talk(hidden, positions[-1], *caches[scales])
+        middle = len(self.down_talk)
+        hidden = self.middle_talk(hidden, positions[-1], *caches[middle])
         hidden = self.middle_res[1](hidden, time)
-        for scale in reversed(range(scales)):
-            if scale < scales - 1:
+
+        layers = len(self.up_res) // len(scales)
+        for scale in reversed(scales):
+            if scale < scales[-1]:
                 hidden = self.ups[scale](F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
-            hidden = self.up_res[scale](torch.cat([hidden, skips[scale]], dim=1), time)
-            hidden = self.up_talk[scale](hidden, positions[scale], *caches[scales + 1 + scale])
+            for index in range(scale * layers, (scale + 1) * layers):
+                hidden = self.up_res[index](torch.cat([hidden, skips.pop()], dim=1), time)
+                if index < len(self.up_talk):
+                    cache = caches[middle + 1 + index]
+                    hidden = self.up_talk[index](hidden, positions[scale], *cache)
         predicted: torch.Tensor = self.conv_out(F.silu(self.norm_out(hidden)))
         return predicted
+
+
+def _check_scales(
+    scales: int, talking: int, latent_size: int, window: tuple[int, int, int, int]
+) -> None:
+    if not 1 <= talking <= scales:
+        raise ShapeError(f"talk_scales is {talking}; expected 1 to {scales}, the number of scales")
+    top, left, height, width = window
+    inside = min(top, left) >= 0 and max(top + height, left + width) <= latent_size
+    cell = 2 ** (scales - 1)
+    if not inside or min(height, width) < 1 or any(value % cell for value in window):
+        raise ShapeError(
+            f"window (top, left, height, width) is {tuple(window)}; expected multiples of "
+            f"{cell} cells within {latent_size} x {latent_size}"
+        )
+
+
+def build_unet(variant: str, **changed: Any) -> TalkFormerUNet:
+    """An untrained denoiser.
+
+    Args:
+        variant: A key of `VARIANTS`.
+        changed: Arguments of `TalkFormerUNet` that replace the variant's, such as switches.
+    """
+    sizes = VARIANTS[variant]
+    return TalkFormerUNet(**{"channels": sizes.channels, **sizes.unet, **changed})

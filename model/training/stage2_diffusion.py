@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.networks.attention import set_backend
-from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.reference_encoder import ReferenceEncoder, build_reference_encoder
 from model.networks.schedule import build_scheduler
-from model.networks.unet import VARIANTS, TalkFormerUNet, UNetCondition
-from model.training.loop import Draw, LoopConfig, Stage, parse_config, run
+from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
+from model.training.launch import main
+from model.training.loop import Draw, LoopConfig, Stage, autocast
 from model.training.stage0_autoencoder import mouth_boxes, sharpness, to_images, to_tensor
 
 
@@ -142,25 +143,24 @@ def sample_latents(
     return window.paste(inside * latents + (1 - inside) * window.crop(known), known)
 
 
-def main() -> None:
-    """Train stage 2."""
-    config = parse_config(DiffusionConfig, __doc__)
-    if config.device == "cpu":
+CONFIG = DiffusionConfig
+
+
+def build(config: DiffusionConfig, device: str) -> Stage:
+    """The U-Net and the reference encoder, their loss and their samples."""
+    if device == "cpu":
         set_backend("eager")  # the fastest backward pass on a CPU
-    pairs = Pairs(config.prepared / "pairs.npz", config.device)
+    pairs = Pairs(config.prepared / "pairs.npz", device)
     autoencoder = (
-        AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
-        .eval()
-        .to(config.device)
+        AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False).eval().to(device)
     )
     scale = float(autoencoder.config.scaling_factor)
-    torch.manual_seed(config.seed)
-    unet = TalkFormerUNet(
-        VARIANTS[config.variant], m_align=config.m_align, r_align=config.r_align, maps=config.maps
+    unet = build_unet(
+        config.variant, m_align=config.m_align, r_align=config.r_align, maps=config.maps
     )
-    reference_encoder = ReferenceEncoder(VARIANTS[config.variant])
+    reference_encoder = build_reference_encoder(config.variant)
     for module in (unet, reference_encoder):
-        module.to(config.device, memory_format=torch.channels_last)
+        module.to(device, memory_format=torch.channels_last)
     scheduler = build_scheduler()
     rows = [np.flatnonzero(~pairs.held_out & (pairs.kind == kind)) for kind in (0, 1)]
     rng = np.random.default_rng(1)
@@ -179,24 +179,20 @@ def main() -> None:
         keep = (
             draw.rng.random((2, size)) >= [[config.drop_warped], [config.drop_reference]]
         ).astype(np.float32)
-        batch["warped_latents"] *= torch.from_numpy(keep[0])[:, None, None, None].to(config.device)
-        batch["reference_latents"] *= torch.from_numpy(keep[1])[:, None, None, None].to(
-            config.device
-        )
+        batch["warped_latents"] *= torch.from_numpy(keep[0])[:, None, None, None].to(device)
+        batch["reference_latents"] *= torch.from_numpy(keep[1])[:, None, None, None].to(device)
         weight = 0.1 + 0.9 * batch["mask"]
-        lips = mouth_boxes(batch["target_landmarks"].cpu().numpy(), weight.shape[-1]).to(
-            config.device
-        )
+        lips = mouth_boxes(batch["target_landmarks"].cpu().numpy(), weight.shape[-1]).to(device)
         weight = weight + 2.0 * lips * batch["mask"]
         sigma = config.landmark_noise * torch.rand(size, 1, 1, generator=draw.generator)
         noise = torch.randn(batch["target_landmarks"].shape, generator=draw.generator)
-        batch["target_landmarks"] = batch["target_landmarks"] + (sigma * noise).to(config.device)
+        batch["target_landmarks"] = batch["target_landmarks"] + (sigma * noise).to(device)
 
         # 2. v-prediction loss in the window
         window = unet.window
         clean = window.crop(batch["latents"])
-        noise = torch.randn(clean.shape, generator=draw.generator).to(config.device)
-        timestep = torch.randint(0, 1000, (size,), generator=draw.generator).to(config.device)
+        noise = torch.randn(clean.shape, generator=draw.generator).to(device)
+        timestep = torch.randint(0, 1000, (size,), generator=draw.generator).to(device)
         noisy = scheduler.add_noise(clean, noise, timestep)
         wanted = scheduler.get_velocity(clean, noise, timestep)
         predicted = unet(noisy, timestep, condition_of(unet, reference_encoder, batch))
@@ -206,7 +202,7 @@ def main() -> None:
 
     def sample(folder: Path, step: int) -> dict[str, float]:
         batch = pairs.batch(shown)
-        with torch.autocast(config.device.split(":")[0], dtype=torch.bfloat16, enabled=config.bf16):
+        with autocast(config, device):
             condition = condition_of(unet, reference_encoder, batch)
             latents = sample_latents(
                 unet, condition, batch["latents"], batch["mask"], config.sample_steps
@@ -217,7 +213,8 @@ def main() -> None:
             ]
         images = pairs.arrays["images"]
         target = to_tensor(images[pairs.arrays["target"][shown]])
-        mask = batch["mask"].cpu().repeat_interleave(4, 2).repeat_interleave(4, 3)
+        factor = target.shape[-1] // batch["mask"].shape[-1]
+        mask = batch["mask"].cpu().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
         lips = mouth_boxes(batch["target_landmarks"].cpu().numpy(), target.shape[-1])
         figures: dict[str, float] = {}
         for kind, name in ((0, "clips"), (1, "portraits")):
@@ -242,8 +239,8 @@ def main() -> None:
         )
         return figures
 
-    run(Stage({"unet": unet, "reference_encoder": reference_encoder}, loss, sample), config)
+    return Stage({"unet": unet, "reference_encoder": reference_encoder}, loss, sample)
 
 
 if __name__ == "__main__":
-    main()
+    main(CONFIG, build, __doc__)

@@ -14,9 +14,10 @@ from model.errors import ShapeError
 from model.face.landmarks import CONTENT, POSE
 from model.networks.attention import use_backend
 from model.networks.landmark_completion import LandmarkCompleter
-from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.reference_encoder import ReferenceEncoder, build_reference_encoder
 from model.networks.schedule import build_scheduler
-from model.networks.unet import VARIANTS, TalkFormerUNet, UNetCondition, Window
+from model.networks.unet import TalkFormerUNet, UNetCondition, Window, build_unet
+from model.networks.variants import VARIANTS
 
 CHANNELS = (32, 64, 96)
 LATENTS = 16  # cells
@@ -134,11 +135,11 @@ def test_predicts_its_window(unet: TalkFormerUNet) -> None:
 
 def test_the_shipped_variant_denoises_20_by_24_of_32_by_32() -> None:
     torch.manual_seed(0)
-    unet = TalkFormerUNet(VARIANTS["tiny"]).eval()
+    unet = build_unet("tiny").eval()
     assert unet.window == Window(12, 4, 20, 24)
     points = face(1)
     with torch.no_grad():
-        features = ReferenceEncoder(VARIANTS["tiny"])(torch.zeros(1, 3, 128, 128))
+        features = build_reference_encoder("tiny")(torch.zeros(1, 3, 128, 128))
         latents = torch.zeros(1, 4, 32, 32)
         condition = unet.prepare_condition(
             target_landmarks=points,
@@ -182,7 +183,7 @@ def test_features_of_another_crop_size_are_refused(unet: TalkFormerUNet) -> None
 
 
 def test_heads_are_32_wide() -> None:
-    for channels in (CHANNELS, VARIANTS["tiny"]):
+    for channels in (CHANNELS, VARIANTS["tiny"].channels):
         unet = make_unet(channels=channels)
         for scale, block in unet.talk_blocks:
             assert block.heads * 32 == channels[scale]
