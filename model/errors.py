@@ -8,6 +8,7 @@
     │   ├── FaceIndexError          `face_index` points past the last face
     │   ├── AudioTooShortError
     │   └── AudioTooLongError
+    ├── ConfigError                 a training run's setting is unknown or of the wrong type
     ├── ShapeError                  an array or tensor has the wrong shape
     ├── CheckpointError             weights are absent, incomplete or altered
     ├── MissingDependencyError      an optional package or its data is not installed
@@ -51,6 +52,10 @@ class AudioTooShortError(InputError):
 
 class AudioTooLongError(InputError):
     """The sound is longer than the limit."""
+
+
+class ConfigError(ModelError):
+    """A training run's setting is unknown, of the wrong type or impossible on this machine."""
 
 
 class ShapeError(ModelError):

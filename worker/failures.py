@@ -8,6 +8,7 @@ from model.errors import (
     AudioTooLongError,
     AudioTooShortError,
     CheckpointError,
+    ConfigError,
     EncodingError,
     FaceIndexError,
     FaceTooSmallError,
@@ -51,6 +52,7 @@ CAUSES: dict[type[ModelError], Cause] = {
     FaceIndexError: Cause(ErrorCode.SEVERAL_FACES, False),
     AudioTooShortError: Cause(ErrorCode.AUDIO_TOO_SHORT, False),
     AudioTooLongError: Cause(ErrorCode.AUDIO_TOO_LONG, False),
+    ConfigError: Cause(ErrorCode.MODEL_ERROR, False, _BROKEN_MODEL),
     ShapeError: Cause(ErrorCode.MODEL_ERROR, False, _BROKEN_MODEL),
     CheckpointError: Cause(
         ErrorCode.MODEL_ERROR, False, "The worker's checkpoint is broken; tell the operator."

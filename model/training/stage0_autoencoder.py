@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
 from model.face.landmarks import OUTER_LIPS
 from model.networks.autoencoder import build_autoencoder
-from model.training.loop import Draw, LoopConfig, Stage, parse_config, run
+from model.training.launch import main
+from model.training.loop import Draw, LoopConfig, Stage, autocast
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,11 @@ def sharpness(images: torch.Tensor, weight: torch.Tensor) -> float:
     return float((response**2 * weight).sum() / weight.sum())
 
 
-def main() -> None:
-    """Train stage 0."""
-    config = parse_config(AutoencoderConfig, __doc__)
+CONFIG = AutoencoderConfig
+
+
+def build(config: AutoencoderConfig, device: str) -> Stage:
+    """The autoencoder, its loss and its samples."""
     data = np.load(config.prepared / "crops.npz")
     images, landmarks, held_out = data["images"], data["landmarks"], data["held_out"].astype(bool)
     train = np.flatnonzero(~held_out)
@@ -115,9 +119,7 @@ def main() -> None:
     )
     weights /= weights.sum()
     shown = np.random.default_rng(1).choice(np.flatnonzero(held_out), 64, replace=False)
-    autoencoder = build_autoencoder(config.variant).to(
-        config.device, memory_format=torch.channels_last
-    )
+    autoencoder = build_autoencoder(config.variant).to(device, memory_format=torch.channels_last)
     size = images.shape[1]
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
@@ -135,7 +137,7 @@ def main() -> None:
         )
         left = int(draw.rng.integers(high))
         there = (..., slice(top, top + config.window), slice(left, left + config.window))
-        target, weight = target[there].to(config.device), weight[there].to(config.device)
+        target, weight = target[there].to(device), weight[there].to(device)
         posterior = autoencoder.encode(target).latent_dist
         output = autoencoder.decode(posterior.sample()).sample.float()
         pixel = ((output - target).abs() * weight).mean()
@@ -155,11 +157,11 @@ def main() -> None:
         return total, {"pixel": pixel.item(), "edge": edge.item(), "kl": kl.item()}
 
     def sample(folder: Path, step: int) -> dict[str, float]:
-        target = to_tensor(images[shown]).to(config.device)
-        with torch.autocast(config.device.split(":")[0], dtype=torch.bfloat16, enabled=config.bf16):
+        target = to_tensor(images[shown]).to(device)
+        with autocast(config, device):
             latents = autoencoder.encode(target).latent_dist.mode()
             output = autoencoder.decode(latents).sample.float().clamp(-1, 1)
-        mouth = mouth_boxes(landmarks[shown], size).to(config.device)
+        mouth = mouth_boxes(landmarks[shown], size).to(device)
         error = float(((output - target) ** 2 / 4).mean())
         rows = [np.concatenate(list(to_images(x[:10])), axis=1) for x in (target, output)]
         Image.fromarray(np.concatenate(rows)).save(folder / f"{step:06d}.png")
@@ -169,23 +171,18 @@ def main() -> None:
             "latent_std": float(latents.std()),
         }
 
-    complete = run(Stage({"autoencoder": autoencoder}, loss, sample), config)
-    # the latents' scale on training crops goes into the export, so that every user divides by the same number
-    if complete:
-        from diffusers import AutoencoderKL
-
-        folder = config.output / "export" / "autoencoder"
-        exported = AutoencoderKL.from_pretrained(folder)
+    def finish(folder: Path) -> None:
+        """Put the latents' scale on training crops into the export, so that every user divides by one number."""
+        exported = AutoencoderKL.from_pretrained(folder / "autoencoder", low_cpu_mem_usage=False)
+        crops = to_tensor(images[train[:: max(1, len(train) // 256)]])
         with torch.no_grad():
-            std = float(
-                exported.encode(to_tensor(images[train[:: len(train) // 256]]))
-                .latent_dist.mode()
-                .std()
-            )
+            std = float(exported.encode(crops).latent_dist.mode().std())
         exported.register_to_config(scaling_factor=1.0 / std)
-        exported.save_pretrained(folder)
+        exported.save_pretrained(folder / "autoencoder")
         print(f"scaling_factor {1.0 / std:.4f}")
+
+    return Stage({"autoencoder": autoencoder}, loss, sample, finish)
 
 
 if __name__ == "__main__":
-    main()
+    main(CONFIG, build, __doc__)

@@ -40,7 +40,8 @@ from model.face.landmarks import (
 from model.face.retargeting import retarget
 from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
 from model.networks.landmark_completion import LandmarkCompleter, lip_opening
-from model.training.loop import Draw, LoopConfig, Stage, parse_config, run
+from model.training.launch import main
+from model.training.loop import Draw, LoopConfig, Stage
 from model.training.mel_augmentation import augment, to_log_mel, to_power
 from model.training.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE
 from model.training.split import clip_held_out, voice_held_out
@@ -436,15 +437,16 @@ def completion_loss(
     }
 
 
-def main() -> None:
-    """Train stage 1."""
-    config = parse_config(LandmarksConfig, __doc__)
-    torch.manual_seed(config.seed)
+CONFIG = LandmarksConfig
+
+
+def build(config: LandmarksConfig, device: str) -> Stage:
+    """The landmark completer, its loss and its held-out figures."""
     windows = Windows(config.prepared, config)
     held_out = load_held_out(config.prepared)
     sounds = load_sounds(held_out)
     completer = LandmarkCompleter(width=config.width, layers=config.layers)
-    completer.to(config.device)
+    completer.to(device)
     size = sum(p.numel() for p in completer.parameters())
     print(
         f"{len(windows.mels)} clips, {len(windows.utterances)} voices, "
@@ -455,7 +457,7 @@ def main() -> None:
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
         drawn = [windows.draw(draw.rng) for _ in range(config.batch_size)]
-        batch = collate(drawn, windows.noise, draw).to(config.device)
+        batch = collate(drawn, windows.noise, draw).to(device)
         return completion_loss(completer, batch, config)
 
     def sample(folder: Path, step: int) -> dict[str, float]:
@@ -465,8 +467,8 @@ def main() -> None:
         print(f"\nstep {step}: {text}", flush=True)
         return figures
 
-    run(Stage({"landmark_completer": completer}, loss, sample), config)
+    return Stage({"landmark_completer": completer}, loss, sample)
 
 
 if __name__ == "__main__":
-    main()
+    main(CONFIG, build, __doc__)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from model.training.loop import Draw, LoopConfig, Stage, learning_rate, parse_config, run
+from model.training.loop import Draw, LoopConfig, Stage, learning_rate, train
 
 
 class Line(ModelMixin, ConfigMixin):
@@ -33,7 +33,7 @@ def make_config(output: Path, **changes: object) -> LoopConfig:
         max_steps=12,
         learning_rate=0.05,
         warmup_steps=2,
-        bf16=False,
+        mixed_precision="no",
         log_every=3,
         save_every=4,
         sample_every=6,
@@ -60,6 +60,10 @@ def make_stage(stop_after: int | None = None) -> Stage:
     return Stage({"line": line}, loss, sample)
 
 
+def stage_of(stop_after: int | None = None) -> Callable[[LoopConfig, str], Stage]:
+    return lambda config, device: make_stage(stop_after)
+
+
 def exported(folder: Path) -> torch.Tensor:
     line = Line.from_pretrained(folder / "export" / "line")
     return torch.cat([p.detach().flatten() for p in line.parameters()])
@@ -67,11 +71,11 @@ def exported(folder: Path) -> torch.Tensor:
 
 def test_resumed_equals_unbroken(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run(make_stage(), make_config(whole))
+    assert train(stage_of(), make_config(whole))
     with pytest.raises(KeyboardInterrupt):
-        run(make_stage(stop_after=9), make_config(broken))
+        train(stage_of(stop_after=9), make_config(broken))
     assert torch.load(broken / "state.pt", weights_only=True)["step"] == 8
-    assert run(make_stage(), make_config(broken))
+    assert train(stage_of(), make_config(broken))
     torch.testing.assert_close(exported(broken), exported(whole), rtol=0, atol=0)
     states = [torch.load(f / "state.pt", weights_only=True) for f in (whole, broken)]
     for key, value in states[0]["networks"].items():
@@ -79,7 +83,7 @@ def test_resumed_equals_unbroken(tmp_path: Path) -> None:
 
 
 def test_it_learns_logs_and_samples(tmp_path: Path) -> None:
-    run(make_stage(), make_config(tmp_path, max_steps=60))
+    train(stage_of(), make_config(tmp_path, max_steps=60))
     rows = [json.loads(line) for line in (tmp_path / "statistics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < losses[0] / 2
@@ -89,7 +93,7 @@ def test_it_learns_logs_and_samples(tmp_path: Path) -> None:
 
 
 def test_time_limit_saves_and_says_so(tmp_path: Path) -> None:
-    assert not run(make_stage(), make_config(tmp_path, max_minutes=1e-9))
+    assert not train(stage_of(), make_config(tmp_path, max_minutes=1e-9))
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 1
     assert len(exported(tmp_path)) == 4
 
@@ -109,21 +113,3 @@ def test_learning_rate_rises_and_falls_to_zero() -> None:
     assert max(rates) == pytest.approx(config.learning_rate)
     assert rates[0] < rates[5] < rates[9]
     assert rates[100] == pytest.approx(0.0, abs=1e-9)
-
-
-def test_settings_are_parsed_by_the_defaults_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["train", "max_steps=7", "bf16=false", "output=runs/x", "--max-minutes", "1.5"]
-    monkeypatch.setattr(sys, "argv", words)
-    config = parse_config(LoopConfig)
-    assert (config.max_steps, config.bf16) == (7, False)
-    assert (config.output, config.max_minutes) == (Path("runs/x"), 1.5)
-
-
-@pytest.mark.parametrize("word", ["max_step=7", "max_steps", "max_steps=many"])
-def test_bad_setting_is_named(
-    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["train", word])
-    with pytest.raises(SystemExit):
-        parse_config(LoopConfig)
-    assert word.partition("=")[0] in capsys.readouterr().err
