@@ -9,6 +9,7 @@ import typer
 
 from talkface.doctor import doctor
 from talkface.generate import generate
+from talkface.train import train
 from talkface.up import up
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.command()(train)
 app.command()(doctor)
 
 
