@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,6 +20,16 @@ UNKNOWN_PHONE: Final = 255
 SILENCE_PHONE: Final = PHONES.index("SIL")
 CLOSURES: Final = tuple(PHONES.index(phone) for phone in ("B", "P", "M"))
 """The lips meet."""
+
+
+def read_phones(path: Path, count: int) -> NDArray[np.uint8]:
+    """Phone index of each of `count` 10 ms frames, `UNKNOWN_PHONE` where there is no label."""
+    labels = np.full(count, UNKNOWN_PHONE, np.uint8)
+    if path.exists():
+        for phone, start, duration in json.loads(path.read_text())["ph"]:
+            if phone in PHONES:
+                labels[start : start + duration] = PHONES.index(phone)
+    return labels
 
 
 def runs_of(labels: NDArray[np.bool_]) -> NDArray[np.int64]:

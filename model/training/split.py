@@ -19,6 +19,11 @@ def clip_held_out(name: str) -> bool:
     return is_held_out(Path(name).stem, 0.05)
 
 
+def identity_held_out(identity: str) -> bool:
+    """About one person in twenty of a set with many."""
+    return is_held_out(identity, 0.05)
+
+
 def portrait_held_out(identity: str) -> bool:
     """About 6 % of the identities."""
     return is_held_out(identity, 0.06)

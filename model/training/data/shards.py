@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from model.errors import ShapeError, UnsupportedMediaError
 from model.face.alignment import Affine, crop_image, warp_points
@@ -92,19 +93,23 @@ def stored_affine(stored_px: int) -> Affine:
     return np.array([(scale, 0, shift), (0, scale, shift)], np.float32)
 
 
-def cut_stored(image: NDArray[np.uint8], affine: Affine, stored_px: int) -> bytes:
-    """Cut one frame's crop with its margin and code it.
+def stored_picture(image: NDArray[np.uint8], affine: Affine, stored_px: int) -> NDArray[np.uint8]:
+    """Cut one frame's crop with its margin.
 
     Args:
         image: Frame `(H, W, 3)`, uint8 RGB.
         affine: Frame pixels to crop units.
         stored_px: Side of the stored picture.
     Returns:
-        A JPEG.
+        `(stored_px, stored_px, 3)`, uint8 RGB.
     """
     widened = affine / np.float32(MARGIN)
     widened[:, 2] += np.float32((MARGIN - 1) / 2 / MARGIN)
-    picture = crop_image(image, widened, stored_px)
+    return crop_image(image, widened, stored_px)
+
+
+def encode_picture(picture: NDArray[np.uint8]) -> bytes:
+    """Code a stored picture as JPEG."""
     coded, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert coded
     return bytes(jpeg)
@@ -147,14 +152,36 @@ def _join(parts: Sequence[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> 
     return np.concatenate(parts).astype(dtype)
 
 
-def read_made_from(path: Path) -> dict[str, Any] | None:
-    """What `write_shard` was told about a shard's making; None when `path` is no shard."""
-    try:
-        metadata = _read_metadata(path)
-    except (UnsupportedMediaError, FileNotFoundError):
-        return None
-    made_from: dict[str, Any] = json.loads(metadata["made_from"])
+def read_made_from(path: Path) -> dict[str, Any]:
+    """What `write_shard` was told about a shard's making.
+
+    Raises:
+        UnsupportedMediaError: `path` is no whole shard of this format.
+    """
+    made_from: dict[str, Any] = json.loads(_read_metadata(path)["made_from"])
     return made_from
+
+
+def read_tracks(path: Path) -> list[TrackData]:
+    """All tracks of one shard, in the order in which they were written.
+
+    Raises:
+        UnsupportedMediaError: `path` is no whole shard of this format.
+    """
+    rows = json.loads(_read_metadata(path)["tracks"])
+    tensors = load_file(path)
+    data: list[TrackData] = []
+    first = 0
+    for row in rows:
+        track = Track(**row)
+        stop = first + track.num_frames
+        here, mels = slice(first, stop), slice(MELS_PER_FRAME * first, MELS_PER_FRAME * stop)
+        bounds = tensors["offsets"][first : stop + 1]
+        frames = [tensors["frames"][a:b].tobytes() for a, b in pairwise(bounds)]
+        arrays = (tensors["landmarks"][here], tensors["log_mel"][mels], tensors["phones"][mels])
+        data.append(TrackData(track, frames, *arrays))
+        first = stop
+    return data
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
