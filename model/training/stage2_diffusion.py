@@ -39,6 +39,8 @@ class DiffusionConfig(LoopConfig):
         m_align: The paper's ablation switch.
         r_align: The paper's ablation switch.
         maps: Whether landmark maps are given.
+        reference_latents: Whether the reference's latents are given at all.
+        warped_latents: Whether the warped reference's latents are given at all.
         portrait_share: Share of samples from photographs, the rest from clips.
         drop_warped: Share of samples without warped latents.
         drop_reference: Share of samples without reference latents.
@@ -56,6 +58,8 @@ class DiffusionConfig(LoopConfig):
     m_align: bool = True
     r_align: bool = True
     maps: bool = True
+    reference_latents: bool = True
+    warped_latents: bool = True
     portrait_share: float = 0.5
     drop_warped: float = 0.2
     drop_reference: float = 0.2
@@ -156,7 +160,12 @@ def build(config: DiffusionConfig, device: str) -> Stage:
     )
     scale = float(autoencoder.config.scaling_factor)
     unet = build_unet(
-        config.variant, m_align=config.m_align, r_align=config.r_align, maps=config.maps
+        config.variant,
+        m_align=config.m_align,
+        r_align=config.r_align,
+        maps=config.maps,
+        reference_latents=config.reference_latents,
+        warped_latents=config.warped_latents,
     )
     reference_encoder = build_reference_encoder(config.variant)
     for module in (unet, reference_encoder):

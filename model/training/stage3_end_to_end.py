@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.checkpoints import SHIPPED
+from model.checkpoints import INNER_MOUTHS, SHIPPED, verify_checkpoint
 from model.face.alignment import jitter_affine, lower_face_mask, warp_points
 from model.face.landmarks import CONTENT, POSE, flip_landmarks
 from model.networks.attention import set_backend
@@ -34,7 +34,9 @@ from model.networks.schedule import build_scheduler
 from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
 from model.training.data.shards import ClipShards
-from model.training.loop import Draw, LoopConfig, Stage
+from model.training.export import pack
+from model.training.launch import main
+from model.training.loop import Draw, LoopConfig, Stage, autocast
 from model.training.pairs import warp_reference
 from model.training.stage0_autoencoder import mouth_boxes, to_images, to_tensor
 from model.training.stage1_landmarks import LandmarksConfig, Windows, collate, completion_loss
@@ -379,12 +381,14 @@ def build(config: EndToEndConfig, device: str) -> Stage:
     everywhere = np.ones(len(shown), bool)
 
     def sample(folder: Path, step: int) -> dict[str, float]:
-        target = networks.complete(shown)
-        condition, clean, mask = networks.condition(
-            shown, target, use_warped=everywhere, use_reference=everywhere
-        )
-        latents = sample_latents(networks.unet, condition, clean, mask, config.sample_steps)
-        drawn = networks.autoencoder.decode(latents / networks.scale).sample.float().clamp(-1, 1)
+        with autocast(config, device):
+            target = networks.complete(shown)
+            condition, clean, mask = networks.condition(
+                shown, target, use_warped=everywhere, use_reference=everywhere
+            )
+            latents = sample_latents(networks.unet, condition, clean, mask, config.sample_steps)
+            drawn = networks.autoencoder.decode(latents / networks.scale).sample
+        drawn = drawn.float().clamp(-1, 1)
         pictures = np.concatenate([w.pictures for w in shown])
         factor = networks.crop_px // networks.latent_size
         wide = mask.repeat_interleave(factor, 2).repeat_interleave(factor, 3).cpu()
@@ -398,14 +402,28 @@ def build(config: EndToEndConfig, device: str) -> Stage:
             "psnr_db": float(-10 * (error.sum() / (3 * wide.sum())).log10()),
         }
 
+    trained = {
+        "landmark_completer": networks.completer,
+        "unet": networks.unet,
+        "reference_encoder": networks.reference_encoder,
+    }
+
+    def finish(export: Path) -> None:
+        parts = {name: export / name for name in trained}
+        parts["autoencoder"] = config.weights / "autoencoder"
+        checkpoint = config.output / "checkpoint"
+        name = f"{verify_checkpoint(config.weights).model_name}-stage3"
+        pack(parts, config.weights / INNER_MOUTHS, checkpoint, model_name=name, version="0")
+
     return Stage(
-        {
-            "landmark_completer": networks.completer,
-            "unet": networks.unet,
-            "reference_encoder": networks.reference_encoder,
-        },
+        trained,
         loss,
         sample if shown else None,
+        finish,
         learning_rates={"landmark_completer": config.completer_learning_rate},
         gradient_clips={"landmark_completer": config.completer_clip},
     )
+
+
+if __name__ == "__main__":
+    main(CONFIG, build, __doc__)
