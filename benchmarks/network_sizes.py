@@ -37,7 +37,7 @@ def count(run: Callable[[], object]) -> float:
     # written out: the counter knows matrix products, not every fused attention
     with FlopCounterMode(display=False) as counter, use_backend("eager"):
         run()
-    return counter.get_total_flops() / 2e9
+    return float(counter.get_total_flops()) / 2e9
 
 
 def millions(network: nn.Module) -> float:

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from model.errors import ShapeError
+from model.face.alignment import lower_face_mask
 from model.face.landmarks import CONTENT, POSE
 from model.networks.attention import use_backend
+from model.networks.autoencoder import build_autoencoder, pixels_per_cell
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder, build_reference_encoder
 from model.networks.schedule import build_scheduler
@@ -26,6 +28,17 @@ WINDOW = (4, 4, 12, 8)
 SMALL: dict[str, Any] = {
     "channels": CHANNELS, "latent_size": LATENTS, "token_width": 64, "window": WINDOW,
 }  # fmt: skip
+FOUR_SCALES: dict[str, Any] = {
+    "channels": (32, 64, 64, 64), "latent_size": LATENTS, "token_width": 64, "window": (8, 0, 8, 16),
+}  # fmt: skip
+# Every variant's layout at small widths.
+VARIANTS_SMALL: dict[str, dict[str, Any]] = {
+    "tiny": {**VARIANTS["tiny"].unet, **SMALL},
+    "base": {**VARIANTS["base"].unet, **FOUR_SCALES},
+    "large": {**VARIANTS["large"].unet, **FOUR_SCALES, "heads": 4, "groups": 8},
+}
+Change = dict[str, Callable[[], Any]]  # makes other inputs
+each_variant = pytest.mark.parametrize("variant", VARIANTS_SMALL)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -61,16 +74,18 @@ def make_unet(*, trained: bool = True, **options: Any) -> TalkFormerUNet:
     return unet.eval()
 
 
-def make_features(batch: int = 1, seed: int = 7) -> list[torch.Tensor]:
+def make_features(
+    batch: int = 1, seed: int = 7, channels: tuple[int, ...] = CHANNELS
+) -> list[torch.Tensor]:
     return [
         noise(batch, width, LATENTS >> scale, LATENTS >> scale, seed=seed + scale)
-        for scale, width in enumerate(CHANNELS)
+        for scale, width in enumerate(channels)
     ]
 
 
 def make_condition(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> UNetCondition:
     """A condition of fixed random inputs; `changed` replaces some."""
-    features = changed.pop("features", make_features())
+    features = changed.pop("features", make_features(channels=unet.config.channels))
     reference_landmarks = changed.get("reference_landmarks", face(1, seed=1))
     dtype = unet.conv_in.weight.dtype
     cache = unet.prepare_reference([x.to(dtype) for x in features], reference_landmarks)
@@ -86,13 +101,14 @@ def make_condition(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> UNet
     return unet.prepare_condition(**{**inputs, **changed})
 
 
-def make_latents(batch: int = 2) -> torch.Tensor:
-    return noise(batch, 4, WINDOW[2], WINDOW[3], seed=6)
+def make_latents(batch: int = 2, window: tuple[int, ...] = WINDOW) -> torch.Tensor:
+    return noise(batch, 4, *window[2:], seed=6)
 
 
 @torch.no_grad()
 def predict(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> torch.Tensor:
-    output: torch.Tensor = unet(make_latents(batch), 500, make_condition(unet, batch, **changed))
+    latents = make_latents(batch, unet.config.window)
+    output: torch.Tensor = unet(latents, 500, make_condition(unet, batch, **changed))
     return output
 
 
@@ -162,6 +178,17 @@ def test_a_window_outside_the_grid_or_between_cells_is_refused(window: tuple[int
         TalkFormerUNet(**{**SMALL, "window": window})
 
 
+def test_with_four_scales_a_window_is_made_of_blocks_of_8_cells() -> None:
+    with pytest.raises(ShapeError, match="multiples of 8 cells"):
+        TalkFormerUNet(**{**FOUR_SCALES, "window": (4, 0, 8, 16)})
+
+
+@pytest.mark.parametrize("talk_scales", [0, 4])
+def test_talkformers_at_no_scale_or_too_many_are_refused(talk_scales: int) -> None:
+    with pytest.raises(ShapeError, match=f"talk_scales is {talk_scales}; expected 1 to 3"):
+        TalkFormerUNet(**{**SMALL, "talk_scales": talk_scales})
+
+
 def test_latents_of_the_whole_grid_are_refused(unet: TalkFormerUNet) -> None:
     with pytest.raises(ShapeError, match=r"expected the window's \(2, 4, 12, 8\)"):
         unet(noise(2, 4, LATENTS, LATENTS), 500, make_condition(unet))
@@ -192,6 +219,71 @@ def test_heads_are_32_wide() -> None:
 def test_every_scale_and_the_middle_have_a_talkformer(unet: TalkFormerUNet) -> None:
     assert [scale for scale, _ in unet.talk_blocks] == [0, 1, 2, 2, 0, 1, 2]
     assert [block.self_norm is not None for _, block in unet.talk_blocks[:3]] == [False, True, True]
+
+
+# --- variants --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_networks_of_a_variant_fit_together(variant: str) -> None:
+    with torch.device("meta"):
+        unet, encoder = build_unet(variant), build_reference_encoder(variant)
+        autoencoder = build_autoencoder(variant)
+        side, cells = int(autoencoder.config.sample_size), int(unet.config.latent_size)
+        features = encoder(torch.zeros(1, 3, side, side))
+        latents = autoencoder.encode(torch.zeros(1, 3, side, side)).latent_dist.mode()
+    assert latents.shape == (1, 4, cells, cells)
+    assert side == cells * encoder.config.patch == cells * pixels_per_cell(autoencoder)
+    sizes = [(width, cells >> scale) for scale, width in enumerate(unet.config.channels)]
+    assert [(x.shape[1], x.shape[2]) for x in features] == sizes
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_talkformers_stand_at_32_16_8_and_in_the_middle(variant: str) -> None:
+    with torch.device("meta"):
+        unet = build_unet(variant)
+    middle = len(unet.down_talk)
+    blocks = unet.talk_blocks
+    assert blocks[middle][0] == len(unet.config.channels) - 1
+    for way in (blocks[:middle], blocks[middle + 1 :]):
+        assert sorted({32 >> scale for scale, _ in way}) == [8, 16, 32]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_window_of_a_variant_holds_the_mask_and_known_rows_above(variant: str) -> None:
+    with torch.device("meta"):
+        window = build_unet(variant).window
+    mask = torch.from_numpy(lower_face_mask(face()[0].numpy(), 32))
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    window.crop(inside)[:] = True
+    assert not (mask & ~inside).any()
+    assert int(mask.any(dim=1).nonzero()[0]) - window.top >= 4
+
+
+@each_variant
+def test_each_layout_predicts_its_window_from_every_input(variant: str) -> None:
+    unet = make_unet(**VARIANTS_SMALL[variant])
+    predicted = predict(unet, 3)
+    assert predicted.shape == (3, 4, *unet.config.window[2:])
+    inputs: Change = {
+        "target_landmarks": lambda: face(3, seed=30),
+        "features": lambda: make_features(seed=30, channels=unet.config.channels),
+        "masked_latents": lambda: noise(1, 4, LATENTS, LATENTS, seed=30),
+        "reference_latents": lambda: noise(1, 4, LATENTS, LATENTS, seed=30),
+        "warped_latents": lambda: noise(3, 4, LATENTS, LATENTS, seed=30),
+    }
+    for name, make in inputs.items():
+        other = predict(unet, 3, **{name: make()})
+        assert float((other - predicted).abs().max()) > 1e-3, name
+
+
+@each_variant
+def test_each_layout_is_saved_and_loaded(variant: str, tmp_path: Path) -> None:
+    unet = make_unet(**VARIANTS_SMALL[variant])
+    unet.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        predict(load(tmp_path, torch.float32)), predict(unet), atol=0, rtol=0
+    )
 
 
 # --- same result, less work ------------------------------------------------------------------------
@@ -277,7 +369,6 @@ def test_constant_landmarks_and_shared_noise_give_constant_frames(unet: TalkForm
 
 # --- switches --------------------------------------------------------------------------------------
 
-Change = dict[str, Callable[[], Any]]
 OTHER_TARGET: Change = {"target_landmarks": lambda: face(2, seed=30)}
 OTHER_FEATURES: Change = {"features": lambda: make_features(seed=30)}
 OTHER_REFERENCE: Change = {"reference_latents": lambda: noise(1, 4, LATENTS, LATENTS, seed=30)}
@@ -374,8 +465,8 @@ class EndToEnd(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.completer = LandmarkCompleter(width=32, layers=2, heads=2, window=4, dropout=0.0)
-        self.reference_encoder = ReferenceEncoder(CHANNELS)
         self.unet = TalkFormerUNet(**{**SMALL, **options})
+        self.reference_encoder = ReferenceEncoder(self.unet.config.channels)
 
     def loss(self, seed: int) -> torch.Tensor:
         frames = 6
@@ -390,8 +481,9 @@ class EndToEnd(nn.Module):
             reference=self.unet.prepare_reference(features, reference),
         )  # fmt: skip
         timestep = torch.tensor([50, 200, 400, 600, 800, 999])
-        predicted = self.unet(noise(frames, 4, *WINDOW[2:], seed=seed), timestep, condition)
-        return (predicted - noise(frames, 4, *WINDOW[2:], seed=seed + 1)).square().mean()
+        shape = (frames, 4, *self.unet.config.window[2:])
+        predicted = self.unet(noise(*shape, seed=seed), timestep, condition)
+        return (predicted - noise(*shape, seed=seed + 1)).square().mean()
 
 
 AUXILIARY = {"open_head", "phone_head"}  # of the completer; losses of their own train them
@@ -417,7 +509,14 @@ def test_output_is_nearly_zero_at_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "steps"), [({}, 1), ({"maps": False}, 1), ({"m_align": False}, 2)]
+    ("options", "steps"),
+    [
+        ({}, 1),
+        ({"maps": False}, 1),
+        ({"m_align": False}, 2),
+        (VARIANTS_SMALL["base"], 1),
+        (VARIANTS_SMALL["large"], 1),
+    ],
 )
 def test_gradients_reach_every_parameter(options: dict[str, bool], steps: int) -> None:
     # The zero-initialised ends of the branches need a step to let gradients through, then (without
