@@ -9,6 +9,7 @@ knows, not false.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 import types
@@ -69,7 +70,8 @@ def load_config(
     fields = {f.name: hints[f.name] for f in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in (_read(yaml_path) if yaml_path is not None else {}).items():
-        values[_known(key, fields, config_type)] = _checked(str(key), value, fields[key])
+        name = _known(key, fields, config_type)
+        values[name] = _checked(name, value, fields[name])
     for word in words:
         key, equals, text = word.partition("=")
         _known(key, fields, config_type)
@@ -107,9 +109,10 @@ def _read(path: Path) -> dict[Any, Any]:
 
 def _known(key: object, fields: dict[str, Any], config_type: type) -> str:
     if key not in fields:
-        raise ConfigError(
-            f"unknown key {key!r}; {config_type.__name__} has: {', '.join(sorted(fields))}"
-        )
+        near = difflib.get_close_matches(str(key), fields, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        known = ", ".join(sorted(fields))
+        raise ConfigError(f"unknown key {key!r}{hint}; {config_type.__name__} has: {known}")
     return str(key)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class AutoencoderConfig(LoopConfig):
 
     output: Path = Path("runs/autoencoder")
     prepared: Path = Path("data/prepared")
-    variant: str = "tiny"
+    variant: Literal["tiny", "base", "large"] = "tiny"
     max_steps: int = 3000
     batch_size: int = 16
     learning_rate: float = 1.5e-3

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class DiffusionConfig(LoopConfig):
     output: Path = Path("runs/diffusion")
     prepared: Path = Path("data/prepared")
     autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
-    variant: str = "tiny"
+    variant: Literal["tiny", "base", "large"] = "tiny"
     max_steps: int = 4000
     batch_size: int = 32
     learning_rate: float = 6e-4
