@@ -16,6 +16,7 @@ from service.problems import install_problem_handlers
 from service.routers import health, jobs, talking_face
 from service.settings import ServiceSettings
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.inputs import MAX_REFERENCES
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import connect
@@ -33,11 +34,11 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     settings = settings or ServiceSettings()
     app = FastAPI(
         title="talkface",
-        summary="A portrait and a voice become a talking-face video.",
+        summary="A portrait or a video, and a voice, become a talking-face video.",
         version=version("talkface"),
         lifespan=_lifespan,
-        # Two files, and somewhat more fields than there are options.
-        form_limits={"max_files": 2, "max_fields": 32, "max_part_size": 16 * 1024},
+        # All files that go together, and somewhat more fields than there are options.
+        form_limits={"max_files": 3 + MAX_REFERENCES, "max_fields": 32, "max_part_size": 16 * 1024},
     )
     redis = connect(settings.redis_url)
     app.state.redis = redis

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from service.schemas.problem import FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from worker.contract.inputs import WrongCombinationError
 from worker.contract.logs import get_logger
 from worker.contract.messages import JobFailure
 
@@ -27,6 +28,8 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.FILE_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ErrorCode.AUDIO_TOO_SHORT: HTTPStatus.UNPROCESSABLE_ENTITY,
     ErrorCode.AUDIO_TOO_LONG: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.VIDEO_TOO_SHORT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.VIDEO_TOO_LONG: HTTPStatus.UNPROCESSABLE_ENTITY,
     ErrorCode.INVALID_OPTIONS: HTTPStatus.UNPROCESSABLE_ENTITY,
     ErrorCode.NO_FACE_FOUND: HTTPStatus.UNPROCESSABLE_ENTITY,
     ErrorCode.SEVERAL_FACES: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -142,6 +145,11 @@ def install_problem_handlers(app: FastAPI) -> None:
             error.code, error.detail, params=error.params, headers=error.headers
         )
 
+    @app.exception_handler(WrongCombinationError)
+    async def on_combination(_request: Request, error: WrongCombinationError) -> JSONResponse:
+        errors = [FieldError(field=error.field, message=error.detail)]
+        return problem_response(error.code, error.detail, errors=errors)
+
     @app.exception_handler(IntakeError)
     async def on_intake(_request: Request, error: IntakeError) -> JSONResponse:
         return problem_response(error.code, error.detail, params=error.params)
@@ -187,7 +195,8 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:
     # The first part of the place is "body", "query" or "path": of no use to who filled in a form.
-    place = [str(part) for part in item["loc"]]
+    # Nor is the number of a part that may be sent several times.
+    place = [part for part in item["loc"] if isinstance(part, str)]
     message = str(item["msg"])
     if "UploadFile" in message:
         message = "Send this part as a file, with a file name"

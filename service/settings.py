@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.contract.inputs import MAX_REFERENCES
 from worker.contract.intake import IntakeLimits
 
 
@@ -33,7 +34,11 @@ class ServiceSettings(BaseSettings):
     ] = None
     max_audio_bytes: Annotated[int, Field(gt=0, description="Largest audio file.")] = 50 * 2**20
     max_image_bytes: Annotated[int, Field(gt=0, description="Largest picture file.")] = 20 * 2**20
+    max_video_bytes: Annotated[int, Field(gt=0, description="Largest video file.")] = 200 * 2**20
     max_audio_s: Annotated[float, Field(gt=0, description="Longest audio, in seconds.")] = 600.0
+    max_video_s: Annotated[
+        float, Field(gt=0, description="Longest video to dub or to drive by, in seconds.")
+    ] = 600.0
     max_side: Annotated[
         int,
         Field(ge=256, le=2160, description="Longest side of a video; larger pictures shrink."),
@@ -51,11 +56,14 @@ class ServiceSettings(BaseSettings):
         return IntakeLimits(
             max_image_bytes=self.max_image_bytes,
             max_audio_bytes=self.max_audio_bytes,
+            max_video_bytes=self.max_video_bytes,
             max_audio_s=self.max_audio_s,
+            max_video_s=self.max_video_s,
             max_side=self.max_side,
         )
 
     @property
     def max_body_bytes(self) -> int:
-        """Largest request body: both files and some room for the form around them."""
-        return self.max_audio_bytes + self.max_image_bytes + 2**20
+        """Largest request body: all files and some room for the form around them."""
+        images_bytes = (1 + MAX_REFERENCES) * self.max_image_bytes
+        return self.max_audio_bytes + images_bytes + self.max_video_bytes + 2**20

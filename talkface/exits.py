@@ -30,6 +30,8 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.AUDIO_TOO_SHORT: 13,
     ErrorCode.AUDIO_TOO_LONG: 14,
     ErrorCode.INVALID_OPTIONS: 15,
+    ErrorCode.VIDEO_TOO_SHORT: 16,
+    ErrorCode.VIDEO_TOO_LONG: 17,
     ErrorCode.NO_FACE_FOUND: 20,
     ErrorCode.SEVERAL_FACES: 21,
     ErrorCode.FACE_TOO_SMALL: 22,

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -23,20 +23,17 @@ from rich.progress import (
 
 from talkface.exits import EXIT_STATUS, Exit
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
-from worker.contract.intake import (
-    AudioInfo,
-    ImageInfo,
-    IntakeLimits,
-    accept_audio,
-    accept_image,
-    file_sha256,
-)
-from worker.contract.messages import SamplingOptions, Stage
+from worker.contract.inputs import Uploads, take_in
+from worker.contract.intake import IntakeLimits, file_sha256
+from worker.contract.messages import JobInput, SamplingOptions, Stage
 from worker.failures import classify
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from worker.runtime import RenderResult
+
+_MAX_VIDEO_BYTES: Final = 4 * 2**30
+"""The file is the operator's own, so only the length of a video is a matter here."""
 
 # What a stage is called in front of the bar.
 STAGE_TITLES: dict[Stage, str] = {
@@ -49,9 +46,6 @@ STAGE_TITLES: dict[Stage, str] = {
 
 
 def generate(
-    image: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="Portrait: JPEG, PNG or WebP.")
-    ],
     audio: Annotated[
         Path,
         typer.Option(exists=True, dir_okay=False, help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM."),
@@ -59,6 +53,28 @@ def generate(
     output: Annotated[
         Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
     ],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Portrait: JPEG, PNG or WebP. Given again: further pictures of the same person.",
+        ),
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska.",
+        ),
+    ] = None,
+    driving_video: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A video whose head motion the portrait takes over."
+        ),
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="preview (no diffusion), fast, balanced or quality.")
     ] = "balanced",
@@ -85,8 +101,9 @@ def generate(
         bool, typer.Option("--json", help="Print a summary with timings as JSON on stdout.")
     ] = False,
 ) -> None:
-    """Turn a portrait and a voice into an MP4, without a server."""
+    """Turn a portrait or a video, and a voice, into an MP4, without a server."""
     report = _Report(as_json=as_json)
+    uploads = Uploads(audio, tuple(image or ()), video, driving_video)
     try:
         options = SamplingOptions.model_validate(
             {
@@ -100,12 +117,12 @@ def generate(
         )
     except ValidationError as error:
         report.fail(ErrorCode.INVALID_OPTIONS, _describe_options(error))
-    limits = IntakeLimits(max_side=max_side)
+    limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
     settings = _settings(device, weights)
     _quiet_libraries()
     try:
         with _Bar() as bar:
-            summary = _generate(image, audio, output, options, limits, settings, bar)
+            summary = _generate(uploads, output, options, limits, settings, bar)
     except IntakeError as error:
         report.fail(error.code, error.detail, error.params)
     except KeyboardInterrupt:
@@ -122,8 +139,7 @@ def generate(
 
 
 def _generate(
-    image: Path,
-    audio: Path,
+    uploads: Uploads,
     output: Path,
     options: SamplingOptions,
     limits: IntakeLimits,
@@ -143,9 +159,7 @@ def _generate(
     with scratch as folder_name:
         folder = Path(folder_name)
         bar.stage(Stage.VALIDATING)
-        picture = accept_image(image, folder / "input.png", limits)
-        speech, track = folder / "speech.flac", folder / "sound.flac"
-        sound = accept_audio(audio, speech, track, limits)
+        job_input = take_in(uploads, folder, options, limits)
         accepted = time.perf_counter()
 
         bar.title("loading the model")
@@ -153,7 +167,7 @@ def _generate(
         loaded = time.perf_counter()
 
         drawn = folder / "output.mp4"
-        request = RenderRequest(folder / "input.png", speech, track, drawn, options)
+        request = RenderRequest.of(job_input, folder.joinpath, drawn)
         result = renderer.render(request, bar)
         sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
         os.replace(drawn, output)
@@ -163,7 +177,7 @@ def _generate(
         **result.timings_s,
         "total": round(time.perf_counter() - started, 3),
     }
-    return _summary(output, sha256, num_bytes, result, timings_s, picture, sound, options)
+    return _summary(output, sha256, num_bytes, result, timings_s, job_input)
 
 
 def _summary(
@@ -172,9 +186,7 @@ def _summary(
     num_bytes: int,
     result: RenderResult,
     timings_s: dict[str, float],
-    picture: ImageInfo,
-    sound: AudioInfo,
-    options: SamplingOptions,
+    job_input: JobInput,
 ) -> dict[str, Any]:
     return {
         "output": str(output),
@@ -188,11 +200,8 @@ def _summary(
         "face_bbox_xyxy": result.face_bbox_xyxy,
         "timings_s": timings_s,
         "renderer": result.info.model_dump(),
-        "input": {
-            "audio": {"seconds": sound.seconds, "sha256": sound.sha256},
-            "image": {"width": picture.width, "height": picture.height, "sha256": picture.sha256},
-            "options": options.model_dump(),
-        },
+        "video": None if result.video is None else result.video.model_dump(),
+        "input": job_input.model_dump(mode="json"),
     }
 
 

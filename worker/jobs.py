@@ -9,7 +9,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
@@ -121,17 +123,14 @@ def _render(
 ) -> tuple[JobResult, dict[str, float]]:
     """Draw the video and publish it under a key of this claim."""
     store = context.store
-    inputs = f"inputs/{record.id}"
-    with (
-        store.scratch() as folder,
-        store.local_copy(f"{inputs}/input.png") as image,
-        store.local_copy(f"{inputs}/speech.flac") as speech,
-        store.local_copy(f"{inputs}/sound.flac") as sound,
-    ):
-        output = folder / "output.mp4"
-        drawn = context.renderer.render(
-            RenderRequest(image, speech, sound, output, record.input.options), progress
-        )
+    with ExitStack() as stack:
+        output = stack.enter_context(store.scratch()) / "output.mp4"
+
+        def local_copy(name: str) -> Path:
+            return stack.enter_context(store.local_copy(f"inputs/{record.id}/{name}"))
+
+        request = RenderRequest.of(record.input, local_copy, output)
+        drawn = context.renderer.render(request, progress)
         # The token in the key lets a successor publish its own, should this claim turn out stale.
         key = f"results/{record.id}/{token}.mp4"
         sha256, num_bytes = file_sha256(output), output.stat().st_size
@@ -148,6 +147,7 @@ def _render(
         seconds=round(drawn.seconds, 3),
         face_bbox_xyxy=drawn.face_bbox_xyxy,
         renderer=drawn.info,
+        video=drawn.video,
     )
     return result, drawn.timings_s
 

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from worker.contract.messages import RendererInfo, SamplingOptions, Stage
+from worker.contract.inputs import DRIVING, PORTRAIT, SOUND, SPEECH, VIDEO, reference_name
+from worker.contract.messages import (
+    DubbedVideo,
+    JobInput,
+    RendererInfo,
+    SamplingOptions,
+    Stage,
+)
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
 
@@ -21,7 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from model.pipelines.talking_face import TalkingFacePipeline
+    from model.media.frames import FrameSource
+    from model.pipelines.outputs import RenderPlan
+    from model.pipelines.talking_face import OnStage, TalkingFacePipeline
 
 
 @dataclass(frozen=True)
@@ -29,23 +38,64 @@ class RenderRequest:
     """One video to draw. All files are the intake's: normalised and trusted.
 
     Args:
-        image: `input.png`, RGB, upright, even sides.
+        image: `input.png`, RGB, upright, even sides; or None where a video is dubbed.
         speech: `speech.flac`, 16 kHz mono.
         sound: The upload's own track at 48 kHz for muxing, or None for a silent video.
         output: Where the MP4 goes; must not exist.
         options: The caller's choices.
+        video: `input.mkv`, to be dubbed, at the rate of the options; exactly one of it and `image`.
+        driving: `driving.mkv`, whose head motion the image takes over.
+        references: Further pictures of the same person.
+
+    Raises:
+        ValueError: Both or neither of `image` and `video`, or a driving video without an image.
     """
 
-    image: Path
+    image: Path | None
     speech: Path
     sound: Path | None
     output: Path
     options: SamplingOptions
+    video: Path | None = None
+    driving: Path | None = None
+    references: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.image is None) == (self.video is None):
+            raise ValueError("expected either an image or a video, got both or none")
+        if self.driving is not None and self.image is None:
+            raise ValueError("expected an image beside the driving video, got none")
+
+    @classmethod
+    def of(cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path) -> RenderRequest:
+        """The request for an input that `worker.contract.inputs.take_in` accepted.
+
+        Args:
+            job_input: What was accepted.
+            path_of: Where the normalised file of a name lies.
+            output: Where the MP4 goes.
+        """
+        has_driving = job_input.driving_video is not None
+        return cls(
+            image=None if job_input.image is None else path_of(PORTRAIT),
+            speech=path_of(SPEECH),
+            sound=path_of(SOUND),
+            output=output,
+            options=job_input.options,
+            video=None if job_input.video is None else path_of(VIDEO),
+            driving=path_of(DRIVING) if has_driving else None,
+            references=tuple(
+                path_of(reference_name(number)) for number in range(len(job_input.references))
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was drawn. `timings_s` has seconds per stage, `seconds` is the video's length."""
+    """What was drawn. `timings_s` has seconds per stage, `seconds` is the video's length.
+
+    `video` says what became of the frames of a video that was dubbed.
+    """
 
     num_frames: int
     fps: float
@@ -55,6 +105,7 @@ class RenderResult:
     timings_s: dict[str, float]
     info: RendererInfo
     face_bbox_xyxy: tuple[float, float, float, float] | None
+    video: DubbedVideo | None = None
 
 
 class Renderer(Protocol):
@@ -147,7 +198,7 @@ class PipelineRenderer:
 
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
-        from model.media.audio import load_waveform
+        from model.media.frames import VideoFrames
         from model.media.video import VideoWriter
 
         clock = StageClock()
@@ -156,18 +207,8 @@ class PipelineRenderer:
             clock.enter(Stage(stage))
             progress.stage(Stage(stage))
 
-        options = request.options
-        plan = self._pipeline.prepare(
-            _read_rgb(request.image),
-            load_waveform(request.speech),
-            preset=options.preset,
-            seed=options.seed,
-            num_inference_steps=options.num_inference_steps,
-            fps=options.fps,
-            face_index=options.face_index,
-            lip_strength=options.lip_strength,
-            on_stage=begin,
-        )
+        video = None if request.video is None else VideoFrames(request.video)
+        plan = self._prepare(request, video, begin)
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
         done = 0
@@ -192,11 +233,59 @@ class PipelineRenderer:
             timings_s=clock.rounded(),
             info=self.info,
             face_bbox_xyxy=(x0, y0, x1, y1),
+            video=None
+            if video is None
+            else DubbedVideo(
+                source_frames=video.num_frames, held_frames=plan.held_frames, looped=plan.looped
+            ),
+        )
+
+    def _prepare(
+        self, request: RenderRequest, video: FrameSource | None, on_stage: OnStage
+    ) -> RenderPlan:
+        from model.media.audio import load_waveform
+        from model.media.frames import VideoFrames
+
+        options = request.options
+        waveform = load_waveform(request.speech)
+        references = [_read_rgb(path) for path in request.references]
+        if video is not None:
+            return self._pipeline.prepare_video(
+                video,
+                waveform,
+                preset=options.preset,
+                seed=options.seed,
+                num_inference_steps=options.num_inference_steps,
+                fps=options.fps,
+                face_index=options.face_index,
+                lip_strength=options.lip_strength,
+                references=references,
+                on_stage=on_stage,
+            )
+        assert request.image is not None
+        driven: dict[str, Any] = {}
+        if references:
+            driven["references"] = references
+        if request.driving is not None:
+            driven["driving"] = VideoFrames(request.driving)
+        return self._pipeline.prepare(
+            _read_rgb(request.image),
+            waveform,
+            preset=options.preset,
+            seed=options.seed,
+            num_inference_steps=options.num_inference_steps,
+            fps=options.fps,
+            face_index=options.face_index,
+            lip_strength=options.lip_strength,
+            on_stage=on_stage,
+            **driven,
         )
 
 
 class TestCardRenderer:
-    """Draws a bar that sweeps over the picture: real files, real encoder, no model.
+    """Draws a bar that sweeps over the pictures: real files, real encoder, no model.
+
+    A driving video and references change nothing.
 
     Args:
         frame_ms: What one frame costs, in milliseconds, to imitate a render.
@@ -221,23 +310,34 @@ class TestCardRenderer:
 
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
+        from model.media.frames import VideoFrames, boomerang, read_in_order
         from model.media.video import VideoWriter
         from worker.contract.intake import flac_stream
 
         clock = StageClock()
-        picture = _read_rgb(request.image)
-        height, width = int(picture.shape[0]), int(picture.shape[1])
         fps = request.options.fps
         total = math.ceil(fps * flac_stream(request.speech).seconds)
+        video: DubbedVideo | None = None
+        if request.video is not None:
+            source = VideoFrames(request.video)
+            pictures = read_in_order(source, boomerang(total, source.num_frames).tolist())
+            width, height = source.width, source.height
+            video = DubbedVideo(
+                source_frames=source.num_frames, held_frames=(), looped=total > source.num_frames
+            )
+        else:
+            assert request.image is not None
+            picture = _read_rgb(request.image)
+            pictures = (picture.copy() for _ in range(total))
+            height, width = int(picture.shape[0]), int(picture.shape[1])
         clock.enter(Stage.GENERATING)
         progress.stage(Stage.GENERATING)
         with VideoWriter(
             request.output, width=width, height=height, fps=fps, sound=request.sound
         ) as writer:
-            for index in range(total):
+            for index, frame in enumerate(pictures):
                 if index % self.batch_size == 0:
                     progress.frames(index, total)
-                frame = picture.copy()
                 left = index * 8 % width
                 frame[:, left : left + 8] = 255 - frame[:, left : left + 8]
                 time.sleep(self._frame_s)
@@ -256,6 +356,7 @@ class TestCardRenderer:
             timings_s=clock.rounded(),
             info=self.info,
             face_bbox_xyxy=None,
+            video=video,
         )
 
 

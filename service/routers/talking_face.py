@@ -1,9 +1,8 @@
-"""`POST /v1/talking-face`: a portrait and a voice become a job."""
+"""`POST /v1/talking-face`: a portrait or a video, and a voice, become a job."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -22,9 +21,10 @@ from service.problems import problem_responses
 from service.schemas.form import TalkingFaceForm
 from service.schemas.job import JobPublic, public_job
 from worker.contract.artifacts import ArtifactStore, StorageFullError
-from worker.contract.intake import IntakeLimits, accept_audio, accept_image
+from worker.contract.inputs import Uploads, check_combination, input_files, take_in
+from worker.contract.intake import IntakeLimits
 from worker.contract.logs import bound, get_logger
-from worker.contract.messages import AudioInput, ImageInput, JobInput, JobRecord, JobState
+from worker.contract.messages import JobInput, JobRecord, JobState
 
 router = APIRouter(tags=["jobs"])
 _log = get_logger(__name__)
@@ -33,7 +33,7 @@ _log = get_logger(__name__)
 @router.post(
     "/v1/talking-face",
     status_code=202,
-    summary="Animate a portrait with a voice",
+    summary="Animate a portrait, or dub a video, with a voice",
     responses={
         202: {
             "headers": {
@@ -51,11 +51,17 @@ async def create_talking_face(
     base_url: BaseUrlDep,
     request_id: RequestIdDep,
 ) -> JobPublic:
-    """Check both files, keep them, and put a job into the queue.
+    """Check the files, keep them, and put a job into the queue.
 
-    Everything that can be wrong with the files themselves is told here; the face is looked for by
-    the worker. A 202 answer means that the job and its files are stored.
+    Send `audio` with `image` (and perhaps `driving_video`), or with `video`. Everything that can be
+    wrong with the files themselves is told here; the face is looked for by the worker. A 202 answer
+    means that the job and its files are stored.
     """
+    check_combination(
+        num_images=len(form.image),
+        has_video=form.video is not None,
+        has_driving_video=form.driving_video is not None,
+    )
     record = await to_thread.run_sync(
         _accept, form, resources, request_id, limiter=resources.accept_limiter
     )
@@ -81,17 +87,18 @@ def _accept(form: TalkingFaceForm, resources: Resources, request_id: str) -> Job
             input=job_input,
         )
         (folder / "job.json").write_text(record.model_dump_json())
-        _publish(resources.artifacts, f"inputs/{job_id}", folder)
+        names = [*input_files(job_input), "job.json"]
+        _publish(resources.artifacts, f"inputs/{job_id}", folder, names)
         # If this raises, the job may have been accepted all the same, so its files stay.
         resources.ledger.accept(record)
         _log.info("job_accepted", audio_s=job_input.audio.seconds)
     return record
 
 
-def _publish(artifacts: ArtifactStore, prefix: str, folder: Path) -> None:
+def _publish(artifacts: ArtifactStore, prefix: str, folder: Path, names: list[str]) -> None:
     """Keep the normalised files, all or none of them."""
     try:
-        for name in ("input.png", "speech.flac", "sound.flac", "job.json"):
+        for name in names:
             artifacts.put(f"{prefix}/{name}", folder / name)
     except StorageFullError:
         artifacts.delete_prefix(prefix)
@@ -100,20 +107,22 @@ def _publish(artifacts: ArtifactStore, prefix: str, folder: Path) -> None:
 
 def _take_in(form: TalkingFaceForm, folder: Path, limits: IntakeLimits) -> JobInput:
     """Bring the uploads through the intake into `folder`."""
-    _copy(form.image, folder / "upload-image")
-    image = accept_image(folder / "upload-image", folder / "input.png", limits)
-    _copy(form.audio, folder / "upload-audio")
-    audio = accept_audio(
-        folder / "upload-audio", folder / "speech.flac", folder / "sound.flac", limits
+    uploads = Uploads(
+        audio=_copy(form.audio, folder / "upload-audio"),
+        images=tuple(
+            _copy(image, folder / f"upload-image-{number}")
+            for number, image in enumerate(form.image)
+        ),
+        video=_copy(form.video, folder / "upload-video") if form.video else None,
+        driving_video=_copy(form.driving_video, folder / "upload-driving")
+        if form.driving_video
+        else None,
     )
-    return JobInput(
-        audio=AudioInput(**asdict(audio)),
-        image=ImageInput(**asdict(image)),
-        options=form.options(),
-    )
+    return take_in(uploads, folder, form.options(), limits)
 
 
-def _copy(upload: UploadFile, path: Path) -> None:
+def _copy(upload: UploadFile, path: Path) -> Path:
     # The name is ours; what the client called its file goes nowhere.
     with path.open("xb") as copy:
         shutil.copyfileobj(upload.file, copy, 2**20)
+    return path

@@ -11,10 +11,27 @@ from worker.contract.messages import SamplingOptions
 
 
 class TalkingFaceForm(SamplingOptions):
-    """Two files and the options; a field that is not listed is an error."""
+    """The files and the options; a field that is not listed is an error.
+
+    Which files go together is `worker.contract.inputs.check_combination`'s to say.
+    """
 
     audio: Annotated[UploadFile, Field(description="The voice: WAV, MP3, M4A, FLAC, Ogg or WebM.")]
-    image: Annotated[UploadFile, Field(description="The portrait: JPEG, PNG or WebP.")]
+    image: Annotated[
+        list[UploadFile],
+        Field(
+            default_factory=list,
+            description="The portrait: JPEG, PNG or WebP. Sent again: further pictures of the same "
+            "person, at most 4; beside a video all of them are that.",
+        ),
+    ]
+    video: Annotated[
+        UploadFile | None,
+        Field(description="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska."),
+    ] = None
+    driving_video: Annotated[
+        UploadFile | None, Field(description="A video whose head motion the portrait takes over.")
+    ] = None
 
     def options(self) -> SamplingOptions:
         """The options without the files."""

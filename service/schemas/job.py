@@ -8,7 +8,15 @@ from pydantic import BaseModel, ConfigDict
 
 from service.problems import problem_of_failure
 from service.schemas.problem import Problem
-from worker.contract.messages import FrameCount, JobInput, JobRecord, JobResult, JobState, Stage
+from worker.contract.messages import (
+    DubbedVideo,
+    FrameCount,
+    JobInput,
+    JobRecord,
+    JobResult,
+    JobState,
+    Stage,
+)
 
 
 class JobLinks(BaseModel):
@@ -39,6 +47,7 @@ class ResultPublic(BaseModel):
     attention_backend: str | None
     dtype: str
     device: str
+    video: DubbedVideo | None
 
 
 class JobPublic(BaseModel):
@@ -75,6 +84,9 @@ class JobPublic(BaseModel):
                             "bytes": 183000,
                             "sha256": "a" * 64,
                         },
+                        "video": None,
+                        "driving_video": None,
+                        "references": [],
                         "options": {
                             "seed": 0,
                             "preset": "balanced",

@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     FILE_TOO_LARGE = "file_too_large"
     AUDIO_TOO_SHORT = "audio_too_short"
     AUDIO_TOO_LONG = "audio_too_long"
+    VIDEO_TOO_SHORT = "video_too_short"
+    VIDEO_TOO_LONG = "video_too_long"
     INVALID_OPTIONS = "invalid_options"
     # The face, found by the worker.
     NO_FACE_FOUND = "no_face_found"

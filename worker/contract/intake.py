@@ -7,29 +7,24 @@
                speech.flac 16 kHz mono, for analysis
                sound.flac  48 kHz, own channels (at most stereo), same first sample, for the MP4
 
+Videos come through `worker.contract.video_intake`, by the same rules.
+
 The service calls it before it accepts a job, `talkface generate` before the pipeline. The parent
-never parses a byte beyond the first 64; a decoder that crashes, hangs or eats memory takes its
-child along and nothing else.
+never parses a byte beyond the first 64.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
-import os
-import resource
-import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from worker.contract.limited_child import ChildLimits, ffmpeg_reading, run_limited
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,25 +36,34 @@ SNIFF_BYTES = 64
 IMAGE_TYPES = "JPEG, PNG or WebP"
 AUDIO_TYPES = "WAV, MP3, M4A, FLAC, Ogg or WebM"
 
-# Not ffmpeg's default of everything: an HLS playlist renamed .wav read another local file.
-_PROTOCOLS = "file,pipe"
-_FORMATS = "wav,mp3,flac,ogg,mov,matroska,aac"
-
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """How much of an upload is tolerated: bytes of the file as it came, pixels before scaling."""
+    """How much of an upload is tolerated: bytes of the file as it came, pixels before scaling.
+
+    `max_frames_bytes` bounds a normalised video, `video_wall_clock_s` and `video_cpu_s` its making.
+    """
 
     max_image_bytes: int = 20 * 2**20
     max_audio_bytes: int = 50 * 2**20
+    max_video_bytes: int = 200 * 2**20
     max_pixels: int = 50_000_000
     max_side: int = 1280
     min_side: int = 64
     min_audio_s: float = 0.2
     max_audio_s: float = 600.0
+    min_video_s: float = 0.2
+    max_video_s: float = 600.0
+    max_frames_bytes: int = 16 * 2**30
     wall_clock_s: float = 60.0
     cpu_s: int = 45
+    video_wall_clock_s: float = 900.0
+    video_cpu_s: int = 1800
     memory_bytes: int = 2 * 2**30
+
+    def child(self, max_file_bytes: int) -> ChildLimits:
+        """Bounds of a decoder of pictures or sounds that may write so much."""
+        return ChildLimits(self.memory_bytes, self.cpu_s, self.wall_clock_s, max_file_bytes)
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,8 @@ def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> Image
     Raises:
         IntakeError: unsupported_media_type, undecodable_media, file_too_large, face_too_small.
     """
-    num_bytes = _check_size(source, "picture", limits.max_image_bytes)
-    kind = _sniff_image(_head(source))
+    num_bytes = check_size(source, "picture", limits.max_image_bytes)
+    kind = _sniff_image(head_of(source))
     if kind is None:
         raise IntakeError(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
@@ -128,18 +132,17 @@ def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> Image
         "max_side": limits.max_side,
         "min_side": limits.min_side,
     }
-    status, output, words = _run_limited(
+    end = run_limited(
         [sys.executable, "-P", "-m", "worker.contract.intake", json.dumps(request)],
-        limits,
-        max_file_bytes=64 * 2**20,
+        limits.child(max_file_bytes=64 * 2**20),
         what="picture",
     )
-    answer = _child_answer(output) if status == 0 else None
+    answer = _child_answer(end.output) if end.status == 0 else None
     if answer is None:
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
             f"The picture looks like {kind} but cannot be decoded. Save it again and resend it.",
-            {"decoder": words},
+            {"decoder": end.words},
         )
     if "code" in answer:
         params = answer.get("params")
@@ -173,26 +176,25 @@ def accept_audio(source: Path, speech: Path, sound: Path, limits: IntakeLimits) 
         IntakeError: unsupported_media_type, undecodable_media, file_too_large, audio_too_short,
             audio_too_long.
     """
-    num_bytes = _check_size(source, "audio", limits.max_audio_bytes)
-    demuxer = _sniff_audio(_head(source))
+    num_bytes = check_size(source, "audio", limits.max_audio_bytes)
+    demuxer = _sniff_audio(head_of(source))
     if demuxer is None:
         raise IntakeError(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
             f"The audio is not {AUDIO_TYPES}. Send one of these; the name does not matter.",
         )
-    status, _, words = _run_limited(
+    end = run_limited(
         _ffmpeg_arguments(source, demuxer, speech, sound, limits),
-        limits,
         # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
-        max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20,
+        limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
         what="audio",
     )
-    if status != 0 or not speech.is_file() or not sound.is_file():
+    if end.status != 0 or not speech.is_file() or not sound.is_file():
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
             f"The audio looks like {demuxer} but no sound can be decoded from it. "
             "Save it again and resend it.",
-            {"decoder": words},
+            {"decoder": end.words},
         )
     spoken, track = flac_stream(speech), flac_stream(sound)
     _check_length(spoken.seconds, limits)
@@ -231,7 +233,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_size(source: Path, what: str, limit_bytes: int) -> int:
+def check_size(source: Path, what: str, limit_bytes: int) -> int:
+    """Size of an upload in bytes.
+
+    Raises:
+        IntakeError: undecodable_media, it is empty; file_too_large.
+    """
     num_bytes = source.stat().st_size
     if num_bytes == 0:
         raise IntakeError(
@@ -262,7 +269,8 @@ def _check_length(seconds: float, limits: IntakeLimits) -> None:
         )
 
 
-def _head(source: Path) -> bytes:
+def head_of(source: Path) -> bytes:
+    """The magic bytes: all that this process reads of an upload."""
     with source.open("rb") as stream:
         return stream.read(SNIFF_BYTES)
 
@@ -311,95 +319,11 @@ def _ffmpeg_arguments(
     )
     plain_flac = ["-map_metadata", "-1", "-c:a", "flac", "-compression_level", "0", "-f", "flac"]
     return [
-        _ffmpeg_path(),
-        *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
-        *("-threads", "1", "-filter_threads", "1", "-filter_complex_threads", "1"),
-        *("-protocol_whitelist", _PROTOCOLS, "-format_whitelist", _FORMATS),
-        *("-f", demuxer, "-t", f"{limits.max_audio_s + 1:g}", "-i", f"file:{source}"),
+        *ffmpeg_reading(source, demuxer, options=["-t", f"{limits.max_audio_s + 1:g}"]),
         *("-filter_complex", graph),
         *("-map", "[speech]", *plain_flac, f"file:{speech}"),
         *("-map", "[sound]", *plain_flac, f"file:{sound}"),
     ]
-
-
-@functools.cache
-def _ffmpeg_path() -> str:
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    return str(get_ffmpeg_exe())
-
-
-def _run_limited(
-    command: Sequence[str], limits: IntakeLimits, *, max_file_bytes: int, what: str
-) -> tuple[int, bytes, str]:
-    """Run a decoder as a limited child; its exit status, standard output and last words.
-
-    Raises:
-        IntakeError: undecodable_media, the wall clock ran out.
-    """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as words:
-        # A session of its own makes a process group that can be killed whole; no environment but
-        # what Python needs.
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=words,
-            env=_child_environment(),
-            start_new_session=True,
-        )
-        try:
-            _limit(child.pid, limits, max_file_bytes)
-            status = child.wait(timeout=limits.wall_clock_s)
-        except subprocess.TimeoutExpired:
-            raise IntakeError(
-                ErrorCode.UNDECODABLE_MEDIA,
-                f"Decoding the {what} took longer than {limits.wall_clock_s:g} s and was stopped. "
-                "Save it in a plainer format and resend it.",
-            ) from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        output.seek(0)
-        return status, output.read(64 * 1024), _last_words(words.fileno())
-
-
-def _limit(pid: int, limits: IntakeLimits, max_file_bytes: int) -> None:
-    bounds = {
-        resource.RLIMIT_AS: limits.memory_bytes,
-        resource.RLIMIT_CPU: limits.cpu_s,
-        resource.RLIMIT_FSIZE: max_file_bytes,
-        resource.RLIMIT_CORE: 0,
-    }
-    # From outside, because code between fork and exec is unsafe in a process with threads. A child
-    # that is already gone needs no limits.
-    with contextlib.suppress(ProcessLookupError):
-        for kind, bound in bounds.items():
-            _, hard = resource.prlimit(pid, kind)
-            ceiling = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-            resource.prlimit(pid, kind, (ceiling, ceiling))
-
-
-def _child_environment() -> Mapping[str, str]:
-    # The child must find this very package, wherever it was imported from.
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-def _last_words(descriptor: int) -> str:
-    size = os.fstat(descriptor).st_size
-    os.lseek(descriptor, max(0, size - 300), os.SEEK_SET)
-    lines = os.read(descriptor, 300).decode("utf-8", "replace").strip().splitlines()
-    if not lines:
-        return ""
-    # Server paths are nobody's business: keep what follows the last colon of ffmpeg's or Python's
-    # message.
-    return lines[-1].rsplit("/", 1)[-1].rsplit(": ", 1)[-1][:200]
 
 
 def _child_answer(output: bytes) -> dict[str, object] | None:

@@ -103,12 +103,40 @@ class ImageInput(Message):
     sha256: str
 
 
+class VideoInput(Message):
+    """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came."""
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    seconds: float
+    format: str
+    bytes: int
+    sha256: str
+
+
 class JobInput(Message):
-    """Everything that determines a video."""
+    """Everything that determines a video.
+
+    Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
+    `references` are further pictures of the same person.
+    """
 
     audio: AudioInput
-    image: ImageInput
+    image: ImageInput | None = None
+    video: VideoInput | None = None
+    driving_video: VideoInput | None = None
+    references: tuple[ImageInput, ...] = ()
     options: SamplingOptions
+
+    @model_validator(mode="after")
+    def _one_thing_moves(self) -> Self:
+        if (self.image is None) == (self.video is None):
+            raise ValueError("expected either an image or a video, got both or none")
+        if self.video is not None and self.driving_video is not None:
+            raise ValueError("expected a driving video beside an image only, got one with a video")
+        return self
 
 
 class RendererInfo(Message):
@@ -119,6 +147,20 @@ class RendererInfo(Message):
     attention_backend: str | None
     dtype: str
     device: str
+
+
+class DubbedVideo(Message):
+    """What became of the video that was dubbed.
+
+    Args:
+        source_frames: Frames of the normalised upload.
+        held_frames: Numbers of those without a face, where the last good pose was held.
+        looped: The sound was longer, so the frames ran backwards and forwards again.
+    """
+
+    source_frames: int
+    held_frames: tuple[int, ...]
+    looped: bool
 
 
 class JobResult(Message):
@@ -135,6 +177,7 @@ class JobResult(Message):
     seconds: float
     face_bbox_xyxy: tuple[float, float, float, float] | None
     renderer: RendererInfo
+    video: DubbedVideo | None = None
 
 
 class JobFailure(Message):

@@ -1,0 +1,154 @@
+"""Decoders of untrusted bytes run here: a child with bounds on memory, time and files.
+
+A decoder that crashes, hangs or eats memory takes its child along and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import resource
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.contract.errors import ErrorCode, IntakeError
+
+# Not ffmpeg's default of everything: an HLS playlist renamed .wav read another local file.
+_PROTOCOLS: Final = "file,pipe"
+_FORMATS: Final = "wav,mp3,flac,ogg,mov,matroska,aac"
+_OUTPUT_BYTES: Final = 64 * 1024
+_ERROR_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True)
+class ChildLimits:
+    """Bounds of one child: address space, processor time, patience, and any file it writes."""
+
+    memory_bytes: int
+    cpu_s: int
+    wall_clock_s: float
+    max_file_bytes: int
+
+
+@dataclass(frozen=True)
+class ChildEnd:
+    """How a child ended: exit status (negative = signal), standard output, last standard error."""
+
+    status: int
+    output: bytes
+    errors: str
+
+    @property
+    def words(self) -> str:
+        """The last line of its complaints, without any path of the server."""
+        lines = self.errors.strip().splitlines()
+        if not lines:
+            return ""
+        # Keep what follows the last colon of ffmpeg's or Python's message.
+        return lines[-1].rsplit("/", 1)[-1].rsplit(": ", 1)[-1][:200]
+
+
+def run_limited(command: Sequence[str], limits: ChildLimits, *, what: str) -> ChildEnd:
+    """Run a decoder to its end.
+
+    Args:
+        command: Its argument list.
+        limits: Its bounds.
+        what: What it decodes, for the sentence.
+
+    Raises:
+        IntakeError: undecodable_media, the wall clock ran out.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        # A session of its own makes a process group that can be killed whole; no environment but
+        # what Python needs.
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env=_child_environment(),
+            start_new_session=True,
+        )
+        try:
+            _limit(child.pid, limits)
+            status = child.wait(timeout=limits.wall_clock_s)
+        except subprocess.TimeoutExpired:
+            raise IntakeError(
+                ErrorCode.UNDECODABLE_MEDIA,
+                f"Decoding the {what} took longer than {limits.wall_clock_s:g} s and was stopped. "
+                "Save it in a plainer format and resend it.",
+            ) from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        output.seek(0)
+        return ChildEnd(status, output.read(_OUTPUT_BYTES), _tail(errors.fileno()))
+
+
+def ffmpeg_reading(
+    source: Path, demuxer: str, *, threads: int = 1, options: Sequence[str] = ()
+) -> list[str]:
+    """The beginning of an ffmpeg command that reads one untrusted file with a demuxer of ours.
+
+    Args:
+        source: The file.
+        demuxer: ffmpeg's name of the only format that it may be.
+        threads: Of the decoder and of each filter.
+        options: Further options of the input.
+    """
+    count = str(threads)
+    return [
+        ffmpeg_path(),
+        *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+        *("-threads", count, "-filter_threads", count, "-filter_complex_threads", count),
+        *("-protocol_whitelist", _PROTOCOLS, "-format_whitelist", _FORMATS),
+        *("-f", demuxer, *options, "-i", f"file:{source}"),
+    ]
+
+
+@functools.cache
+def ffmpeg_path() -> str:
+    """Path of the ffmpeg binary."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    return str(get_ffmpeg_exe())
+
+
+def _limit(pid: int, limits: ChildLimits) -> None:
+    bounds = {
+        resource.RLIMIT_AS: limits.memory_bytes,
+        resource.RLIMIT_CPU: limits.cpu_s,
+        resource.RLIMIT_FSIZE: limits.max_file_bytes,
+        resource.RLIMIT_CORE: 0,
+    }
+    # From outside, because code between fork and exec is unsafe in a process with threads. A child
+    # that is already gone needs no limits.
+    with contextlib.suppress(ProcessLookupError):
+        for kind, bound in bounds.items():
+            _, hard = resource.prlimit(pid, kind)
+            ceiling = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+            resource.prlimit(pid, kind, (ceiling, ceiling))
+
+
+def _child_environment() -> Mapping[str, str]:
+    # The child must find this very package, wherever it was imported from.
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _tail(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    os.lseek(descriptor, max(0, size - _ERROR_BYTES), os.SEEK_SET)
+    return os.read(descriptor, _ERROR_BYTES).decode("utf-8", "replace")
