@@ -50,19 +50,20 @@ def read_speech(path: Path, length_s: float) -> NDArray[np.float32]:
 def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Callable[[], object]]:
     """What one batch consists of; each case does it for `plan.batch_size` frames."""
     job = pipeline._job(plan)
-    sampler, restore = job.sampler, job.restore
-    assert sampler is not None
+    sampler, background, restore = job.sampler, job.background, job.restore
+    compositor = job.compositor
+    assert sampler is not None and background is not None and compositor is not None
     targets = np.repeat(plan.target_landmarks[:1], plan.batch_size, axis=0)
     warped = sampler.warp(targets)
-    crops = sampler.sample(targets, warped)
+    crops = sampler.sample(targets, warped, background)
     latents = sampler._reference_latents.expand(plan.batch_size, -1, -1, -1).float()
 
     def condition() -> object:
         return pipeline.unet.prepare_condition(
             target_landmarks=torch.from_numpy(targets).to(pipeline.device),
             reference_landmarks=sampler._reference_landmarks,
-            masked_latents=sampler._masked_latents,
-            mask=sampler._mask,
+            masked_latents=background.masked_latents,
+            mask=background.mask,
             reference_latents=sampler._reference_latents,
             warped_latents=latents.to(pipeline.dtype),
             reference=sampler._cache,
@@ -80,7 +81,7 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
         "light": lambda: [
             match_colour(c, w, t) for c, w, t in zip(crops, warped, targets, strict=True)
         ],
-        "paste": lambda: [job.compositor.paste(crop) for crop in crops],
+        "paste": lambda: [compositor.paste(crop) for crop in crops],
     }
     if restore is not None:
         cases["detail"] = lambda: [restore(c, t) for c, t in zip(crops, targets, strict=True)]

@@ -26,8 +26,8 @@ from model.face.alignment import (
     warp_points,
 )
 from model.face.inner_mouth import LipCurves
-from model.face.landmarks import CONTOUR, OUTER_LIPS
-from model.face.portrait_engine import PortraitEngine
+from model.face.landmarks import CONTOUR, LEFT_EYE, OUTER_LIPS, POSE, RIGHT_EYE
+from model.face.reference_warp import ReferenceWarp
 from model.face.thin_plate import smoothstep
 
 Picture = NDArray[np.float32]
@@ -49,6 +49,9 @@ _LIPS_MARGIN: Final = 0.02
 """Skin so close to the lips is not compared, crop units."""
 _MOST_OFFSET: Final = 32.0
 """Greatest difference of a pixel that counts as light, of 255."""
+_WIDE_LIGHT_SCALE: Final = 0.15
+"""The same where light is continued into what is not seen."""
+_LEAST_SHARE: Final = 0.02
 _LIP_EDGE: Final = 0.006
 """Width of the edge at which restored detail ends between the lips, crop units."""
 
@@ -201,6 +204,46 @@ def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.fl
     return np.asarray(crop + total / np.maximum(share, 1e-3)[..., None], np.float32)
 
 
+def match_light(
+    warped: NDArray[np.uint8],
+    shown: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    generated: NDArray[np.bool_],
+) -> NDArray[np.uint8]:
+    """A warped reference in the light of the frame that it is drawn into.
+
+    The two differ when a head moves through the light or the camera's exposure changes. What the
+    frame shows of the face above the generated part is compared, smoothed widely and continued
+    downwards; what is to be generated is not looked at.
+
+    Args:
+        warped: The reference moved to the frame's pose `(S, S, 3)` uint8.
+        shown: The frame's crop `(S, S, 3)` uint8.
+        landmarks: The frame's face `(68, 2)`, crop units.
+        generated: `(S, S)`, True where the crop is generated.
+    """
+    size = warped.shape[0]
+    skin = np.zeros((size, size), np.uint8)
+    hull = cv2.convexHull((landmarks[list(POSE)] * size).astype(np.float32))[:, 0]
+    cv2.fillConvexPoly(skin, np.round(hull).astype(np.int32), 1)
+    for eye in (LEFT_EYE, RIGHT_EYE):  # a blink is no light
+        lid = cv2.convexHull((landmarks[list(eye)] * size).astype(np.float32))[:, 0]
+        cv2.fillConvexPoly(skin, np.round(lid).astype(np.int32), 0)
+    reach = max(1, round(_LIPS_MARGIN * size))
+    weight = cv2.erode(skin, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
+    weight[generated] = 0.0
+    if not weight.any():
+        return warped
+    offset = np.clip(shown.astype(np.float32) - warped, -_MOST_OFFSET, _MOST_OFFSET)
+    sigma = _WIDE_LIGHT_SCALE * size
+    total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
+    mean = (offset * weight[..., None]).sum(axis=(0, 1)) / weight.sum()
+    # Far from all skin the mean counts: a Gaussian's tail would be divided by nothing.
+    light = (total + _LEAST_SHARE * mean) / (share + _LEAST_SHARE)
+    return np.clip(warped + light + 0.5, 0, 255).astype(np.uint8)
+
+
 class DetailRestorer:
     """Adds the photograph's fine detail to generated crops.
 
@@ -209,12 +252,12 @@ class DetailRestorer:
     between the lips.
 
     Args:
-        engine: Of the same portrait, at the resolution wanted.
+        warp: Of the same portrait, at the resolution wanted.
         crop_px: Side of the generated crops.
     """
 
-    def __init__(self, engine: PortraitEngine, crop_px: int) -> None:
-        self._engine = engine
+    def __init__(self, warp: ReferenceWarp, crop_px: int) -> None:
+        self._warp = warp
         self._crop_px = crop_px
 
     def __call__(self, crop: Picture, target: NDArray[np.float32]) -> Picture:
@@ -224,10 +267,10 @@ class DetailRestorer:
             crop: `(crop_px, crop_px, 3)`, 0 to 255.
             target: The face that it shows `(68, 2)`, crop units.
         Returns:
-            `(S, S, 3)` with the engine's S, not clipped.
+            `(S, S, 3)` with the warp's S, not clipped.
         """
-        size = self._engine.size
-        warp = self._engine.render(target, inner="flat").astype(np.float32)
+        size = self._warp.size
+        warp = self._warp.render(target).astype(np.float32)
         detail = warp - band_limit(warp, self._crop_px)
         detail *= self._outside_lips(target)[..., None]
         upsampled = cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -235,7 +278,7 @@ class DetailRestorer:
 
     def _outside_lips(self, target: NDArray[np.float32]) -> Picture:
         """0 between the lips, 1 elsewhere `(S, S)`."""
-        size = self._engine.size
+        size = self._warp.size
         centres = (np.arange(size) + 0.5) / size
         lips = LipCurves.from_landmarks(target)
         top, bottom = lips.evaluate(centres)

@@ -15,7 +15,7 @@ import re
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,6 +54,7 @@ class MediaInfo:
     `fps` is the mean rate (frames / duration). Durations are those of the presented track in
     seconds, so the encoder's priming samples before time zero do not count. `faststart` says that
     an MP4's index (`moov`) lies before its data; it is False for every other container.
+    `video_start_s` is how long after the file's beginning its first picture is shown.
     """
 
     width: int
@@ -68,6 +69,7 @@ class MediaInfo:
     audio_channels: int | None
     audio_duration_s: float
     faststart: bool
+    video_start_s: float = 0.0
 
 
 def ffmpeg_path() -> str:
@@ -156,21 +158,39 @@ def read_frames(path: str | os.PathLike[str], *, fps: float | None = 25.0) -> It
         raise FileNotFoundError(f"no such video: {source}")
     if fps is not None and not fps > 0:
         raise ValueError(f"fps must be positive or None, got {fps}")
-    return _decode(source, fps)
-
-
-def _decode(source: Path, fps: float | None) -> Iterator[Frame]:
     # The filter counts better than "-r", which repeats the last frame once or twice.
-    resample = [] if fps is None else ["-vf", f"fps={fps!r}"]
+    return _decode(source, [] if fps is None else ["-vf", f"fps={fps!r}"])
+
+
+def read_stretch(path: Path, begin_s: float, num_frames: int) -> Iterator[Frame]:
+    """Decode a part of a video: its own frames, none repeated or dropped.
+
+    Args:
+        path: A video file of ours or one that intake has accepted.
+        begin_s: Frames shown before this time of the file are left out.
+        num_frames: Most frames to decode.
+
+    Yields:
+        Frames `(H, W, 3)`, uint8 RGB, upright; fewer when the file ends.
+
+    Raises:
+        UnsupportedMediaError: ffmpeg cannot decode the file there.
+    """
+    seek = ["-ss", f"{begin_s:.6f}"] if begin_s > 0 else []
+    return _decode(path, ["-frames:v", str(num_frames)], seek)
+
+
+def _decode(source: Path, output: list[str], seek: Sequence[str] = ()) -> Iterator[Frame]:
     command = [
         ffmpeg_path(),
         "-nostdin",
         "-hide_banner",
         "-loglevel",
         "error",
+        *seek,
         *_input_arguments(source),
     ]
-    command += ["-map", "0:V:0", *resample, "-fps_mode", "passthrough", "-sws_flags", _SCALE_FLAGS]
+    command += ["-map", "0:V:0", *output, "-fps_mode", "passthrough", "-sws_flags", _SCALE_FLAGS]
     # PPM carries its own size, so neither a rotation tag nor an odd file can shift the rows.
     command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"]
     process = subprocess.Popen(
@@ -231,6 +251,11 @@ class _Track:
         self.num_packets += 1
         self.first = pts if self.first is None else min(self.first, pts)
         self.end = max(self.end, pts + duration)
+
+    @property
+    def begin_s(self) -> Fraction:
+        """Time of the first packet."""
+        return (self.first or 0) * self.time_base
 
     @property
     def duration_s(self) -> Fraction:
@@ -309,6 +334,9 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         audio_channels=_count_channels(sound.channel_layout) if sound else None,
         audio_duration_s=float(sound.duration_s) if sound else 0.0,
         faststart=_is_faststart(source),
+        video_start_s=float(pictures.begin_s - min(t.begin_s for t in tracks.values()))
+        if pictures
+        else 0.0,
     )
 
 

@@ -1,6 +1,7 @@
 """The diffusion of one job.
 
-    once per job      reference crop ─▶ features ─▶ K/V · latents · masked latents · ONE noise
+    once per job      reference crops ─▶ features ─▶ K/V · latents · ONE noise
+    once per scene    background crop ─▶ latents · masked latents · mask   (footage: every frame)
     once per batch    target landmarks ─▶ condition;  noise ─▶ steps ─▶ latents ─▶ crops
 
 One noise for all frames: independent noise would flicker.
@@ -19,8 +20,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 
 from model.face.alignment import lower_face_mask
-from model.face.portrait_engine import PortraitEngine
+from model.face.reference_warp import ReferenceWarp
 from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
 from model.pipelines.presets import Init, SchedulerName
 
@@ -114,13 +116,31 @@ def set_steps(
     return timesteps
 
 
+@dataclass(frozen=True)
+class Background:
+    """What a batch is drawn into: one crop for all frames, or one for each; B is 1 or the batch.
+
+    Attributes:
+        latents: Of the crop `(B, 4, h, w)`.
+        masked_latents: Of the crop with its lower face grey `(B, 4, h, w)`.
+        mask: 1 where generated `(B, 1, h, w)`.
+        generated: `(B, S, S)`, True where the crop's pixels are generated.
+    """
+
+    latents: torch.Tensor
+    masked_latents: torch.Tensor
+    mask: torch.Tensor
+    generated: NDArray[np.bool_]
+
+
 class CropSampler:
     """Draws the crops of one job.
 
     Args:
         networks: What draws.
-        crop: The photograph's crop `(S, S, 3)` uint8, S = `networks.crop_px`.
-        landmarks: Its face `(68, 2)`, crop units.
+        references: Crops of the person `(R, S, S, 3)` uint8, S = `networks.crop_px`; the first one
+            gives latents and warps, all give keys and values.
+        landmarks: Their faces `(R, 68, 2)`, crop units.
         steps: Denoising steps.
         scheduler: Which sampler takes them.
         init: Start: "noise", or "warp" for the portrait engine's picture under noise.
@@ -132,7 +152,7 @@ class CropSampler:
     def __init__(
         self,
         networks: Networks,
-        crop: NDArray[np.uint8],
+        references: NDArray[np.uint8],
         landmarks: NDArray[np.float32],
         *,
         steps: int,
@@ -146,62 +166,101 @@ class CropSampler:
         self._scheduler = make_scheduler(networks.scheduler, scheduler)
         part = 1.0 if init == "noise" else strength
         self._timesteps = set_steps(self._scheduler, steps, part, networks.device)
-        self._engine = PortraitEngine(crop, landmarks)
-
-        size = networks.latent_size
-        cells = lower_face_mask(landmarks, size)
-        masked = _enlarge(cells, len(crop) // size)
+        self._engine = ReferenceWarp(references[0], landmarks[0])
         self._window = networks.unet.window
-        inside = torch.zeros(size, size, dtype=torch.bool)
-        self._window.crop(inside)[:] = True  # a view: cells beyond the window stay the photograph's
-        self.generated = _enlarge(cells & inside.numpy(), len(crop) // size)
-        self._mask = self._tensor(cells.astype(np.float32))[None, None]
-        self._reference_landmarks = torch.from_numpy(landmarks).to(networks.device)[None]
 
-        picture = self._pictures(crop[None])
-        kept = self._tensor((~masked).astype(np.float32))
-        self._reference_latents = self._encode(picture)
-        # Masked pixels are mid grey, which is zero here.
-        self._masked_latents = self._encode(picture * kept.to(picture.dtype))
-        features = networks.reference_encoder(picture)
-        self._cache: ReferenceCache = networks.unet.prepare_reference(
-            features, self._reference_landmarks
-        )
+        faces = torch.from_numpy(landmarks).to(networks.device)
+        self._reference_landmarks = faces[:1]
+        self._reference_latents = self._encode(self._pictures(references[:1]))
+        features = networks.reference_encoder(self._pictures(references))
+        self._cache = _join(networks.unet.prepare_reference(features, faces))
+        size = networks.latent_size
         generator = torch.Generator("cpu").manual_seed(seed)
         channels = self._reference_latents.shape[1]
         noise = torch.randn(1, channels, size, size, generator=generator)
         self._noise = self._window.crop(noise.to(networks.device))
 
+    @torch.inference_mode()
+    def background(
+        self,
+        crops: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        lower_faces: NDArray[np.uint8] | None = None,
+    ) -> Background:
+        """Prepare what frames are drawn into.
+
+        Args:
+            crops: `(B, S, S, 3)` uint8.
+            landmarks: The faces that they show `(B, 68, 2)`, crop units; pose points are looked at.
+            lower_faces: Pictures `(B, S, S, 3)` uint8 to put where a crop is to be generated, before
+                it is encoded: cells beside the mask see a little across it, and footage must not
+                show its own mouth there. None = the crops' own.
+        """
+        cells = self._cells(landmarks)
+        masked = _enlarge(cells, self._factor)
+        picture = self._pictures(crops)
+        kept = self._tensor((~masked).astype(np.float32))[:, None]
+        if lower_faces is not None:
+            crops = np.where(masked[..., None], lower_faces, crops)
+        return Background(
+            latents=self._encode(self._pictures(crops)),
+            # Masked pixels are mid grey, which is zero here.
+            masked_latents=self._encode(picture * kept.to(picture.dtype)),
+            mask=self._tensor(cells.astype(np.float32))[:, None],
+            generated=self.generated(landmarks),
+        )
+
+    def generated(self, landmarks: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Pixels `(B, S, S)` of the crops that are generated, for faces `(B, 68, 2)`."""
+        cells = self._cells(landmarks)
+        inside = torch.zeros(cells.shape, dtype=torch.bool)
+        self._window.crop(inside)[:] = True  # a view: cells beyond the window stay the picture's
+        return _enlarge(cells & inside.numpy(), self._factor)
+
+    @property
+    def _factor(self) -> int:
+        """Pixels in a cell."""
+        return self._networks.crop_px // self._networks.latent_size
+
+    def _cells(self, landmarks: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Cells of the lower face `(B, h, w)`."""
+        size = self._networks.latent_size
+        return np.stack([lower_face_mask(points, size) for points in landmarks])
+
     def warp(self, targets: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The portrait engine's pictures of `targets`, `(B, S, S, 3)` uint8, with dark mouths."""
-        return self._engine.render_many(targets, inner="flat")
+        """The reference moved to `targets`, `(B, S, S, 3)` uint8, with dark mouths."""
+        return self._engine.render_many(targets)
 
     @torch.inference_mode()
     def sample(
-        self, targets: NDArray[np.float32], warped: NDArray[np.uint8]
+        self,
+        targets: NDArray[np.float32],
+        warped: NDArray[np.uint8],
+        background: Background,
     ) -> NDArray[np.float32]:
         """Draw one batch.
 
         Args:
             targets: `(B, 68, 2)`, crop units.
             warped: From `warp`.
+            background: From `background`, for one frame or for B.
         Returns:
             `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the
-            autoencoder's copy of the photograph. Not finite where the arithmetic overflowed.
+            autoencoder's copy of the background. Not finite where the arithmetic overflowed.
         """
         warped_latents = self._encode(self._pictures(warped))
         condition = self._networks.unet.prepare_condition(
             target_landmarks=torch.from_numpy(targets).to(self._networks.device),
             reference_landmarks=self._reference_landmarks,
-            masked_latents=self._masked_latents,
-            mask=self._mask,
+            masked_latents=background.masked_latents,
+            mask=background.mask,
             reference_latents=self._reference_latents,
             warped_latents=warped_latents,
             reference=self._cache,
         )
         drawn = self._denoise(condition, warped_latents)
-        known = self._reference_latents.expand(len(targets), -1, -1, -1)
-        mask = self._window.crop(self._mask).float()
+        known = background.latents.expand(len(targets), -1, -1, -1)
+        mask = self._window.crop(background.mask).float()
         drawn = mask * drawn + (1 - mask) * self._window.crop(known).float()
         return self._decode(self._window.paste(drawn, known.float()))
 
@@ -243,5 +302,17 @@ class CropSampler:
 
 
 def _enlarge(cells: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    """Nearest-neighbour upsampling of `(n, n)`."""
-    return cells.repeat(factor, axis=0).repeat(factor, axis=1)
+    """Nearest-neighbour upsampling of `(B, n, n)`."""
+    return cells.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _join(cache: ReferenceCache) -> ReferenceCache:
+    """Keys and values of R references as those of one, `(1, R * M, C)`."""
+    return ReferenceCache(
+        [
+            None
+            if pairs is None
+            else KeyValue(pairs.key.flatten(0, 1)[None], pairs.value.flatten(0, 1)[None])
+            for pairs in cache.pairs
+        ]
+    )

@@ -2,12 +2,14 @@
 
     waveform ─▶ log-mel ─▶ LandmarkCompleter (25 fps) ─▶ One-Euro ─▶ lip_strength ─▶ pauses ─▶ fps
 
-In pauses the mouth is the reference's own, shut, whatever the network says.
+In pauses the mouth is the reference's own, shut, whatever the network says. All this happens in the
+reference's own frame; `follow_pose` then carries lips and jaw to each frame of a moving head.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from model.face.alignment import fit_similarity, invert_affine, warp_points
 from model.face.landmarks import POSE
 from model.face.retargeting import uncross_lips
 from model.face.smoothing import closed_mouth, rest_lips, smooth, speech_gate
@@ -39,8 +42,10 @@ def complete_landmarks(
     *,
     fps: float = FPS,
     lip_strength: float = 1.0,
+    more_references: Sequence[NDArray[np.float32]] = (),
+    pose: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Landmarks of every frame of the video.
+    """Landmarks of every frame of the video, in the reference's own pose.
 
     Args:
         completer: On the CPU, fp32.
@@ -48,14 +53,17 @@ def complete_landmarks(
         reference: The picture's face `(68, 2)`, crop units.
         fps: Frame rate of the result.
         lip_strength: Scale of the motion about the shut mouth; 0 keeps it shut.
+        more_references: Further pictures of the same face `(68, 2)`, crop units each.
+        pose: Pose points at 25 fps `(ceil(25 * seconds), 37, 2)`, crop units; None = the
+            reference's all the time. What the network sees of a moving head.
     Returns:
         `(T, 68, 2)` float32, crop units, `T = ceil(fps * seconds)`. Pose points are the reference's,
         lips do not cross, and in pauses the mouth is shut.
     Raises:
-        ShapeError: `waveform` or `reference` has another shape.
+        ShapeError: `waveform`, `reference` or `pose` has another shape.
     """
     rest = closed_mouth(reference)
-    completed = _complete(completer, waveform, reference)
+    completed = _complete(completer, waveform, [reference, *more_references], pose)
     if len(completed) > 1:
         completed = smooth(completed, FPS, min_cutoff_hz=_MIN_CUTOFF_HZ, beta=_BETA)
     times_s = np.arange(num_output_frames(len(waveform), fps)) / fps
@@ -68,16 +76,49 @@ def complete_landmarks(
     return target
 
 
-def _complete(
-    completer: LandmarkCompleter, waveform: NDArray[np.float32], reference: NDArray[np.float32]
+def follow_pose(
+    landmarks: NDArray[np.float32], reference: NDArray[np.float32], pose: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The network over the whole recording, `(T, 68, 2)` at 25 fps."""
+    """Carry lips and jaw to the pose of each frame.
+
+    Args:
+        landmarks: From `complete_landmarks` `(T, 68, 2)`, in the reference's pose.
+        reference: `(68, 2)`, crop units.
+        pose: Pose points of each frame `(T, 37, 2)`, crop units.
+    Returns:
+        `(T, 68, 2)` float32; pose points are those given.
+    """
+    own = reference[list(POSE)]
+    carried = np.empty_like(landmarks)
+    for frame, (points, there) in enumerate(zip(landmarks, pose, strict=True)):
+        carried[frame] = warp_points(fit_similarity(own, there), points)
+    carried[:, list(POSE)] = pose
+    return carried
+
+
+def _complete(
+    completer: LandmarkCompleter,
+    waveform: NDArray[np.float32],
+    references: Sequence[NDArray[np.float32]],
+    pose: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """The network over the whole recording, `(T, 68, 2)` at 25 fps, in the first reference's pose."""
     mel = torch.from_numpy(log_mel(waveform))[None]
-    face = torch.from_numpy(np.asarray(reference, np.float32))
+    faces = torch.from_numpy(np.stack(references).astype(np.float32))
     frames = mel.shape[1] * FPS // 100
-    pose = face[list(POSE)].expand(1, frames, -1, -1)
-    completed = completer.complete(mel, pose, face[None, None])
-    return np.asarray(completed[0].float().numpy(), np.float32)
+    own = faces[0, list(POSE)]
+    shown = own.expand(1, frames, -1, -1) if pose is None else torch.from_numpy(pose)[None]
+    completed = completer.complete(mel, shown, faces[None])
+    points = np.asarray(completed[0].float().numpy(), np.float32)
+    if pose is None:
+        return points
+    # The network carries its offsets to each frame's pose; the mouth is judged at rest.
+    return np.stack(
+        [
+            warp_points(invert_affine(fit_similarity(own.numpy(), there)), face)
+            for there, face in zip(pose, points, strict=True)
+        ]
+    )
 
 
 def _resample(landmarks: NDArray[np.float32], times_s: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,9 +14,49 @@ from numpy.typing import NDArray
 
 from model.errors import ShapeError
 from model.face.landmarks import NUM_LANDMARKS
+from model.media.frames import FrameSource
 from model.pipelines.presets import Init
 
 _ARRAYS: Final = ("image", "crop_affine", "reference_landmarks", "target_landmarks")
+_PARTS: Final = ("reference_affine", "more_references", "footage")
+_REFERENCE: Final = ("image", "crop_affine", "landmarks")
+_FOOTAGE: Final = ("source_index", "landmarks", "hidden")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A picture of the person.
+
+    Attributes:
+        image: `(H, W, 3)`, uint8 RGB.
+        crop_affine: `(2, 3)` float32, picture pixels to crop units.
+        landmarks: The face `(68, 2)` float32, crop units.
+    """
+
+    image: NDArray[np.uint8]
+    crop_affine: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Footage:
+    """Moving pictures that a mouth is drawn into; T frames are shown of the source's N.
+
+    Attributes:
+        frames: The source.
+        source_index: Source frame of each frame shown `(T,)`, int64.
+        landmarks: The face that each of them shows `(T, 68, 2)` float32, units of its own crop.
+        hidden: `(T,)`; True where the face is gone for so long that nothing is drawn.
+        held_frames: Source frames without the face, whose pose is held.
+        looped: Whether the source ran out and was shown backwards.
+    """
+
+    frames: FrameSource
+    source_index: NDArray[np.int64]
+    landmarks: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+    held_frames: tuple[int, ...] = ()
+    looped: bool = False
 
 
 # Identity, not content, tells two plans apart: the pipeline keeps what it derived from each.
@@ -25,11 +65,13 @@ class RenderPlan:
     """Everything that decides a video's frames, and nothing that a network must compute again.
 
     Attributes:
-        image: The picture `(H, W, 3)`, uint8 RGB.
-        crop_affine: `(2, 3)` float32, picture pixels to crop units.
+        image: The reference picture `(H, W, 3)`, uint8 RGB; without footage it is also what the
+            mouth is drawn into.
+        crop_affine: Pixels to crop units, float32: the picture's `(2, 3)`, or with footage every
+            frame's `(T, 2, 3)`.
         reference_landmarks: The picture's face `(68, 2)` float32, crop units.
-        target_landmarks: Every frame's face `(T, 68, 2)` float32, crop units.
-        face_bbox_xyxy: The chosen face, picture pixels.
+        target_landmarks: Every frame's face `(T, 68, 2)` float32, units of its own crop.
+        face_bbox_xyxy: The chosen face, pixels of the picture or of the footage's first good frame.
         fps: Frames per second.
         preset: A key of `model.pipelines.presets.PRESETS`.
         num_inference_steps: Denoising steps a frame; 0 for the portrait engine alone.
@@ -37,6 +79,9 @@ class RenderPlan:
         seed: Of the one noise that all frames share.
         restore_detail: Whether the photograph's fine detail is added to generated pixels.
         batch_size: Frames a batch; batches start at its multiples.
+        reference_affine: The picture's crop `(2, 3)`, with footage only.
+        more_references: Further pictures of the same person.
+        footage: What the mouth is drawn into, or None for the picture.
     """
 
     image: NDArray[np.uint8]
@@ -51,6 +96,9 @@ class RenderPlan:
     seed: int
     restore_detail: bool
     batch_size: int
+    reference_affine: NDArray[np.float32] | None = None
+    more_references: tuple[Reference, ...] = ()
+    footage: Footage | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -65,6 +113,18 @@ class RenderPlan:
                 f"target landmarks {targets}, reference landmarks {reference}; "
                 "expected (T, 68, 2) with T >= 1 and (68, 2)"
             )
+        affines = (2, 3) if self.footage is None else (targets[0], 2, 3)
+        if self.crop_affine.shape != affines or (self.reference_affine is None) != (
+            self.footage is None
+        ):
+            raise ShapeError(
+                f"crop_affine has shape {self.crop_affine.shape}; expected {affines}, and "
+                "reference_affine with footage only"
+            )
+        if self.footage is not None and self.footage.landmarks.shape != targets:
+            raise ShapeError(
+                f"footage has landmarks {self.footage.landmarks.shape}; expected {targets}"
+            )
 
     @property
     def num_frames(self) -> int:
@@ -73,37 +133,92 @@ class RenderPlan:
 
     @property
     def height(self) -> int:
-        """Height of picture and video, pixels."""
-        return int(self.image.shape[0])
+        """Height of the video, pixels."""
+        return int(self.image.shape[0]) if self.footage is None else self.footage.frames.height
 
     @property
     def width(self) -> int:
-        """Width of picture and video, pixels."""
-        return int(self.image.shape[1])
+        """Width of the video, pixels."""
+        return int(self.image.shape[1]) if self.footage is None else self.footage.frames.width
+
+    @property
+    def held_frames(self) -> tuple[int, ...]:
+        """Source frames of the footage without the face; the last good pose is held there."""
+        return () if self.footage is None else self.footage.held_frames
+
+    @property
+    def looped(self) -> bool:
+        """Whether the footage was shorter than the sound and was shown backwards as well."""
+        return self.footage is not None and self.footage.looped
+
+    @property
+    def reference(self) -> Reference:
+        """The picture that lips, jaw and identity come from."""
+        affine = self.crop_affine if self.reference_affine is None else self.reference_affine
+        return Reference(self.image, affine, self.reference_landmarks)
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """All pictures of the person."""
+        return (self.reference, *self.more_references)
+
+    def affine(self, index: int) -> NDArray[np.float32]:
+        """Pixels to crop units of frame `index`, `(2, 3)`."""
+        return self.crop_affine if self.footage is None else self.crop_affine[index]
 
     def save(self, path: Path) -> None:
-        """Write the plan as one npz file: plain arrays and a line of JSON."""
+        """Write the plan as one npz file: plain arrays and a line of JSON; footage's frames stay where they are."""
         values = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in _ARRAYS
+            if field.name not in (*_ARRAYS, *_PARTS)
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
+        for number, reference in enumerate(self.more_references):
+            for name in _REFERENCE:
+                arrays[f"more_{number}_{name}"] = getattr(reference, name)
+        values["num_more"] = len(self.more_references)
+        if self.footage is not None:
+            arrays["reference_affine"] = self.reference_affine
+            arrays |= {f"footage_{name}": getattr(self.footage, name) for name in _FOOTAGE}
+            values["footage"] = {"looped": self.looped, "held_frames": self.held_frames}
         with path.open("wb") as file:  # given a name, numpy would add a suffix to it
             np.savez_compressed(file, values=np.array(json.dumps(values)), **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, frames: FrameSource | None = None) -> Self:
         """Read what `save` wrote.
 
+        Args:
+            path: The file.
+            frames: The footage's source; needed for a plan with footage.
         Raises:
             ShapeError: The arrays are not a plan's.
+            ValueError: The plan has footage and `frames` is None, or the other way round.
         """
         with np.load(path, allow_pickle=False) as file:
             values = json.loads(str(file["values"]))
-            arrays = {name: file[name] for name in _ARRAYS}
+            arrays = {name: file[name] for name in file.files if name != "values"}
+        kept = values.pop("footage", None)
+        if (kept is None) != (frames is None):
+            raise ValueError(
+                f"{path.name} is a plan {'with' if kept else 'without'} footage; give `frames` "
+                "for one with footage, and only then"
+            )
         values["face_bbox_xyxy"] = tuple(values["face_bbox_xyxy"])
-        return cls(**arrays, **values)
+        values["more_references"] = tuple(
+            Reference(**{name: arrays[f"more_{number}_{name}"] for name in _REFERENCE})
+            for number in range(values.pop("num_more"))
+        )
+        if kept is not None and frames is not None:
+            values["reference_affine"] = arrays["reference_affine"]
+            values["footage"] = Footage(
+                frames=frames,
+                held_frames=tuple(kept["held_frames"]),
+                looped=kept["looped"],
+                **{name: arrays[f"footage_{name}"] for name in _FOOTAGE},
+            )
+        return cls(**{name: arrays[name] for name in _ARRAYS}, **values)
 
 
 @dataclass

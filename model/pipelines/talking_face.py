@@ -1,16 +1,16 @@
 """The talking-face pipeline: one picture and one voice become frames.
 
     plan = prepare(image, waveform)      detect ─▶ crop ─▶ landmarks of every frame; nothing is drawn yet
+    plan = prepare_video(video, waveform)    the same for footage: dubbing
     render(plan, start, stop)            batches: denoise ─▶ decode ─▶ restore detail ─▶ composite
-    pipeline(image, waveform)            both, in memory
+    pipeline(image, waveform)            prepare and render, in memory
 
 Presets without steps leave the diffusion out: the portrait engine draws.
 """
 
 # Not `from __future__ import annotations`: diffusers reads the constructor's annotations as classes.
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
@@ -22,60 +22,31 @@ from diffusers.utils import logging
 from numpy.typing import NDArray
 
 from model.checkpoints import INNER_MOUTHS, verify_checkpoint, write_manifest
-from model.errors import AudioTooShortError, CheckpointError, SamplingError, ShapeError
-from model.face.alignment import (
-    crop_affine,
-    crop_image,
-    invert_affine,
-    lower_face_mask,
-    source_pixels,
-    warp_points,
-)
+from model.errors import AudioTooShortError, CheckpointError, ShapeError
+from model.face.alignment import crop_affine, invert_affine, warp_points
 from model.face.average_face import AVERAGE_FACE
-from model.face.compositing import Compositor, DetailRestorer, match_colour
 from model.face.detection import FaceDetector, MediaPipeFaceDetector, select_face
 from model.face.inner_mouth import InnerMouthBank
-from model.face.portrait_engine import PortraitEngine
+from model.face.landmarks import POSE
 from model.media.audio import FPS, SAMPLE_RATE
+from model.media.frames import FrameSource
 from model.networks.attention import attention_backend, select_backend
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
-from model.pipelines.denoising import CropSampler, Networks
-from model.pipelines.landmark_completion import complete_landmarks
-from model.pipelines.outputs import RenderPlan, TalkingFaceOutput
+from model.pipelines.denoising import Networks
+from model.pipelines.drawing import PlanDrawer, plan_batches
+from model.pipelines.dubbing import follow_face
+from model.pipelines.landmark_completion import complete_landmarks, follow_pose
+from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
-from model.pipelines.presets import PRESETS, Init
+from model.pipelines.presets import PRESETS, Init, Preset
 
 MIN_SECONDS: Final = 0.2
 """Shortest sound that is animated."""
 _BATCH_SIZE: Final = {"cpu": 8, "cuda": 32}
-_PREVIEW_PX: Final = (256, 512)
-"""Least and greatest side of the portrait engine's own frames."""
-_DETAIL_PX: Final = 384
-"""Greatest side at which detail is restored."""
-_DETAIL_FROM: Final = 1.25
-"""A face larger than the network's crop by this factor has detail to restore."""
-
 OnStage = Callable[[str], None]
-
-
-@dataclass
-class _Job:
-    """What all frames of a plan share.
-
-    Attributes:
-        compositor: Pastes.
-        engine: Draws, where no network does.
-        sampler: Draws with the networks.
-        restore: Adds detail, if there is any.
-    """
-
-    compositor: Compositor
-    engine: PortraitEngine | None = None
-    sampler: CropSampler | None = None
-    restore: DetailRestorer | None = None
 
 
 class TalkingFacePipeline(DiffusionPipeline):
@@ -117,7 +88,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         self.weights_sha256: str | None = None
         self.inner_mouths: InnerMouthBank | None = None
         self.detector: FaceDetector | None = None
-        self._jobs: WeakKeyDictionary[RenderPlan, _Job] = WeakKeyDictionary()
+        self._jobs: WeakKeyDictionary[RenderPlan, PlanDrawer] = WeakKeyDictionary()
 
     # --- where and how ------------------------------------------------------------------------------------------------
 
@@ -192,6 +163,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         fps: float = FPS,
         face_index: int = 0,
         lip_strength: float = 1.0,
+        references: Sequence[NDArray[np.uint8]] = (),
         init: Init | None = None,
         restore_detail: bool | None = None,
         on_stage: OnStage | None = None,
@@ -208,6 +180,8 @@ class TalkingFacePipeline(DiffusionPipeline):
             fps: Frames per second of the video.
             face_index: Which face speaks, 0 = the largest.
             lip_strength: Scale of the lip motion.
+            references: Further pictures of the same person, `(H, W, 3)` uint8 RGB each; the largest
+                face counts.
             init: Start of the sampler, or None for the preset's.
             restore_detail: Whether the photograph's detail is added, or None for the preset's choice.
             on_stage: Told "detecting" and "landmarks" as they begin.
@@ -217,41 +191,124 @@ class TalkingFacePipeline(DiffusionPipeline):
             ValueError: There is no such preset.
         """
         # 1. what can be said before any work
-        if preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
-        _check_inputs(image, waveform)
-        chosen = PRESETS[preset]
+        chosen = _check_inputs([image, *references], waveform, preset)
 
         # 2. the face
         _tell(on_stage, "detecting")
-        if self.detector is None:
-            self.detector = MediaPipeFaceDetector()
-        face = select_face(self.detector(image), face_index)
-        affine = crop_affine(face.landmarks)
-        reference = warp_points(affine, face.landmarks)
+        own, bbox_xyxy = self._find_reference(image, face_index)
+        more = tuple(self._find_reference(picture)[0] for picture in references)
 
         # 3. its motion
         _tell(on_stage, "landmarks")
         with one_thread():
             targets = complete_landmarks(
-                self.landmark_completer, waveform, reference, fps=fps, lip_strength=lip_strength
+                self.landmark_completer,
+                waveform,
+                own.landmarks,
+                fps=fps,
+                lip_strength=lip_strength,
+                more_references=[reference.landmarks for reference in more],
             )
-        steps = chosen.num_inference_steps
-        if steps and num_inference_steps is not None:
-            steps = num_inference_steps
         return RenderPlan(
             image=image,
-            crop_affine=affine,
-            reference_landmarks=reference,
+            crop_affine=own.crop_affine,
+            reference_landmarks=own.landmarks,
             target_landmarks=targets,
-            face_bbox_xyxy=face.bbox_xyxy,
+            face_bbox_xyxy=bbox_xyxy,
             fps=fps,
             preset=preset,
-            num_inference_steps=steps,
+            num_inference_steps=_choose_steps(chosen, num_inference_steps),
             init=init or chosen.init,
             seed=seed,
             restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
-            batch_size=_BATCH_SIZE.get(self.device.type, 8),
+            batch_size=self._batch_size,
+            more_references=more,
+        )
+
+    def prepare_video(
+        self,
+        video: FrameSource,
+        waveform: NDArray[np.float32],
+        *,
+        preset: str = "balanced",
+        seed: int = 0,
+        num_inference_steps: int | None = None,
+        fps: float | None = None,
+        face_index: int = 0,
+        lip_strength: float = 1.0,
+        references: Sequence[NDArray[np.uint8]] = (),
+        init: Init | None = None,
+        restore_detail: bool | None = None,
+        on_stage: OnStage | None = None,
+    ) -> RenderPlan:
+        """Decide every frame of a dubbed video: its own pose and background, a new mouth.
+
+        A video that is shorter than the sound goes on backwards, then forwards again; a longer one
+        is cut. Frames without the face are no error: the last good pose is held and the plan's
+        `held_frames` names them; where the face is gone for more than 0.2 s nothing is drawn.
+
+        Args:
+            video: The footage.
+            waveform: `(N,)`, float32, 16 kHz mono.
+            preset: See `prepare`.
+            seed: See `prepare`.
+            num_inference_steps: See `prepare`.
+            fps: Frames per second of the result, or None for the footage's.
+            face_index: Which face of the first frame that shows any, 0 = the largest; it is
+                followed from there.
+            lip_strength: See `prepare`.
+            references: Pictures that the mouth is drawn from, `(H, W, 3)` uint8 RGB each; none = the
+                footage's sharpest frame of a usual mouth and pose.
+            init: See `prepare`.
+            restore_detail: See `prepare`.
+            on_stage: Told "detecting" and "landmarks" as they begin.
+        Raises:
+            InputError: Footage, reference or sound cannot be used; its subclass says why.
+            ShapeError: An array has another shape or dtype.
+            ValueError: There is no such preset.
+        """
+        chosen = _check_inputs(references, waveform, preset)
+        fps = video.fps if fps is None else fps
+
+        _tell(on_stage, "detecting")
+        given = tuple(self._find_reference(picture)[0] for picture in references)
+        followed = follow_face(
+            video,
+            self._detector(),
+            num_samples=len(waveform),
+            fps=fps,
+            face_index=face_index,
+        )
+        reference, *more = given or (followed.reference,)
+
+        _tell(on_stage, "landmarks")
+        with one_thread():
+            motion = complete_landmarks(
+                self.landmark_completer,
+                waveform,
+                reference.landmarks,
+                fps=fps,
+                lip_strength=lip_strength,
+                more_references=[face.landmarks for face in more],
+                pose=followed.pose,
+            )
+        pose = followed.footage.landmarks[:, list(POSE)]
+        return RenderPlan(
+            image=reference.image,
+            crop_affine=followed.crop_affine,
+            reference_landmarks=reference.landmarks,
+            target_landmarks=follow_pose(motion, reference.landmarks, pose),
+            face_bbox_xyxy=followed.bbox_xyxy,
+            fps=fps,
+            preset=preset,
+            num_inference_steps=_choose_steps(chosen, num_inference_steps),
+            init=init or chosen.init,
+            seed=seed,
+            restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
+            batch_size=self._batch_size,
+            reference_affine=reference.crop_affine,
+            more_references=tuple(more),
+            footage=followed.footage,
         )
 
     def render(
@@ -274,20 +331,16 @@ class TalkingFacePipeline(DiffusionPipeline):
         stop = plan.num_frames if stop is None else min(stop, plan.num_frames)
         if start >= stop:
             return
-        size = plan.batch_size
         job = self._job(plan)
-
-        def draw(first: int) -> NDArray[np.uint8]:
-            wanted = slice(max(start - first, 0), min(stop - first, size))
-            return self._draw(plan, job, plan.target_landmarks[first : first + size], wanted)
-
         workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        yield from map_ahead(draw, range(start // size * size, stop, size), workers)
+        yield from map_ahead(job.draw, plan_batches(plan, start, stop), workers)
 
-    def soft_mask(self, plan: RenderPlan) -> NDArray[np.bool_]:
-        """Where frames of `plan` may differ from its picture, `(H, W)`; everywhere else they are bit-identical."""
-        mask: NDArray[np.bool_] = self._job(plan).compositor.alpha > 0
-        return mask
+    def soft_mask(self, plan: RenderPlan, index: int = 0) -> NDArray[np.bool_]:
+        """Where frame `index` may differ from its source, `(H, W)`; everywhere else they are bit-identical.
+
+        The source is the plan's picture, and the same for all frames, or the footage's frame.
+        """
+        return self._job(plan).soft_mask(index)
 
     def __call__(
         self, image: NDArray[np.uint8], waveform: NDArray[np.float32], **options: Any
@@ -305,9 +358,7 @@ class TalkingFacePipeline(DiffusionPipeline):
     def warm_up(self) -> None:
         """Pay first-call costs: detector, mel filters, kernels. Draws a few frames of a grey face."""
         image = np.full((192, 192, 3), 128, np.uint8)
-        if self.detector is None:
-            self.detector = MediaPipeFaceDetector()
-        self.detector(image)
+        self._detector()(image)
         waveform = np.zeros(SAMPLE_RATE // 5, np.float32)
         with one_thread():
             targets = complete_landmarks(self.landmark_completer, waveform, AVERAGE_FACE)
@@ -324,98 +375,39 @@ class TalkingFacePipeline(DiffusionPipeline):
             init="noise",
             seed=0,
             restore_detail=True,
-            batch_size=_BATCH_SIZE.get(self.device.type, 8),
+            batch_size=self._batch_size,
         )
         for _ in self.render(plan):
             pass
 
-    # --- drawing ------------------------------------------------------------------------------------------------------
+    # --- parts of the steps -------------------------------------------------------------------------------------------
 
-    def _job(self, plan: RenderPlan) -> _Job:
+    @property
+    def _batch_size(self) -> int:
+        return _BATCH_SIZE.get(self.device.type, 8)
+
+    def _detector(self) -> FaceDetector:
+        if self.detector is None:
+            self.detector = MediaPipeFaceDetector()
+        return self.detector
+
+    def _find_reference(
+        self, image: NDArray[np.uint8], face_index: int = 0
+    ) -> tuple[Reference, tuple[float, float, float, float]]:
+        """A picture's face, and its box in pixels."""
+        face = select_face(self._detector()(image), face_index)
+        affine = crop_affine(face.landmarks)
+        return Reference(image, affine, warp_points(affine, face.landmarks)), face.bbox_xyxy
+
+    def _job(self, plan: RenderPlan) -> PlanDrawer:
         """What the frames of `plan` share, computed when it is first asked for."""
         job = self._jobs.get(plan)
         if job is None:
             with one_thread():
-                job = self._jobs[plan] = self._begin(plan)
-        return job
-
-    def _draw(
-        self, plan: RenderPlan, job: _Job, targets: NDArray[np.float32], wanted: slice
-    ) -> NDArray[np.uint8]:
-        """The `wanted` frames of one batch; called from several threads."""
-        if job.engine is not None:
-            frames = [job.compositor.paste(job.engine.render(x)) for x in targets[wanted]]
-            return np.stack(frames)
-
-        crops, warped = self._sample(plan, job, _pad(targets, plan.batch_size))
-        frames = []
-        for crop, warp, target in zip(crops[wanted], warped[wanted], targets[wanted], strict=True):
-            coloured = match_colour(crop, warp, target)
-            sharp = coloured if job.restore is None else job.restore(coloured, target)
-            frames.append(job.compositor.paste(sharp))
-        return np.stack(frames)
-
-    def _begin(self, plan: RenderPlan) -> _Job:
-        """Compute what the frames of `plan` share."""
-        landmarks = np.concatenate([plan.reference_landmarks[None], plan.target_landmarks])
-        if not plan.num_inference_steps:
-            native = round(source_pixels(plan.crop_affine))
-            size = int(np.clip(native, *_PREVIEW_PX))
-            if self.inner_mouths is None:
-                raise CheckpointError(
-                    f"The checkpoint has no {INNER_MOUTHS}/, which preset {plan.preset!r} draws "
-                    "from. Pack it again with `python -m model.training.export`."
+                job = self._jobs[plan] = PlanDrawer(
+                    plan, self._networks, self.inner_mouths, self.model_name
                 )
-            engine = self._engine(plan, size, self.inner_mouths)
-            generated = lower_face_mask(plan.reference_landmarks, size)
-            compositor = Compositor(plan.image, plan.crop_affine, landmarks, generated)
-            return _Job(compositor, engine=engine)
-
-        sampler = self._sampler(plan, self._networks)
-        crop_px = self._networks.crop_px
-        native_px = source_pixels(plan.crop_affine)
-        compositor = Compositor(plan.image, plan.crop_affine, landmarks, sampler.generated)
-        restore = None
-        if plan.restore_detail and native_px > _DETAIL_FROM * crop_px:
-            size = int(min(round(native_px), _DETAIL_PX))
-            restore = DetailRestorer(self._engine(plan, size, None), crop_px)
-        return _Job(compositor, sampler=sampler, restore=restore)
-
-    def _engine(self, plan: RenderPlan, size: int, bank: InnerMouthBank | None) -> PortraitEngine:
-        crop = crop_image(plan.image, plan.crop_affine, size)
-        return PortraitEngine(crop, plan.reference_landmarks, bank)
-
-    def _sampler(self, plan: RenderPlan, networks: Networks) -> CropSampler:
-        preset = PRESETS[plan.preset]
-        return CropSampler(
-            networks,
-            crop_image(plan.image, plan.crop_affine, networks.crop_px),
-            plan.reference_landmarks,
-            steps=plan.num_inference_steps,
-            scheduler=preset.scheduler,
-            init=plan.init,
-            strength=preset.init_strength,
-            seed=plan.seed,
-        )
-
-    def _sample(
-        self, plan: RenderPlan, job: _Job, targets: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Crops of a full batch, all finite, and the portrait engine's of the same faces."""
-        assert job.sampler is not None
-        warped = job.sampler.warp(targets)
-        crops = job.sampler.sample(targets, warped)
-        if np.isfinite(crops).all():
-            return crops, warped
-        if self.dtype != torch.float32:
-            crops = self._sampler(plan, self._networks.in_fp32()).sample(targets, warped)
-        if not np.isfinite(crops).all():
-            raise SamplingError(
-                f"{self.model_name} drew non-finite values at {plan.num_inference_steps} steps, in "
-                f"fp32 too; expected pixel values. The weights are unusable: check them with "
-                "`talkface doctor`."
-            )
-        return crops, warped
+        return job
 
 
 def load_pipeline(
@@ -453,11 +445,17 @@ def load_pipeline(
         return pipeline.to(place, choose_dtype(dtype, place))
 
 
-def _check_inputs(image: NDArray[np.uint8], waveform: NDArray[np.float32]) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ShapeError(
-            f"image has shape {image.shape} and dtype {image.dtype}; expected (H, W, 3) uint8"
-        )
+def _check_inputs(
+    pictures: Sequence[NDArray[np.uint8]], waveform: NDArray[np.float32], preset: str
+) -> Preset:
+    """The preset that is meant."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+    for image in pictures:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ShapeError(
+                f"image has shape {image.shape} and dtype {image.dtype}; expected (H, W, 3) uint8"
+            )
     if waveform.ndim != 1 or waveform.dtype != np.float32:
         raise ShapeError(
             f"waveform has shape {waveform.shape} and dtype {waveform.dtype}; expected (N,) float32"
@@ -468,12 +466,13 @@ def _check_inputs(image: NDArray[np.uint8], waveform: NDArray[np.float32]) -> No
             f"The sound is {seconds:.2f} s long; expected at least {MIN_SECONDS} s. "
             "Send a longer recording."
         )
+    return PRESETS[preset]
 
 
-def _pad(targets: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """A batch of exactly `size`: the last frame repeated, so that all batches cost and round alike."""
-    missing = size - len(targets)
-    return np.concatenate([targets, np.repeat(targets[-1:], missing, axis=0)])
+def _choose_steps(preset: Preset, num_inference_steps: int | None) -> int:
+    """Steps a frame; a preset without diffusion takes none in any case."""
+    steps = preset.num_inference_steps
+    return num_inference_steps if steps and num_inference_steps is not None else steps
 
 
 def _tell(on_stage: OnStage | None, stage: str) -> None:

@@ -97,7 +97,7 @@ def test_fp16_draws_what_fp32_draws(plan: RenderPlan) -> None:
     pipeline.to("cuda", torch.float16)
     assert (pipeline.torch_dtype_name, pipeline.device.type) == ("fp16", "cuda")
     half = draw(pipeline, plan)
-    alpha = pipeline._job(plan).compositor.alpha > 0
+    alpha = pipeline.soft_mask(plan)
     assert psnr_db(half[:, alpha], exact[:, alpha]) > 40
 
 
@@ -120,5 +120,5 @@ def test_the_checkpoint_that_ships_draws_in_fp16(plan: RenderPlan) -> None:
     assert (pipeline.torch_dtype_name, pipeline.device.type) == ("fp16", "cuda")
     half = draw(pipeline, plan)
     pipeline.to(dtype=torch.float32)
-    alpha = pipeline._job(plan).compositor.alpha > 0
+    alpha = pipeline.soft_mask(plan)
     assert psnr_db(half[:, alpha], draw(pipeline, plan)[:, alpha]) > 40

@@ -1,13 +1,86 @@
+"""The example portrait and voice, every class of the pipeline at small sizes, prepared arrays."""
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import soundfile
+import torch
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from model.face.alignment import TEMPLATE
+from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import CONTENT, POSE
+from model.media.audio import SAMPLE_RATE
+from model.networks.landmark_completion import LandmarkCompleter
+from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.schedule import build_scheduler
+from model.networks.unet import TalkFormerUNet
+from model.pipelines.talking_face import TalkingFacePipeline
+
+ROOT = Path(__file__).resolve().parents[3]
+BANK = ROOT / "model" / "weights" / "inner_mouths"
+Image = NDArray[np.uint8]
+Waveform = NDArray[np.float32]
+
+
+def build() -> TalkingFacePipeline:
+    """Every class that ships, at small sizes, with random weights that draw something."""
+    torch.manual_seed(7)
+    autoencoder = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 16),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=128,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+    channels = (32, 32, 64)
+    unet = TalkFormerUNet(channels=channels, token_width=32)
+    completer = LandmarkCompleter(width=32, layers=1, heads=2, window=8)
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            if not parameter.any():  # zero-initialised: nothing would depend on the landmarks
+                parameter.normal_(std=0.05)
+        completer.lip_head.weight.normal_(std=0.02)
+        autoencoder.decoder.conv_out.weight.mul_(3.0)
+    return TalkingFacePipeline(
+        autoencoder, unet, ReferenceEncoder(channels=channels), completer, build_scheduler()
+    )
+
+
+@pytest.fixture(scope="session")
+def build_tiny() -> Callable[[], TalkingFacePipeline]:
+    return build
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> TalkingFacePipeline:
+    tiny = build()
+    tiny.inner_mouths = InnerMouthBank.load(BANK)
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image:
+    picture = cv2.imread(str(ROOT / "examples" / "portrait.jpg"))
+    assert picture is not None
+    return np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def speech() -> Waveform:
+    sound, rate = soundfile.read(ROOT / "examples" / "speech.wav", dtype="float32")
+    times = np.arange(int(0.9 * SAMPLE_RATE)) / SAMPLE_RATE + 0.3
+    return np.interp(times, np.arange(len(sound)) / rate, sound).astype(np.float32)
 
 
 def make_face(gap: float) -> NDArray[np.float32]:
@@ -29,10 +102,10 @@ def make_face(gap: float) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Arrays as the preparation writes them, made up: 24 clips of one mouth, 12 voices."""
+    """Arrays as the preparation writes them, made up: 80 clips of one mouth, 12 voices."""
     folder = tmp_path_factory.mktemp("prepared")
     rng = np.random.default_rng(0)
-    clips, frames, utterance = 24, 75, 400
+    clips, frames, utterance = 80, 75, 400
     gaps = 0.06 * np.abs(np.sin(np.linspace(0, 20, clips * frames)))
     faces = np.stack([make_face(gap) for gap in gaps]).astype(np.float32)
     faces = faces.reshape(clips, frames, 68, 2)
@@ -40,6 +113,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(
         folder / "grid.npz",
         names=np.array([f"clip{i}.mkv" for i in range(clips)]),
+        landmarks=400.0 * faces,  # pixels
         log_mel=rng.normal(0, 1, (clips, 4 * frames, 80)).astype(np.float16),
         phones=rng.integers(0, 40, (clips, 4 * frames)).astype(np.uint8),
     )

@@ -15,7 +15,7 @@ from model.face.compositing import (
     match_colour,
     soft_mask,
 )
-from model.face.portrait_engine import PortraitEngine
+from model.face.reference_warp import ReferenceWarp
 
 GENERATED = lower_face_mask(AVERAGE_FACE, 32)
 
@@ -126,7 +126,7 @@ def test_light_is_the_photographs_and_the_mouth_the_crops_own() -> None:
 
 def test_detail_comes_back_where_the_crop_has_lost_it() -> None:
     sharp = crop_image(picture(), placed(), 320)
-    restore = DetailRestorer(PortraitEngine(sharp, AVERAGE_FACE), 128)
+    restore = DetailRestorer(ReferenceWarp(sharp, AVERAGE_FACE), 128)
     small = cv2.resize(sharp.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
     restored = restore(np.asarray(small, np.float32), AVERAGE_FACE)
     assert restored.shape == (320, 320, 3)
@@ -138,7 +138,7 @@ def test_detail_comes_back_where_the_crop_has_lost_it() -> None:
 
 def test_detail_stays_out_of_the_open_mouth() -> None:
     sharp = crop_image(picture(), placed(), 320)
-    restore = DetailRestorer(PortraitEngine(sharp, AVERAGE_FACE), 128)
+    restore = DetailRestorer(ReferenceWarp(sharp, AVERAGE_FACE), 128)
     flat = np.full((128, 128, 3), 90.0, np.float32)
     target = wide_open()
     restored = restore(flat, target)

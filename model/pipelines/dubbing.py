@@ -1,0 +1,102 @@
+"""Footage for a sound: which frame shows when, where its face is, and which frame the others are drawn from.
+
+footage ─▶ boomerang over the sound ─▶ track ─▶ calm crops, landmarks ─▶ pose for the completer
+                                         └────▶ reference: sharp, usual mouth, usual pose
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import UnsupportedMediaError
+from model.face.alignment import crop_affine, warp_points
+from model.face.detection import DetectedFace, FaceDetector
+from model.face.landmarks import POSE
+from model.face.tracking import choose_reference, crop_landmarks, smooth_crops, track_face
+from model.media.audio import FPS, num_frames
+from model.media.frames import FrameSource, boomerang
+from model.pipelines.landmark_completion import num_output_frames
+from model.pipelines.outputs import Footage, Reference
+
+
+@dataclass(frozen=True)
+class FollowedFace:
+    """One face through footage, T frames for a sound.
+
+    Attributes:
+        footage: What is shown.
+        crop_affine: Every frame's crop `(T, 2, 3)`, pixels to crop units.
+        pose: Pose points at 25 fps `(ceil(25 * seconds), 37, 2)`, crop units.
+        bbox_xyxy: The face in the first frame that shows it, pixels.
+        reference: The frame that shows the person best.
+    """
+
+    footage: Footage
+    crop_affine: NDArray[np.float32]
+    pose: NDArray[np.float32]
+    bbox_xyxy: tuple[float, float, float, float]
+    reference: Reference
+
+
+def follow_face(
+    source: FrameSource,
+    detector: FaceDetector,
+    *,
+    num_samples: int,
+    fps: float,
+    face_index: int,
+) -> FollowedFace:
+    """Follow a face through as much of `source` as a sound needs.
+
+    Args:
+        source: The footage.
+        detector: Finds faces.
+        num_samples: Length of the sound at 16 kHz.
+        fps: Frame rate of the result; the source's nearest frames are shown.
+        face_index: See `track_face`.
+    Raises:
+        InputError: As `track_face` says, or the footage has no frames.
+    """
+    if source.num_frames < 1:
+        raise UnsupportedMediaError("The video has no frames; expected at least one.")
+    index = shown_frames(source, num_output_frames(num_samples, fps), fps)
+    at_model_rate = shown_frames(source, num_frames(num_samples), FPS)
+    needed = int(max(index.max(), at_model_rate.max())) + 1
+
+    track = track_face(source.read(0, needed), detector, face_index)
+    affines = smooth_crops(track.landmarks, source.fps, track.scene)
+    own = crop_landmarks(track.landmarks, affines, source.fps, track.scene)
+
+    best = choose_reference(own, track.found, track.sharpness)
+    exact = crop_affine(track.landmarks[best])
+    reference = Reference(
+        image=next(iter(source.read(best, best + 1))),
+        crop_affine=exact,
+        landmarks=warp_points(exact, track.landmarks[best]),
+    )
+    first = int(np.flatnonzero(track.found)[0])
+    return FollowedFace(
+        footage=Footage(
+            frames=source,
+            source_index=index,
+            landmarks=own[index],
+            hidden=track.hidden(source.fps)[index],
+            held_frames=tuple(np.flatnonzero(~track.found).tolist()),
+            looped=bool((np.diff(index) < 0).any()),
+        ),
+        crop_affine=affines[index],
+        pose=own[at_model_rate][:, list(POSE)],
+        bbox_xyxy=DetectedFace.from_landmarks(track.landmarks[first], 1.0).bbox_xyxy,
+        reference=reference,
+    )
+
+
+def shown_frames(source: FrameSource, num_wanted: int, fps: float) -> NDArray[np.int64]:
+    """Source frame shown at each of `num_wanted` frames of another rate `(T,)`; forwards, backwards and so on."""
+    times = np.arange(num_wanted) * (source.fps / fps)
+    # The small addend keeps 25 of 25.0001 fps from repeating a frame at a rounding's mercy.
+    position = np.floor(times + 1e-3).astype(np.int64)
+    return boomerang(int(position[-1]) + 1, source.num_frames)[position]
