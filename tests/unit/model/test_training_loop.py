@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from model.errors import ConfigError
 from model.training.loop import Draw, LoopConfig, Stage, learning_rate, train
 
 
@@ -64,6 +66,11 @@ def stage_of(stop_after: int | None = None) -> Callable[[LoopConfig, str], Stage
     return lambda config, device: make_stage(stop_after)
 
 
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "statistics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "loss" in row]
+
+
 def exported(folder: Path) -> torch.Tensor:
     line = Line.from_pretrained(folder / "export" / "line")
     return torch.cat([p.detach().flatten() for p in line.parameters()])
@@ -113,3 +120,157 @@ def test_learning_rate_rises_and_falls_to_zero() -> None:
     assert max(rates) == pytest.approx(config.learning_rate)
     assert rates[0] < rates[5] < rates[9]
     assert rates[100] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_draws_of_rank_and_micro_step_differ_and_the_first_is_the_plain_one() -> None:
+    def values(*where: int) -> tuple[float, float]:
+        draw = Draw.at(3, *where)
+        return float(draw.rng.random()), float(torch.rand(1, generator=draw.generator))
+
+    assert values(5) == values(5, 0, 0)
+    drawn = {values(5, rank, micro) for rank in range(3) for micro in range(3)}
+    assert len({a for a, _ in drawn}) == len({b for _, b in drawn}) == 9
+
+
+def make_rows(config: LoopConfig, device: str) -> Stage:
+    """A stage that reads consecutive rows: 16 a step, whoever reads them."""
+    line = Line()
+    inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+
+    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+        first = 16 * (draw.step % 4) + config.batch_size * draw.micro_step
+        x = inputs[first : first + config.batch_size]
+        return ((line(x)[:, 0] - x.sum(dim=1)) ** 2).mean(), {}
+
+    return Stage({"line": line}, loss)
+
+
+def test_twice_eight_accumulated_equals_sixteen(tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert train(make_rows, make_config(whole, batch_size=16))
+    assert train(make_rows, make_config(halves, batch_size=8, gradient_accumulation_steps=2))
+    torch.testing.assert_close(exported(halves), exported(whole), rtol=1e-5, atol=1e-6)
+    for one, two in zip(rows_of(whole), rows_of(halves), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-5)
+
+
+def test_dropout_is_the_same_after_a_resume(tmp_path: Path) -> None:
+    def build(config: LoopConfig, device: str) -> Stage:
+        line = Line(size=32)
+
+        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+            x = torch.randn(8, 32, generator=draw.generator)
+            return (line(torch.dropout(x, 0.5, train=True)) ** 2).mean(), {}
+
+        return Stage({"line": line}, loss)
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(build, make_config(whole))
+    while not train(build, make_config(broken, max_minutes=1e-9)):
+        torch.rand(5)  # whatever else the process draws
+    losses = [
+        torch.load(f / "state.pt", weights_only=True)["networks"]["line.layer.weight"]
+        for f in (whole, broken)
+    ]
+    assert torch.equal(*losses)
+
+
+def test_named_modules_have_their_own_rate_and_clip(tmp_path: Path) -> None:
+    lines = {name: Line() for name in ("slow", "tight", "plain")}
+    start = {name: line.layer.weight.detach().clone() for name, line in lines.items()}
+
+    def build(config: LoopConfig, device: str) -> Stage:
+        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+            x = torch.randn(8, 3, generator=draw.generator)
+            terms = [((line(x)[:, 0] - 10 * x.sum(dim=1)) ** 2).mean() for line in lines.values()]
+            return sum(terms, torch.zeros(())), {}
+
+        return Stage(lines, loss, learning_rates={"slow": 1e-9}, gradient_clips={"tight": 1e-12})
+
+    train(build, make_config(tmp_path, max_steps=1, weight_decay=0.0, learning_rate=0.1))
+    moved = {
+        name: float((line.layer.weight.detach() - start[name]).abs().max()) for name, line in lines.items()
+    }
+    assert moved["slow"] < 1e-8 < 1e-3 < moved["plain"]
+    assert moved["tight"] < moved["plain"] / 50  # AdamW's epsilon outweighs so small a gradient
+    row = rows_of(tmp_path)[0]
+    assert {"gradient_norm", "gradient_norm_slow", "gradient_norm_tight"} <= set(row)
+
+
+def test_a_rate_for_an_absent_module_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no module 'unet'"):
+        Stage({"line": Line()}, make_stage().loss, learning_rates={"unet": 1.0})
+
+
+def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    def build(config: LoopConfig, device: str) -> Stage:
+        line = Line()
+
+        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+            return line(torch.full((1, 3), float("inf"))).sum(), {}
+
+        return Stage({"line": line}, loss)
+
+    assert train(build, make_config(tmp_path, max_steps=3))
+    assert torch.isfinite(exported(tmp_path)).all()
+
+
+def test_a_complete_run_exports_and_finishes_when_called_again(tmp_path: Path) -> None:
+    finished: list[Path] = []
+
+    def build(config: LoopConfig, device: str) -> Stage:
+        stage = make_stage()
+        stage.finish = finished.append
+        return stage
+
+    assert train(build, make_config(tmp_path))
+    shutil.rmtree(tmp_path / "export")  # as if killed between the last state and its export
+    assert train(build, make_config(tmp_path))
+    assert finished == [tmp_path / "export"] * 2
+    assert len(exported(tmp_path)) == 4
+
+
+def test_one_process_trains_in_several_precisions(tmp_path: Path) -> None:
+    seen: list[torch.dtype] = []
+
+    def build(config: LoopConfig, device: str) -> Stage:
+        line = Line()
+
+        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+            answer = line(torch.ones(2, 3))
+            seen.append(answer.dtype)
+            return answer.float().mean(), {}
+
+        return Stage({"line": line}, loss)
+
+    for precision in ("bf16", "no"):
+        train(build, make_config(tmp_path / precision, max_steps=1, mixed_precision=precision))
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"device": "cpu", "mixed_precision": "fp16"}, "'fp16' needs a GPU"),
+        pytest.param(
+            {"device": "cuda"},
+            "torch finds no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_what_the_machine_cannot_do_is_refused(
+    tmp_path: Path, changes: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train(stage_of(), make_config(tmp_path, **changes))
+
+
+def test_several_processes_that_would_be_one_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(ConfigError, match="--multi_gpu --num_processes N"):
+        train(stage_of(), make_config(tmp_path))
