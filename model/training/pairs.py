@@ -40,6 +40,7 @@ from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import CONTENT, POSE, flip_landmarks, mouth_opening
 from model.face.portrait_engine import PortraitEngine
 from model.face.retargeting import retarget
+from model.networks.autoencoder import pixels_per_cell
 from model.training.crops import (
     Crop,
     clip_crops,
@@ -175,7 +176,7 @@ def encode(
         masks: `(N, S, S)`; masked pixels become mid grey first.
         batch: Pictures at a time.
     Returns:
-        `(N, 4, S / 4, S / 4)`, float16.
+        `(N, 4, S / f, S / f)`, float16.
     """
     parts = []
     for start in tqdm(range(0, len(images), batch), desc="encode", mininterval=10):
@@ -267,9 +268,9 @@ def main() -> None:
         arguments.autoencoder, low_cpu_mem_usage=False
     ).eval()
     autoencoder.to(memory_format=torch.channels_last)
-    cells = arguments.size // 4
-    masks = np.stack([lower_face_mask(p, cells) for p in points])
-    pixel_masks = masks.repeat(4, axis=1).repeat(4, axis=2)
+    factor = pixels_per_cell(autoencoder)
+    masks = np.stack([lower_face_mask(p, arguments.size // factor) for p in points])
+    pixel_masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
     np.savez(
         arguments.prepared / "pairs.npz",
         images=stacked,

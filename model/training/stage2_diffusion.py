@@ -19,9 +19,12 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.errors import ConfigError
 from model.networks.attention import set_backend
-from model.networks.reference_encoder import ReferenceEncoder, build_reference_encoder
+from model.networks.autoencoder import pixels_per_cell
+from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
+from model.networks.stable_diffusion import load_stable_diffusion
 from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage, autocast
@@ -41,6 +44,8 @@ class DiffusionConfig(LoopConfig):
         maps: Whether landmark maps are given.
         reference_latents: Whether the reference's latents are given at all.
         warped_latents: Whether the warped reference's latents are given at all.
+        stable_diffusion: Local Stable Diffusion 1.5 folder to start variant `large` from; its
+            autoencoder takes the place of `autoencoder`, and `pairs.npz` must be made with it.
         portrait_share: Share of samples from photographs, the rest from clips.
         drop_warped: Share of samples without warped latents.
         drop_reference: Share of samples without reference latents.
@@ -60,6 +65,7 @@ class DiffusionConfig(LoopConfig):
     maps: bool = True
     reference_latents: bool = True
     warped_latents: bool = True
+    stable_diffusion: Path | None = None
     portrait_share: float = 0.5
     drop_warped: float = 0.2
     drop_reference: float = 0.2
@@ -147,6 +153,28 @@ def sample_latents(
     return window.paste(inside * latents + (1 - inside) * window.crop(known), known)
 
 
+def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
+    """The U-Net to train and the autoencoder behind its latents."""
+    switches = {
+        "m_align": config.m_align,
+        "r_align": config.r_align,
+        "maps": config.maps,
+        "reference_latents": config.reference_latents,
+        "warped_latents": config.warped_latents,
+    }
+    if config.stable_diffusion is None:
+        autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
+        return build_unet(config.variant, **switches), autoencoder.eval()
+    if config.variant != "large":
+        raise ConfigError(
+            f"stable_diffusion: variant is {config.variant!r}; expected 'large', whose sizes are "
+            "Stable Diffusion's"
+        )
+    begun = load_stable_diffusion(config.stable_diffusion, **switches)
+    print(begun.report())
+    return begun.unet.train(), begun.autoencoder
+
+
 CONFIG = DiffusionConfig
 
 
@@ -155,19 +183,10 @@ def build(config: DiffusionConfig, device: str) -> Stage:
     if device == "cpu":
         set_backend("eager")  # the fastest backward pass on a CPU
     pairs = Pairs(config.prepared / "pairs.npz", device)
-    autoencoder = (
-        AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False).eval().to(device)
-    )
+    unet, autoencoder = _networks(config)
+    autoencoder.to(device)
     scale = float(autoencoder.config.scaling_factor)
-    unet = build_unet(
-        config.variant,
-        m_align=config.m_align,
-        r_align=config.r_align,
-        maps=config.maps,
-        reference_latents=config.reference_latents,
-        warped_latents=config.warped_latents,
-    )
-    reference_encoder = build_reference_encoder(config.variant)
+    reference_encoder = ReferenceEncoder(unet.config.channels, pixels_per_cell(autoencoder))
     for module in (unet, reference_encoder):
         module.to(device, memory_format=torch.channels_last)
     scheduler = build_scheduler()
@@ -248,7 +267,11 @@ def build(config: DiffusionConfig, device: str) -> Stage:
         )
         return figures
 
-    return Stage({"unet": unet, "reference_encoder": reference_encoder}, loss, sample)
+    def finish(export: Path) -> None:
+        if config.stable_diffusion is not None:  # no stage 0 has exported it
+            autoencoder.save_pretrained(export / "autoencoder")
+
+    return Stage({"unet": unet, "reference_encoder": reference_encoder}, loss, sample, finish)
 
 
 if __name__ == "__main__":
