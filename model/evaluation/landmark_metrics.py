@@ -48,7 +48,14 @@ def best_lag(predicted: Sequence[Curve], real: Sequence[Curve]) -> tuple[int, fl
 
 def articulation(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
     """Spread of the predicted opening over that of the real one; below 0.8 is mumbling."""
-    return float(np.concatenate(predicted).std() / np.concatenate(real).std())
+    return float(np.nanstd(np.concatenate(predicted)) / np.nanstd(np.concatenate(real)))
+
+
+def slope(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
+    """Predicted over real opening, least squares; frames with a nan in either are left out."""
+    first, second = np.concatenate(predicted), np.concatenate(real)
+    seen = np.isfinite(first) & np.isfinite(second)
+    return float(np.polyfit(second[seen], first[seen], 1)[0])
 
 
 def closures(opening: Curve, phones: NDArray[np.uint8]) -> tuple[int, int]:

@@ -1,0 +1,370 @@
+"""What the judges see in the frames of one system, and the figures of a row.
+
+    frames ─▶ detector ─▶ landmarks ─▶ LMD, opening, closure      ┐
+           └▶ the clip's crop and mask ─▶ PSNR, SSIM, sharpness   ├▶ Observation, one a clip ─▶ row
+    sound + landmarks ─▶ sync network ─▶ matching, LSE-C, LSE-D   ┘
+
+Landmarks are found again in the drawn frames: what counts is what can be seen, not what was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import CheckpointError
+from model.evaluation.clips import Clip, find_landmarks, hold_gaps
+from model.evaluation.downloaded_networks import (
+    IdentityEmbedder,
+    PerceptualDistance,
+    PictureFeatures,
+    SyncNet,
+    frechet_distance,
+)
+from model.evaluation.landmark_metrics import (
+    articulation,
+    best_lag,
+    closure_rate,
+    correlation,
+    slope,
+)
+from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness, psnr, ssim
+from model.evaluation.sync_network import SyncNetwork, load_sync_network
+from model.face.alignment import fit_similarity, warp_points
+from model.face.detection import FaceDetector
+from model.face.landmarks import LEFT_EYE, LIPS, POSE, RIGHT_EYE, mouth_opening
+from model.media.audio import log_mel
+
+Frames = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+MAX_OFFSET: Final = 15
+"""Frames that sound and lips are shifted against each other for LSE."""
+_SYNC_EDGE: Final = 19  # frames that the sync network needs beyond the greatest offset
+_STILL: Final = 1e-3
+"""Openings that spread less than this are the detector's noise."""
+_SHEET_COLUMNS: Final = 6
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Everything that judges. What is None is skipped.
+
+    Attributes:
+        detector: Finds landmarks in real and drawn frames alike.
+        sync: Our sync network.
+        features: For FID.
+        lpips: For LPIPS.
+        identity: For CSIM.
+        syncnet: The original SyncNet.
+        skipped: Why something is None, and how to give it.
+    """
+
+    detector: FaceDetector
+    sync: SyncNetwork | None = None
+    features: PictureFeatures | None = None
+    lpips: PerceptualDistance | None = None
+    identity: IdentityEmbedder | None = None
+    syncnet: SyncNet | None = None
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One system's frames of one clip.
+
+    Attributes:
+        landmarks: Found in its frames `(T, 68, 2)`, pixels; nan where there was no face.
+        per_frame: Figures `(T,)` by name.
+        scores: Figures of the whole clip by name.
+        features: For FID `(T, D)`, or None.
+        sheet: Mouth and chin of six frames `(6, s, s, 3)`.
+    """
+
+    landmarks: Points
+    per_frame: dict[str, NDArray[np.float64]]
+    scores: dict[str, float]
+    features: Points | None
+    sheet: Frames
+
+    @property
+    def opening(self) -> NDArray[np.float32]:
+        """Mouth opening `(T,)`, nan where there was no face."""
+        return mouth_opening(self.landmarks)
+
+
+@dataclass(eq=False)
+class Observer:
+    """Compares frames with one clip's real ones.
+
+    Attributes:
+        clip: The clip.
+        real: Its frames `(T, H, W, 3)`.
+        judges: Who judges.
+        window: Where the frames are compared.
+    """
+
+    clip: Clip
+    real: Frames
+    judges: Judges
+    window: FaceWindow = field(init=False)
+    _real_crops: Frames = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.window = FaceWindow(self.clip.affines, self.clip.landmarks)
+        self._real_crops = self._crops(self.real)
+
+    def observe_real(self, waveform: NDArray[np.float32] | None = None) -> Observation:
+        """The real video as a system of its own, judged against `waveform` (None = its own sound)."""
+        landmarks = np.where(self.clip.found[:, None, None], self.clip.landmarks, np.nan)
+        return self._judge(self.real, landmarks.astype(np.float32), waveform, is_real=True)
+
+    def observe(
+        self, frames: Iterable[Frames], waveform: NDArray[np.float32] | None = None
+    ) -> Observation:
+        """Judge a system's frames.
+
+        Args:
+            frames: `(H, W, 3)` each, as many as the clip has or fewer.
+            waveform: What they should say, 16 kHz; None = the clip's own sound.
+        """
+        drawn = np.stack(list(frames))[: self.clip.num_frames]
+        landmarks = find_landmarks(self.judges.detector, drawn, self.clip.landmarks)
+        return self._judge(drawn, landmarks, waveform, is_real=False)
+
+    def _crops(self, frames: Frames) -> Frames:
+        return np.stack([self.window.crop(frame, index) for index, frame in enumerate(frames)])
+
+    def _judge(
+        self,
+        frames: Frames,
+        landmarks: Points,
+        waveform: NDArray[np.float32] | None,
+        *,
+        is_real: bool,
+    ) -> Observation:
+        judges, mask = self.judges, self.window.mask
+        crops = self._crops(frames)
+        real = self._real_crops[: len(crops)]
+        per_frame: dict[str, list[float]] = {"sharpness": []}
+        for frame, own, points in zip(self.real, frames, self.clip.landmarks, strict=False):
+            # In the real lips' box, so that blur is not excused by a smaller mouth.
+            per_frame["sharpness"].append(
+                mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
+            )
+        if not is_real:
+            for key in ("psnr_mask", "psnr_face", "ssim_mask", "ssim_face"):
+                per_frame[key] = []
+            for ours, theirs in zip(crops, real, strict=True):
+                per_frame["psnr_mask"].append(psnr(ours, theirs, mask))
+                per_frame["psnr_face"].append(psnr(ours, theirs))
+                whole, inside = ssim(ours, theirs, mask)
+                per_frame["ssim_mask"].append(inside)
+                per_frame["ssim_face"].append(whole)
+        values = {key: np.array(rows, np.float64) for key, rows in per_frame.items()}
+        if judges.lpips is not None and not is_real:
+            values["lpips"] = judges.lpips(crops, real).astype(np.float64)
+        if judges.identity is not None:
+            held = self.clip.landmarks[: len(frames)]
+            reference = judges.identity([self.real[0]], self.clip.landmarks[:1])
+            values["csim"] = (judges.identity(list(frames), held) @ reference[0]).astype(np.float64)
+        sound = self.clip.waveform if waveform is None else waveform
+        return Observation(
+            landmarks=landmarks,
+            per_frame=values,
+            scores=sync_figures(judges, frames, landmarks, sound),
+            features=None if judges.features is None else judges.features(crops),
+            sheet=sheet_tiles(crops),
+        )
+
+
+def sheet_tiles(crops: Frames) -> Frames:
+    """Mouth and chin of six crops spread over the clip, `(T, S, S, 3)` -> `(6, s, s, 3)`."""
+    side = crops.shape[1]
+    across, down = slice(round(0.2 * side), round(0.8 * side)), slice(round(0.4 * side), side)
+    chosen = np.linspace(0, len(crops) - 1, _SHEET_COLUMNS).round().astype(int)
+    return crops[chosen, down, across]
+
+
+def sync_figures(
+    judges: Judges, frames: Frames, landmarks: Points, waveform: NDArray[np.float32]
+) -> dict[str, float]:
+    """How sound and mouth fit together.
+
+    Args:
+        judges: Who judges.
+        frames: `(T, H, W, 3)`, uint8 RGB at 25 fps.
+        landmarks: Found in them `(T, 68, 2)`, pixels; gaps hold the nearest face.
+        waveform: 16 kHz.
+    Returns:
+        `sync_matching`, `lse_c`, `lse_d`, `sync_offset`, and the original SyncNet's `syncnet_lse_c`
+        and `syncnet_lse_d`, as far as there is a judge, a face and enough frames.
+    """
+    held = hold_gaps(landmarks)
+    if held is None:
+        return {}
+    scores: dict[str, float] = {}
+    mel = log_mel(waveform)
+    frames_heard = min(len(mel) // 4, len(held))
+    held, mel = held[:frames_heard], mel[: 4 * frames_heard]
+    if judges.sync is not None and frames_heard > _SYNC_EDGE:
+        found = judges.sync.sync_scores(mel, held, min(MAX_OFFSET, frames_heard - _SYNC_EDGE))
+        scores["sync_matching"] = judges.sync.matching(mel, held)
+        scores["lse_c"], scores["lse_d"] = found.confidence, found.distance
+        scores["sync_offset"] = float(found.offset_frames)
+    if judges.syncnet is not None and frames_heard > MAX_OFFSET + 5:
+        pictures = frames[:frames_heard]
+        lse_c, lse_d = judges.syncnet.scores(pictures, held, waveform, MAX_OFFSET)
+        scores["syncnet_lse_c"], scores["syncnet_lse_d"] = lse_c, lse_d
+    return scores
+
+
+def lay_on(face: Points, other: Points) -> Points:
+    """`face` `(68, 2)` moved onto `other` by the similarity of their pose points."""
+    return warp_points(fit_similarity(face[list(POSE)], other[list(POSE)]), face)
+
+
+def lip_distance(drawn: Points, real: Points) -> NDArray[np.float32]:
+    """Landmark distance (LMD) of the lips, a share of the real face's inter-ocular distance.
+
+    The drawn face is first laid on the real one by its pose points, so that where the head is and
+    the detector's common error do not count.
+
+    Args:
+        drawn: `(T, 68, 2)`, pixels; nan where there is no face.
+        real: `(T, 68, 2)`, pixels.
+    Returns:
+        Mean distance of the 20 lip points `(T,)`, nan where either has no face.
+    """
+    distances = np.full(len(drawn), np.nan, np.float32)
+    for index, (own, wanted) in enumerate(zip(drawn, real, strict=True)):
+        if not (np.isfinite(own).all() and np.isfinite(wanted).all()):
+            continue
+        laid = lay_on(own, wanted)
+        eyes = wanted[list(LEFT_EYE)].mean(axis=0) - wanted[list(RIGHT_EYE)].mean(axis=0)
+        gaps = np.linalg.norm(laid[list(LIPS)] - wanted[list(LIPS)], axis=-1)
+        distances[index] = gaps.mean() / np.linalg.norm(eyes)
+    return distances
+
+
+def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str, float]:
+    """Figures of one system over all clips, by the names of `report.TITLES`.
+
+    Args:
+        clips: What it was measured on.
+        seen: One observation of each.
+    """
+    figures: dict[str, float] = {}
+    # 1. what can be averaged
+    for key in dict.fromkeys(name for one in seen for name in one.per_frame):
+        rows = np.concatenate([one.per_frame[key] for one in seen])
+        if np.isfinite(rows).any():  # equal frames have an infinite PSNR
+            figures[key] = float(rows[np.isfinite(rows)].mean())
+    for key in dict.fromkeys(name for one in seen for name in one.scores):
+        rows = np.array([one.scores[key] for one in seen if key in one.scores])
+        figures[key] = float(np.median(rows) if key == "sync_offset" else rows.mean())
+
+    # 2. the mouth against the real one
+    real = [clip.opening[: len(one.landmarks)] for clip, one in zip(clips, seen, strict=True)]
+    drawn = [one.opening for one in seen]
+    figures["faces_found"] = float(np.isfinite(np.concatenate(drawn)).mean())
+    figures.update(mouth_figures(drawn, real))
+    distances = [
+        lip_distance(one.landmarks, clip.landmarks[: len(one.landmarks)])
+        for clip, one in zip(clips, seen, strict=True)
+    ]
+    figures["lmd"] = float(np.nanmean(np.concatenate(distances)))
+    spoken = [
+        (np.nan_to_num(opening, nan=1.0), clip.phones[: 4 * len(opening)])
+        for opening, clip in zip(drawn, clips, strict=True)
+        if clip.phones is not None
+    ]
+    if spoken:
+        figures["closure"] = closure_rate([o for o, _ in spoken], [p for _, p in spoken])
+    return figures
+
+
+def mouth_figures(
+    drawn: Sequence[NDArray[np.float32]], wanted: Sequence[NDArray[np.float32]]
+) -> dict[str, float]:
+    """Openings `(T,)` of each clip, nan where there was no face, against those that are wanted."""
+    if min(_movement(drawn), _movement(wanted)) < _STILL:
+        return {"articulation": articulation(drawn, wanted)}  # a mouth that never moves has no r
+    lag, highest = best_lag(drawn, wanted)
+    return {
+        "opening_r": correlation(drawn, wanted),
+        "best_lag": float(lag),
+        "r_best_lag": highest,
+        "slope": slope(drawn, wanted),
+        "articulation": articulation(drawn, wanted),
+    }
+
+
+def _movement(openings: Sequence[NDArray[np.float32]]) -> float:
+    """Mean over clips of the opening's standard deviation; 0 where no clip shows a face."""
+    spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).sum() > 1]
+    return float(np.mean(spreads)) if spreads else 0.0
+
+
+def fid(seen: Sequence[Observation], real: Sequence[Observation]) -> float | None:
+    """Fréchet distance of a system's crops from the real ones, None without features."""
+    ours = [one.features for one in seen if one.features is not None]
+    theirs = [one.features for one in real if one.features is not None]
+    if not ours or not theirs:
+        return None
+    return frechet_distance(np.concatenate(ours), np.concatenate(theirs))
+
+
+def load_judges(
+    detector: FaceDetector,
+    *,
+    fid_features: Path | None = None,
+    lpips: Path | None = None,
+    identity: Path | None = None,
+    syncnet: Path | None = None,
+    sync: Path | None = None,
+) -> Judges:
+    """Load what there is; `skipped` says what there is not.
+
+    Args:
+        detector: Finds landmarks.
+        fid_features: TorchScript file, see `downloaded_networks`.
+        lpips: The same.
+        identity: The same.
+        syncnet: The same.
+        sync: Folder of our sync network; None = the one that ships.
+    Raises:
+        CheckpointError: A file that was given cannot be used.
+    """
+    skipped = []
+    try:
+        own: SyncNetwork | None = load_sync_network(sync)
+    except CheckpointError as error:
+        if sync is not None:
+            raise
+        own = None
+        skipped.append(f"sync figures: {error}")
+    for name, path, option in (
+        ("FID", fid_features, "--fid-features"),
+        ("LPIPS", lpips, "--lpips"),
+        ("CSIM", identity, "--identity"),
+        ("the original SyncNet's LSE-C and LSE-D", syncnet, "--syncnet"),
+    ):
+        if path is None:
+            skipped.append(
+                f"{name}: needs a downloaded network; give its TorchScript file as {option}"
+            )
+    return Judges(
+        detector=detector,
+        sync=own,
+        features=None if fid_features is None else PictureFeatures(fid_features),
+        lpips=None if lpips is None else PerceptualDistance(lpips),
+        identity=None if identity is None else IdentityEmbedder(identity),
+        syncnet=None if syncnet is None else SyncNet(syncnet),
+        skipped=tuple(skipped),
+    )

@@ -1,0 +1,195 @@
+"""Figures on paper: tables, plots, contact sheets.
+
+Nothing heavy is imported here; matplotlib comes when a plot is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.media.audio import FPS
+
+Curve = NDArray[np.float32]
+Table = Mapping[str, Mapping[str, float]]
+"""Row or column title to figures by name."""
+
+TITLES: Final = {
+    "fid": "FID",
+    "lpips": "LPIPS",
+    "psnr_mask": "PSNR in the mask, dB",
+    "ssim_mask": "SSIM in the mask",
+    "psnr_face": "PSNR of the face crop, dB",
+    "ssim_face": "SSIM of the face crop",
+    "csim": "CSIM",
+    "sharpness": "sharpness of the mouth / real",
+    "lmd": "LMD, lips / inter-ocular distance",
+    "opening_r": "mouth opening, r at lag 0",
+    "r_best_lag": "the same at the best lag within ±4 frames",
+    "best_lag": "best lag, frames (positive: late)",
+    "slope": "drawn over wanted opening, slope",
+    "articulation": "articulation ratio",
+    "closure": "closure on /b p m/",
+    "sync_matching": "sync: matching with the sound, cosine",
+    "sync_matching_old": "sync: matching with the video's former sound",
+    "prefers_new": "share of pairs whose mouth prefers the new sound",
+    "lse_c": "LSE-C (our sync network)",
+    "lse_d": "LSE-D (our sync network)",
+    "sync_offset": "sync offset, frames, median",
+    "syncnet_lse_c": "LSE-C (SyncNet)",
+    "syncnet_lse_d": "LSE-D (SyncNet)",
+    "swap_difference": "swap: mean change of the opening by another voice",
+    "silence_shut_mean": "silence, mean gap, shut reference",
+    "silence_shut_std": "silence, standard deviation, shut reference",
+    "silence_open_mean": "silence, mean gap, open reference",
+    "silence_open_std": "silence, standard deviation, open reference",
+    "leak_r": "leak: correlation of jaw and lips, open against shut reference",
+    "leak_difference": "leak: mean distance / mouth width",
+    "outside_equal": "frames equal to the source outside the mask",
+    "outside_psnr": "PSNR outside the mask in the MP4, dB",
+    "faces_found": "frames in which a face is found again",
+    "pairs": "pairs",
+}
+"""What the figures are called, in the order in which they are printed."""
+
+_SAME: Final = 1e-9
+
+
+def column_table(columns: Table, titles: Mapping[str, str] = TITLES) -> str:
+    """Markdown: one line a figure, one column a system; figures that nobody has are left out."""
+    lines = ["| figure | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for key, title in titles.items():
+        if any(key in figures for figures in columns.values()):
+            cells = [format_figure(figures.get(key)) for figures in columns.values()]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def row_table(rows: Mapping[str, Mapping[str, str]], columns: Sequence[str]) -> str:
+    """Markdown: one line a system, one column a figure; `rows` hold finished cells."""
+    lines = ["| | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for title, cells in rows.items():
+        lines.append(f"| {title} | " + " | ".join(cells.get(c, "–") for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def format_figure(value: float | None) -> str:
+    """Three decimals below ten, one above; a dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """`0.123` of one run, `0.123 ± 0.004` (standard deviation) of several."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return "–"
+    text = format_figure(float(np.mean(finite)))
+    if len(finite) < 2:
+        return text
+    spread = float(np.std(finite, ddof=1))
+    return f"{text} ± {format_figure(spread if spread > _SAME else 0.0)}"
+
+
+def without_nan(value: Any) -> Any:
+    """JSON knows no nan: None instead, at any depth."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> None:
+    """Mouth openings over time, one panel a clip, six at most.
+
+    Args:
+        clips: Title, and curves `(T,)` by name; the first is drawn black. All clips have the same
+            names.
+        path: PNG.
+    """
+    plt = _pyplot()
+    shown = clips[:6]
+    figure, axes = plt.subplots(
+        -(-len(shown) // 2), 2, figsize=(12, 1 + 2.4 * -(-len(shown) // 2)), squeeze=False,
+        sharey=True,
+    )  # fmt: skip
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (title, curves) in zip(axes.flat, shown, strict=False):
+        for name, curve in curves.items():
+            seconds = np.arange(len(curve)) / FPS
+            is_first = name == next(iter(curves))
+            axis.plot(seconds, curve, label=name, **({"color": "black"} if is_first else {}))
+        axis.set_title(title, fontsize=9)
+        axis.set_ylabel("lip gap / mouth width")
+        axis.set_xlabel("seconds")
+    axes[0, 0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], path: Path) -> None:
+    """Drawn against real opening, every frame a dot, one panel a system.
+
+    Args:
+        real: Openings `(T,)` of each clip.
+        drawn: The same of each system, by its title.
+        path: PNG.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, len(drawn), figsize=(4 * len(drawn), 4), squeeze=False)
+    wanted = np.concatenate(list(real))
+    limit = float(np.nanmax(wanted)) * 1.15
+    for axis, (title, curves) in zip(axes.flat, drawn.items(), strict=True):
+        found = np.concatenate(list(curves))
+        axis.plot((0, limit), (0, limit), color="grey", linewidth=1)
+        axis.scatter(wanted[: len(found)], found, s=3, alpha=0.4)
+        axis.set(xlim=(0, limit), ylim=(0, limit), xlabel="real opening", ylabel="drawn opening")
+        axis.set_title(title, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def label_row(title: str, tiles: NDArray[np.uint8], side_px: int = 160) -> NDArray[np.uint8]:
+    """A line of a contact sheet: its title, then its pictures.
+
+    Args:
+        title: Broken into lines at spaces.
+        tiles: `(K, S, S, 3)`, uint8 RGB.
+        side_px: Side of the pictures on the sheet.
+    Returns:
+        `(side_px, (K + 1) * side_px, 3)`, uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    row = Image.new("RGB", ((len(tiles) + 1) * side_px, side_px), "white")
+    draw, top, line = ImageDraw.Draw(row), 6, ""
+    for word in [*title.split(), ""]:
+        if not word or draw.textlength(f"{line} {word}") > side_px - 12:
+            draw.text((6, top), line.strip(), fill="black")
+            top, line = top + 14, ""
+        line = f"{line} {word}"
+    for index, tile in enumerate(tiles, start=1):
+        picture = Image.fromarray(tile).resize((side_px, side_px), Image.Resampling.LANCZOS)
+        row.paste(picture, (index * side_px, 0))
+    return np.asarray(row, np.uint8)
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
