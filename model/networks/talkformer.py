@@ -25,6 +25,7 @@ from model.networks.attention import attention
 
 _OCTAVES: Final = 6
 FOURIER_DIM: Final = 4 * _OCTAVES  # sine and cosine of x and y
+_PLACE_GAIN: Final = 3.0  # of places against contents, in R-Align's keys and queries
 _MOTION_SCALE: Final = 8.0  # displacements are about a tenth of a crop
 _NUM_GROUPS: Final = 5
 
@@ -134,6 +135,8 @@ class TalkFormerBlock(nn.Module):
         extra_pairs: Learned key/value pairs of R-Align: something must answer where the reference
             has nothing (teeth).
         dropout: Of R-Align's keys and values, training only.
+        reference_places: Whether R-Align's keys say where their features are, and R-Align begins
+            by looking at the same place of the reference (docs/adr/0010).
         stable_diffusion_layout: As in Stable Diffusion's transformer blocks: normalised and
             projected on both sides, self-attention without biases and positions, GEGLU twice as
             wide.
@@ -153,6 +156,7 @@ class TalkFormerBlock(nn.Module):
         r_align: bool = True,
         extra_pairs: int = 16,
         dropout: float = 0.1,
+        reference_places: bool = False,
         stable_diffusion_layout: bool = False,
         groups: int = 32,
     ) -> None:
@@ -175,6 +179,7 @@ class TalkFormerBlock(nn.Module):
             )
             _zero(self.self_out)
         self.m_align, self.r_align = m_align, r_align
+        self.reference_places = reference_places
         if m_align or r_align:  # R-Align labels its features with M-Align's weights
             self.m_norm = nn.LayerNorm(channels)
             self.m_query = nn.Linear(channels, channels, bias=False)
@@ -192,6 +197,8 @@ class TalkFormerBlock(nn.Module):
             self.extra_key = nn.Parameter(0.2 * torch.randn(extra_pairs, channels))
             self.extra_value = nn.Parameter(0.2 * torch.randn(extra_pairs, channels))
             _zero(self.r_out)
+            if reference_places:  # equal projections: like places match before anything is learnt
+                self.r_key.weight.data.copy_(self.r_query.weight)
         self.gate_norm = nn.LayerNorm(channels)
         inner = (4 if stable_diffusion_layout else 2) * channels
         self.gate_in = nn.Linear(channels, 2 * inner)
@@ -217,12 +224,16 @@ class TalkFormerBlock(nn.Module):
         if not self.r_align:
             return None
         features = self.reference_norm(features)
-        query = self.m_query(self.m_norm(features) + self.position(position.to(features.dtype)))
+        where = self.position(position.to(features.dtype))
+        query = self.m_query(self.m_norm(features) + where)
         labels = self.m_out(attention(query, self.m_key(tokens), self.m_value(tokens), self.heads))
+        labelled = features + labels
+        if self.reference_places:
+            labelled = labelled + _PLACE_GAIN * where
         batch = len(features)
         key = torch.cat(
             [
-                self.r_key(features + labels),
+                self.r_key(labelled),
                 self.extra_key.expand(batch, -1, -1).to(features.dtype),
             ],
             dim=1,
@@ -269,7 +280,8 @@ class TalkFormerBlock(nn.Module):
                 attention(query, landmarks.key, landmarks.value, self.heads)
             )
         if self.r_align and reference is not None:
-            query = self.r_query(self.r_norm(tokens) + where)
+            gain = _PLACE_GAIN if self.reference_places else 1.0
+            query = self.r_query(self.r_norm(tokens) + gain * where)
             reference = self._drop(reference.expand(batch))
             tokens = tokens + self.r_out(
                 attention(query, reference.key, reference.value, self.heads)

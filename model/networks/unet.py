@@ -96,6 +96,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         self_attention_from: Scales from this index on have self-attention.
         m_align: The paper's ablation switch.
         r_align: The paper's ablation switch.
+        reference_places: Whether R-Align's keys carry places (`TalkFormerBlock`); False only in
+            checkpoints older than that.
         maps: Whether landmark maps are given to the network (else zeros).
         window: Top, left, height, width of the denoised part of the latent grid, in cells: the
             lower face with some known rows above it. Training and use share it (docs/adr/0007).
@@ -124,6 +126,7 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         self_attention_from: int = 1,
         m_align: bool = True,
         r_align: bool = True,
+        reference_places: bool = False,
         maps: bool = True,
         window: tuple[int, int, int, int] = (12, 4, 20, 24),
         reference_latents: bool = True,
@@ -153,6 +156,7 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
                 self_attention=scale >= self_attention_from,
                 m_align=m_align,
                 r_align=r_align,
+                reference_places=reference_places,
                 stable_diffusion_layout=stable_diffusion_layout,
                 groups=groups,
             )

@@ -41,7 +41,7 @@ class Variant:
 VARIANTS: Final[Mapping[str, Variant]] = {
     "tiny": Variant(
         channels=(64, 128, 192),
-        unet={"token_width": 128, "window": (12, 4, 20, 24)},
+        unet={"token_width": 128, "window": (12, 4, 20, 24), "reference_places": True},
         patch=4,
         # Stable Diffusion's decoder would cost more than the sampling
         autoencoder={
@@ -56,6 +56,7 @@ VARIANTS: Final[Mapping[str, Variant]] = {
         channels=(160, 320, 640, 640),
         unet={
             "token_width": 256,
+            "reference_places": True,
             "talk_scales": 3,
             "window": _WIDE_WINDOW,
             "layers_per_scale": 2,
@@ -73,6 +74,7 @@ VARIANTS: Final[Mapping[str, Variant]] = {
         channels=(320, 640, 1280, 1280),
         unet={
             "token_width": 512,
+            "reference_places": True,
             "talk_scales": 3,
             "window": _WIDE_WINDOW,
             "self_attention_from": 0,
