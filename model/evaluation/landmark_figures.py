@@ -29,8 +29,9 @@ from model.evaluation.landmark_metrics import (
     correlation,
     same_mouth,
 )
+from model.evaluation.report import column_table, plot_openings
 from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE, mouth_opening, mouth_width
-from model.media.audio import FPS, HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE
+from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE
 from model.networks.landmark_completion import LandmarkCompleter
 from model.training.phones import UNKNOWN_PHONE
 from model.training.split import clip_held_out, voice_held_out
@@ -162,7 +163,7 @@ def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
     """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
     if source is None:
         return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
-    from model.training.prepare import read_sound
+    from model.training.data.sound import read_sound
 
     def read(path: Path, mel: Points) -> Sound:
         samples = len(mel) * HOP_LENGTH  # whole video frames
@@ -283,38 +284,13 @@ _ROWS: Final = {
 }
 
 
-def table(columns: dict[str, dict[str, float]]) -> str:
-    """Markdown table, one column a system."""
-    lines = [
-        "| figure | " + " | ".join(columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    for key, title in _ROWS.items():
-        cells = [f"{c[key]:.3f}" if key in c else "–" for c in columns.values()]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def plot(speakers: dict[str, Speaker], data: HeldOut, sounds: Sounds, path: Path) -> None:
     """Predicted and real opening of six held-out sentences."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(3, 2, figsize=(12, 8), sharex=True, sharey=True)
-    seconds = np.arange(data.faces.shape[1]) / FPS
-    for axis, sound, face in zip(axes.flat, sounds.clips, data.faces, strict=False):
-        axis.plot(seconds, mouth_opening(face), color="black", label="real video")
-        for name, speak in speakers.items():
-            axis.plot(seconds, mouth_opening(speak(sound, face[0])), label=name)
-        axis.set_ylabel("lip gap / mouth width")
-    axes[0, 0].legend()
-    for axis in axes[-1]:
-        axis.set_xlabel("seconds")
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    panels = []
+    for name, sound, face in list(zip(data.names, sounds.clips, data.faces, strict=True))[:6]:
+        said = {title: mouth_opening(speak(sound, face[0])) for title, speak in speakers.items()}
+        panels.append((name, {"real video": mouth_opening(face), **said}))
+    plot_openings(panels, path)
 
 
 def main() -> None:
@@ -341,7 +317,7 @@ def main() -> None:
     columns["real video"] = real_figures(data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     text = (
-        table(columns) + f"\n\n{len(data.mels)} sentences of the filmed speaker, "
+        column_table(columns, _ROWS) + f"\n\n{len(data.mels)} sentences of the filmed speaker, "
         f"{len(data.voices)} other voices and {len(data.portraits)} photographs, none of them "
         "trained on. Under other voices the last column is the phone teacher's labels.\n"
     )

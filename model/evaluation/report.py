@@ -44,6 +44,8 @@ TITLES: Final = {
     "syncnet_lse_c": "LSE-C (SyncNet)",
     "syncnet_lse_d": "LSE-D (SyncNet)",
     "swap_difference": "swap: mean change of the opening by another voice",
+    "silence_mean": "silence, mean gap",
+    "silence_std": "silence, standard deviation",
     "silence_shut_mean": "silence, mean gap, shut reference",
     "silence_shut_std": "silence, standard deviation, shut reference",
     "silence_open_mean": "silence, mean gap, open reference",

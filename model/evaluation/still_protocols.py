@@ -175,6 +175,13 @@ class Portraits:
         row["outside_equal"] = float(
             np.mean([bool((frame[outside] == image[outside]).all()) for frame in still.frames])
         )
+        silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
+        quiet = _animate(system, self.judges, image, silence).opening
+        if np.isfinite(quiet).any():
+            row["silence_mean"], row["silence_std"] = (
+                float(np.nanmean(quiet)),
+                float(np.nanstd(quiet)),
+            )
         row["outside_psnr"] = encoded_psnr(still, image, outside)
         if self.judges.identity is not None:
             faces = self.judges.identity([image, *still.frames], np.stack([own] * (1 + len(meant))))
