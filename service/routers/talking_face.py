@@ -9,7 +9,7 @@ from typing import Annotated
 from uuid import uuid4
 
 from anyio import to_thread
-from fastapi import APIRouter, Form, Response, UploadFile
+from fastapi import APIRouter, Form, Request, Response, UploadFile
 
 from service.dependencies import (
     BaseUrlDep,
@@ -21,7 +21,13 @@ from service.problems import problem_responses
 from service.schemas.form import TalkingFaceForm
 from service.schemas.job import JobPublic, public_job
 from worker.contract.artifacts import ArtifactStore, StorageFullError
-from worker.contract.inputs import Uploads, check_combination, input_files, take_in
+from worker.contract.inputs import (
+    Uploads,
+    WrongCombinationError,
+    check_combination,
+    input_files,
+    take_in,
+)
 from worker.contract.intake import IntakeLimits
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobInput, JobRecord, JobState
@@ -46,6 +52,7 @@ _log = get_logger(__name__)
 )
 async def create_talking_face(
     form: Annotated[TalkingFaceForm, Form(media_type="multipart/form-data")],
+    request: Request,
     response: Response,
     resources: ResourcesDep,
     base_url: BaseUrlDep,
@@ -57,6 +64,7 @@ async def create_talking_face(
     wrong with the files themselves is told here; the face is looked for by the worker. A 202 answer
     means that the job and its files are stored.
     """
+    await _check_sent_once(request)
     check_combination(
         num_images=len(form.image),
         has_video=form.video is not None,
@@ -70,6 +78,14 @@ async def create_talking_face(
     response.headers["Retry-After"] = "1"
     response.headers["Cache-Control"] = "no-store"
     return job
+
+
+async def _check_sent_once(request: Request) -> None:
+    """Refuse a file that was sent twice: the framework would take the last one silently."""
+    parts = await request.form()  # read already, and kept by the request
+    for name in ("audio", "video", "driving_video"):
+        if (times := len(parts.getlist(name))) > 1:
+            raise WrongCombinationError(name, f"`{name}` was sent {times} times. Send it once.")
 
 
 def _accept(form: TalkingFaceForm, resources: Resources, request_id: str) -> JobRecord:

@@ -25,6 +25,7 @@ from starlette.testclient import TestClient
 
 from service.main import create_app
 from service.settings import ServiceSettings
+from tests.films import film
 from worker.contract.ledger import Ledger
 from worker.contract.messages import (
     AudioInput,
@@ -205,6 +206,13 @@ def picture(kind: str = "JPEG", size: tuple[int, int] = (96, 80)) -> bytes:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize(size).convert("RGB").save(buffer, format=kind)
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def film_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MP4 of 1 s, 30 frames a second, 160 x 90."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    return film(path, fps="30").read_bytes()
 
 
 @pytest.fixture

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
+import numpy as np
 import pytest
 from PIL import Image
 
+from model.media.video import read_frames
+from tests.films import film
+from worker.contract.inputs import VIDEO
 from worker.contract.intake import IntakeLimits, accept_audio
-from worker.contract.messages import SamplingOptions, Stage
+from worker.contract.messages import DubbedVideo, SamplingOptions, Stage
+from worker.contract.video_intake import accept_video
 from worker.progress import HandBackError
 from worker.runtime import RenderRequest, StageClock, TestCardRenderer, load_renderer
 from worker.settings import WorkerSettings
@@ -69,6 +75,42 @@ def test_it_writes_a_video_of_the_sounds_length_and_tells_its_progress(
     ).stderr
     assert "Video: h264" in listing
     assert "Audio: aac" in listing
+
+
+@pytest.mark.parametrize("seconds", [0.6, 2.0])
+def test_a_video_is_shown_frame_by_frame_and_back_again(
+    request_: RenderRequest, tmp_path: Path, seconds: float
+) -> None:
+    accept_video(
+        film(tmp_path / "film.mp4", seconds=seconds), tmp_path / VIDEO, IntakeLimits(), fps=20.0
+    )
+    source = list(read_frames(tmp_path / VIDEO, fps=None))
+
+    result = TestCardRenderer().render(
+        replace(request_, image=None, video=tmp_path / VIDEO), Diary()
+    )
+
+    assert (result.num_frames, result.width, result.height) == (20, 160, 90)
+    assert result.video == DubbedVideo(
+        source_frames=len(source), held_frames=(), looped=len(source) < 20
+    )
+    shown = list(read_frames(request_.output, fps=None))
+    order = [*range(20)] if len(source) > 20 else [*range(12), *range(10, 2, -1)]
+    for index, number in enumerate(order):
+        # The bar has gone by, and the encoder is lossy.
+        rest = np.abs(shown[index].astype(int) - source[number])[:, 8 * index + 24 or None :]
+        assert not rest.size or rest.mean() < 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"image": None}, {"video": Path("v")}, {"image": None, "video": Path("v"), "driving": Path()}],
+)
+def test_a_request_is_for_an_image_or_for_a_video(
+    request_: RenderRequest, changes: dict[str, Path | None]
+) -> None:
+    with pytest.raises(ValueError, match="image"):
+        replace(request_, **changes)
 
 
 def test_an_interrupted_render_leaves_no_file(request_: RenderRequest) -> None:

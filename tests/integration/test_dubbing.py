@@ -1,0 +1,204 @@
+"""A video in place of a portrait, a driving video and further images, over HTTP to the MP4."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from starlette.testclient import TestClient
+
+from model.media.video import probe
+from tests.integration.conftest import ID, StartWorker, eventually, new_record, picture, tone
+from worker.contract.ledger import Ledger
+
+Parts = list[tuple[str, tuple[str, bytes]]]
+
+
+def post(client: TestClient, *parts: tuple[str, bytes], **options: str) -> Any:
+    """Send files; a name may come several times."""
+    files: Parts = [(name, ("../name", content)) for name, content in parts]
+    return client.post("/v1/talking-face", files=files, data=options)
+
+
+def finished(client: TestClient, accepted: Any) -> dict[str, Any]:
+    assert accepted.status_code == 202, accepted.text
+    url = accepted.json()["links"]["self"]
+    eventually(lambda: client.get(url).json()["state"] in ("succeeded", "failed"), "the job ends")
+    job: dict[str, Any] = client.get(url).json()
+    assert job["state"] == "succeeded", job
+    return job
+
+
+def test_a_video_is_dubbed(
+    client: TestClient, start_worker: StartWorker, film_bytes: bytes, data_dir: Path, tmp_path: Path
+) -> None:
+    start_worker()
+    audio = ("audio", tone(1.6))
+
+    job = finished(client, post(client, audio, ("video", film_bytes), fps="20"))
+
+    assert job["input"]["image"] is None
+    assert job["input"]["video"] == {
+        "width": 160,
+        "height": 90,
+        "fps": 20.0,
+        "num_frames": 20,
+        "seconds": 1.0,
+        "format": "mov",
+        "bytes": len(film_bytes),
+        "sha256": hashlib.sha256(film_bytes).hexdigest(),
+    }
+    assert job["result"]["video"] == {"source_frames": 20, "held_frames": [], "looped": True}
+    assert job["result"]["num_frames"] == 32
+    (tmp_path / "out.mp4").write_bytes(client.get(job["result"]["url"]).content)
+    info = probe(tmp_path / "out.mp4")
+    assert (info.width, info.height, info.num_frames) == (160, 90, 32)
+    assert (info.duration_s, info.audio_duration_s) == (1.6, pytest.approx(1.6, abs=0.04))
+    kept = {path.name for path in (data_dir / "artifacts" / "inputs" / job["id"]).iterdir()}
+    assert kept == {"input.mkv", "speech.flac", "sound.flac", "job.json"}
+
+
+def test_a_sound_shorter_than_the_video_ends_it(
+    client: TestClient, start_worker: StartWorker, film_bytes: bytes
+) -> None:
+    start_worker()
+
+    job = finished(client, post(client, ("audio", tone(0.5)), ("video", film_bytes)))
+
+    assert job["result"]["num_frames"] == 13
+    assert job["result"]["video"] == {"source_frames": 25, "held_frames": [], "looped": False}
+
+
+def test_a_video_may_have_pictures_beside_it(
+    client: TestClient, start_worker: StartWorker, film_bytes: bytes, data_dir: Path
+) -> None:
+    start_worker()
+    images = [("image", picture(size=size)) for size in ((100, 80), (110, 80))]
+
+    job = finished(client, post(client, ("audio", tone(0.3)), ("video", film_bytes), *images))
+
+    assert job["input"]["image"] is None
+    assert [reference["width"] for reference in job["input"]["references"]] == [100, 110]
+    kept = {path.name for path in (data_dir / "artifacts" / "inputs" / job["id"]).iterdir()}
+    assert kept >= {"input.mkv", "reference-1.png", "reference-2.png"}
+
+
+def test_a_portrait_may_have_more_pictures_and_a_driving_video(
+    client: TestClient, start_worker: StartWorker, film_bytes: bytes, data_dir: Path
+) -> None:
+    start_worker()
+    images = [("image", picture(size=size)) for size in ((100, 80), (110, 80), (120, 80))]
+    parts = [("audio", tone(0.3)), *images, ("driving_video", film_bytes)]
+
+    job = finished(client, post(client, *parts))
+
+    assert job["input"]["image"]["width"] == 100
+    assert [reference["width"] for reference in job["input"]["references"]] == [110, 120]
+    assert job["input"]["driving_video"]["num_frames"] == 25
+    assert job["input"]["video"] is None
+    assert job["result"]["video"] is None
+    assert (job["result"]["width"], job["result"]["height"]) == (100, 80)
+    kept = {path.name for path in (data_dir / "artifacts" / "inputs" / job["id"]).iterdir()}
+    assert kept >= {"input.png", "driving.mkv", "reference-1.png", "reference-2.png"}
+
+
+@pytest.mark.parametrize(
+    ("names", "field"),
+    [
+        (["audio"], "image"),
+        (["audio", "driving_video"], "image"),
+        (["image"], "audio"),
+        (["video"], "audio"),
+        (["audio", "video", "driving_video"], "driving_video"),
+        (["audio", "image", "video", "driving_video"], "driving_video"),
+        (["audio", *["image"] * 6], "image"),
+        (["audio", "video", *["image"] * 5], "image"),
+        (["audio", "video", "video"], "video"),
+        (["audio", "audio", "image"], "audio"),
+        (["audio", "image", "driving_video", "driving_video"], "driving_video"),
+        (["audio", "image", "portrait"], "portrait"),
+    ],
+)
+def test_files_that_do_not_go_together_are_told(
+    client: TestClient, redis: Redis, data_dir: Path, names: list[str], field: str
+) -> None:
+    # Told before any of them is looked at.
+    response = post(client, *[(name, b"x") for name in names])
+
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_options")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert problem["detail"].endswith(".")
+    assert redis.keys("tf:*") == []
+    assert not data_dir.exists() or not [p for p in data_dir.rglob("*") if p.is_file()]
+
+
+def test_more_files_than_any_job_has_are_refused(client: TestClient) -> None:
+    response = post(client, *[("image", b"x")] * 8)
+
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "status", "code"),
+    [
+        ("video", b"not a video", 415, "unsupported_media_type"),
+        ("video", b"", 422, "undecodable_media"),
+        ("video", picture(), 415, "unsupported_media_type"),
+        ("driving_video", b"\0\0\0\x14ftypisom\0\0\0\0isom", 422, "undecodable_media"),
+    ],
+)
+def test_a_bad_video_is_refused_and_leaves_nothing(
+    client: TestClient,
+    redis: Redis,
+    data_dir: Path,
+    part: str,
+    content: bytes,
+    status: int,
+    code: str,
+) -> None:
+    parts = [("audio", tone(0.5)), (part, content)]
+    parts += [("image", picture())] if part == "driving_video" else []
+
+    response = post(client, *parts)
+
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert part.replace("_", " ") in response.json()["detail"]
+    assert redis.keys("tf:*") == []
+    assert [path for path in data_dir.rglob("*") if path.is_file()] == []
+
+
+def test_a_bad_reference_is_refused(client: TestClient) -> None:
+    response = post(client, ("audio", tone(0.5)), ("image", picture()), ("image", b"no picture"))
+
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_job_from_before_there_were_videos_is_still_shown(
+    client: TestClient, ledger: Ledger, redis: Redis
+) -> None:
+    record = new_record()
+    ledger.accept(record)
+    old = record.input.model_dump_json(exclude={"video", "driving_video", "references"})
+    redis.hset(f"tf:{{j}}:job:{ID}", "input", old)
+
+    job = client.get(f"/v1/jobs/{ID}").json()
+
+    assert job["state"] == "queued"
+    assert job["input"]["image"]["width"] == 64
+    assert (job["input"]["video"], job["input"]["references"]) == (None, [])
+
+
+def test_the_documentation_shows_what_may_be_sent(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+
+    form = document["paths"]["/v1/talking-face"]["post"]["requestBody"]["content"]
+    name = form["multipart/form-data"]["schema"]["$ref"].rsplit("/", 1)[-1]
+    fields = document["components"]["schemas"][name]
+    assert fields["required"] == ["audio"]
+    assert fields["properties"]["image"]["type"] == "array"
+    assert {"video", "driving_video"} <= fields["properties"].keys()

@@ -1,0 +1,178 @@
+"""Which files go together, what they are called, and what is remembered of them."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from tests.films import film
+from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.inputs import (
+    MAX_REFERENCES,
+    Uploads,
+    WrongCombinationError,
+    check_combination,
+    input_files,
+    take_in,
+)
+from worker.contract.intake import IntakeLimits
+from worker.contract.messages import JobInput, JobResult, SamplingOptions, VideoInput
+from worker.runtime import RenderRequest
+
+LIMITS = IntakeLimits()
+OPTIONS = SamplingOptions(fps=20)
+
+
+def picture(path: Path, width: int = 96) -> Path:
+    Image.new("RGB", (width, 80), "teal").save(path, format="PNG")
+    return path
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    with wave.open(str(tmp_path / "upload-audio"), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(bytes(16_000))
+    return tmp_path / "upload-audio"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "taken").mkdir()
+    return tmp_path / "taken"
+
+
+@pytest.mark.parametrize(
+    ("images", "video", "driving", "field"),
+    [
+        (0, False, False, "image"),
+        (0, False, True, "image"),
+        (0, True, True, "driving_video"),
+        (1, True, True, "driving_video"),
+        (2 + MAX_REFERENCES, False, False, "image"),
+        (1 + MAX_REFERENCES, True, False, "image"),
+    ],
+)
+def test_files_that_do_not_go_together_are_told(
+    images: int, video: bool, driving: bool, field: str
+) -> None:
+    with pytest.raises(WrongCombinationError) as caught:
+        check_combination(num_images=images, has_video=video, has_driving_video=driving)
+
+    assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_OPTIONS, field)
+    assert caught.value.detail.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("images", "video", "driving"),
+    [
+        (1, False, False),
+        (1, False, True),
+        (1 + MAX_REFERENCES, False, True),
+        (0, True, False),
+        (MAX_REFERENCES, True, False),
+    ],
+)
+def test_files_that_go_together_pass(images: int, video: bool, driving: bool) -> None:
+    check_combination(num_images=images, has_video=video, has_driving_video=driving)
+
+
+def test_the_first_image_is_the_portrait_and_the_others_are_references(
+    tmp_path: Path, folder: Path, audio: Path
+) -> None:
+    images = tuple(picture(tmp_path / f"i{width}", width) for width in (100, 110, 120))
+    driving = film(tmp_path / "upload-driving.mp4", fps="30")
+
+    taken = take_in(Uploads(audio, images, driving_video=driving), folder, OPTIONS, LIMITS)
+
+    assert taken.image is not None
+    assert taken.driving_video is not None
+    assert (taken.image.width, [image.width for image in taken.references]) == (100, [110, 120])
+    assert (taken.driving_video.num_frames, taken.driving_video.fps) == (20, 20.0)
+    assert taken.video is None
+    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")
+    assert request.video is None
+    assert request.driving == folder / "driving.mkv"
+    assert request.references == (folder / "reference-1.png", folder / "reference-2.png")
+    assert request.image is not None
+    with Image.open(request.image) as portrait, Image.open(request.references[1]) as last:
+        assert (portrait.width, last.width) == (100, 120)
+
+
+def test_beside_a_video_every_image_is_a_reference(
+    tmp_path: Path, folder: Path, audio: Path
+) -> None:
+    video = film(tmp_path / "upload-video.mp4")
+
+    taken = take_in(Uploads(audio, (picture(tmp_path / "i"),), video), folder, OPTIONS, LIMITS)
+
+    assert taken.image is None
+    assert taken.video is not None
+    assert (taken.video.width, taken.video.num_frames, taken.video.seconds) == (160, 20, 1.0)
+    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")
+    assert (request.image, request.video) == (None, folder / "input.mkv")
+    assert request.references == (folder / "reference-1.png",)
+
+
+def test_the_names_are_those_of_the_files(tmp_path: Path, folder: Path, audio: Path) -> None:
+    images = (picture(tmp_path / "a"), picture(tmp_path / "b"))
+    driving = film(tmp_path / "upload-driving.mp4")
+
+    taken = take_in(Uploads(audio, images, driving_video=driving), folder, OPTIONS, LIMITS)
+
+    assert sorted(path.name for path in folder.iterdir()) == sorted(input_files(taken))
+
+
+def test_a_wrong_driving_video_is_called_that(tmp_path: Path, folder: Path, audio: Path) -> None:
+    uploads = Uploads(audio, (picture(tmp_path / "i"),), driving_video=picture(tmp_path / "p"))
+
+    with pytest.raises(IntakeError, match="driving video") as caught:
+        take_in(uploads, folder, OPTIONS, LIMITS)
+
+    assert caught.value.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+
+# As they were written before there were videos.
+OLD_INPUT = """
+{"audio": {"seconds": 1.0, "sample_rate_hz": 48000, "channels": 1, "format": "wav", "bytes": 1,
+           "sha256": "a"},
+ "image": {"width": 64, "height": 64, "format": "png", "bytes": 1, "sha256": "b"},
+ "options": {"seed": 3, "preset": "fast", "num_inference_steps": null, "fps": 25.0,
+             "face_index": 0, "lip_strength": 1.0}}
+"""
+OLD_RESULT = """
+{"key": "results/a/b.mp4", "content_type": "video/mp4", "bytes": 10, "sha256": "c", "width": 64,
+ "height": 64, "fps": 25.0, "num_frames": 25, "seconds": 1.0, "face_bbox_xyxy": null,
+ "renderer": {"model_name": "m", "weights_sha256": null, "attention_backend": null,
+              "dtype": "fp32", "device": "cpu"}}
+"""
+
+
+def test_old_records_are_still_read() -> None:
+    job_input = JobInput.model_validate_json(OLD_INPUT)
+    result = JobResult.model_validate_json(OLD_RESULT)
+
+    assert job_input.image is not None
+    assert (job_input.video, job_input.driving_video, job_input.references) == (None, None, ())
+    assert input_files(job_input) == ["input.png", "speech.flac", "sound.flac"]
+    assert result.video is None
+
+
+SOME_VIDEO = VideoInput(
+    width=64, height=64, fps=25, num_frames=9, seconds=1, format="mov", bytes=1, sha256="d"
+)
+
+
+@pytest.mark.parametrize("present", [(), ("image", "video"), ("video", "driving_video")])
+def test_an_input_that_contradicts_itself_is_no_input(present: tuple[str, ...]) -> None:
+    old = JobInput.model_validate_json(OLD_INPUT)
+    parts = {"image": old.image, "video": SOME_VIDEO, "driving_video": SOME_VIDEO}
+
+    with pytest.raises(ValidationError, match="expected"):
+        JobInput(audio=old.audio, options=old.options, **{name: parts[name] for name in present})
