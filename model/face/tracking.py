@@ -90,10 +90,10 @@ def track_face(
     last: DetectedFace | None = None
     scene, before = 0, None
     for frame in frames:
-        thumbnail = _thumbnail(frame)
-        if before is not None and float(np.abs(thumbnail - before).mean()) > _CUT:
+        small = thumbnail(frame)
+        if before is not None and float(np.abs(small - before).mean()) > _CUT:
             scene, last = scene + 1, None
-        before = thumbnail
+        before = small
         faces = detector(frame)
         if not faces:
             face = None
@@ -102,7 +102,7 @@ def track_face(
         elif last is None:  # behind a cut
             face = faces[min(face_index, len(faces) - 1)]
         else:
-            face = _follow(last, faces)
+            face = follow(last, faces)
         last = face or last
         found.append(face)
         sharpness.append(_sharpness(frame, face) if face else 0.0)
@@ -128,7 +128,7 @@ def track_face(
     )
 
 
-def _follow(last: DetectedFace, faces: list[DetectedFace]) -> DetectedFace | None:
+def follow(last: DetectedFace, faces: list[DetectedFace]) -> DetectedFace | None:
     """The face that `last` has become, or None when it is not among `faces`."""
 
     def way(face: DetectedFace) -> float:
@@ -141,7 +141,8 @@ def _follow(last: DetectedFace, faces: list[DetectedFace]) -> DetectedFace | Non
     return nearest if alike and way(nearest) < _MOST_WAY else None
 
 
-def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A frame `(H, W, 3)` at `(24, 32, 3)`: what is compared to see a cut."""
     return cv2.resize(frame, _THUMBNAIL_PX, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 

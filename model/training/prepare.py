@@ -12,54 +12,25 @@ skipped; a step whose output exists is skipped.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.errors import UnsupportedMediaError
-from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
 from model.training.crops import read_picture
-from model.training.phones import PHONES, UNKNOWN_PHONE
+from model.training.data.sound import read_sound, read_sound_in_step
+from model.training.data.tracks import face_detector
+from model.training.phones import read_phones
 
 CLIP_FRAMES = 75  # a GRID sentence
-
-
-@cache
-def _detector() -> MediaPipeFaceDetector:
-    cv2.setNumThreads(1)
-    return MediaPipeFaceDetector()
-
-
-def read_sound(path: Path) -> NDArray[np.float32]:
-    """Decode any media file's sound to 16 kHz mono float32; a late start becomes leading silence."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", str(path), "-vn"]
-    command += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(SAMPLE_RATE)]
-    command += ["-f", "f32le", "-"]
-    return np.frombuffer(
-        subprocess.run(command, check=True, capture_output=True).stdout, np.float32
-    )
-
-
-def read_phones(path: Path, count: int) -> NDArray[np.uint8]:
-    """Phone index of each of `count` 10 ms frames, `UNKNOWN_PHONE` where there is no label."""
-    labels = np.full(count, UNKNOWN_PHONE, np.uint8)
-    if path.exists():
-        for phone, start, duration in json.loads(path.read_text())["ph"]:
-            if phone in PHONES:
-                labels[start : start + duration] = PHONES.index(phone)
-    return labels
 
 
 def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
@@ -70,14 +41,14 @@ def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
         found, frame = capture.read()
         if not found:
             break
-        faces = _detector()(np.ascontiguousarray(frame[..., ::-1]))
+        faces = face_detector()(np.ascontiguousarray(frame[..., ::-1]))
         if not faces:
             raise ValueError(f"no face in frame {len(landmarks)}")
         landmarks.append(faces[0].landmarks)
     if len(landmarks) < CLIP_FRAMES:
         raise ValueError(f"only {len(landmarks)} frames; expected {CLIP_FRAMES}")
     samples = CLIP_FRAMES * SAMPLE_RATE // 25
-    sound = read_sound(path)[:samples]
+    sound = read_sound_in_step(path)[:samples]
     mel = log_mel(np.pad(sound, (0, samples - len(sound))))
     phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
     return {"landmarks": np.stack(landmarks), "log_mel": mel.astype(np.float16), "phones": phones}
@@ -85,7 +56,7 @@ def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
 
 def prepare_portrait(path: Path) -> dict[str, NDArray[Any]]:
     """Landmarks `(68, 2)` in pixels of the largest face of one photograph."""
-    faces = _detector()(read_picture(path))
+    faces = face_detector()(read_picture(path))
     if not faces:
         raise ValueError("no face")
     return {"landmarks": faces[0].landmarks}
@@ -105,7 +76,7 @@ def _attempt(
     prepare, path = job
     try:
         return path.name, prepare(path)
-    except (UnsupportedMediaError, ValueError, OSError, subprocess.CalledProcessError) as error:
+    except (UnsupportedMediaError, ValueError, OSError) as error:
         return path.name, str(error)
 
 

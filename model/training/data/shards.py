@@ -149,7 +149,8 @@ def write_shard(
 def _join(parts: Sequence[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if not parts:
         return np.zeros((0, *shape), dtype)
-    return np.concatenate(parts).astype(dtype)
+    # safetensors writes memory as it lies: a transposed array would be written transposed.
+    return np.ascontiguousarray(np.concatenate(parts), dtype)
 
 
 def read_made_from(path: Path) -> dict[str, Any]:

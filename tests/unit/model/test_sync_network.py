@@ -22,7 +22,7 @@ from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import POSE
 from model.media.audio import log_mel
 from model.networks.landmark_completion import LandmarkCompleter
-from model.training.prepare import read_sound
+from model.training.data.sound import read_sound
 
 SPEECH = Path(__file__).parents[3] / "examples" / "speech.wav"
 FRAMES = 40
