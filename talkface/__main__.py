@@ -8,7 +8,9 @@ import sys
 import typer
 
 from talkface.doctor import doctor
+from talkface.evaluate import evaluate
 from talkface.generate import generate
+from talkface.prepare import prepare
 from talkface.train import train
 from talkface.up import up
 
@@ -21,7 +23,9 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.command()(prepare)
 app.command()(train)
+app.command()(evaluate)
 app.command()(doctor)
 
 
