@@ -284,6 +284,7 @@ def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
     model, optimizer = accelerator.prepare(module, optimizer)
     if accelerator.scaler is not None and state.get("scaler"):
         accelerator.scaler.load_state_dict(state["scaler"])
+    del state  # a second copy of all weights
     ema.to(accelerator.device)
     started = time.monotonic()
 

@@ -410,9 +410,13 @@ def completion_loss(
     real_width = target[:, :, right] - target[:, :, left]
     widths = (((width - real_width) / _UNIT).abs().sum(dim=-1) * weight).mean()
 
+    # The mean over known phones: a small batch may hold none.
     phones = F.cross_entropy(
-        output.phone_logits.flatten(0, 1), batch.phones.flatten(), ignore_index=-100
-    )
+        output.phone_logits.flatten(0, 1),
+        batch.phones.flatten(),
+        ignore_index=-100,
+        reduction="sum",
+    ) / (batch.phones != -100).sum().clamp_min(1)
     loss = (
         position
         + config.velocity_weight * speed
