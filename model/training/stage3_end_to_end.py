@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -165,15 +165,17 @@ class EndToEnd:
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        def load(kind: type[torch.nn.Module], name: str) -> torch.nn.Module:
-            network = kind.from_pretrained(weights / name, low_cpu_mem_usage=False)  # type: ignore[attr-defined]
+        def load(kind: Any, name: str) -> Any:
+            network = kind.from_pretrained(weights / name, low_cpu_mem_usage=False)
             return network.float().to(device)
 
         self.device = device
-        self.completer = load(LandmarkCompleter, "landmark_completer")
-        self.unet = load(TalkFormerUNet, "unet").to(memory_format=torch.channels_last)
-        self.reference_encoder = load(ReferenceEncoder, "reference_encoder")
-        self.autoencoder = load(AutoencoderKL, "autoencoder").eval().requires_grad_(False)
+        self.completer: LandmarkCompleter = load(LandmarkCompleter, "landmark_completer")
+        self.unet: TalkFormerUNet = load(TalkFormerUNet, "unet")
+        self.unet.to(memory_format=torch.channels_last)
+        self.reference_encoder: ReferenceEncoder = load(ReferenceEncoder, "reference_encoder")
+        self.autoencoder: AutoencoderKL = load(AutoencoderKL, "autoencoder")
+        self.autoencoder.eval().requires_grad_(False)
         self.scale = float(self.autoencoder.config.scaling_factor)
         self.crop_px = int(self.autoencoder.config.sample_size)
         self.latent_size = int(self.unet.config["latent_size"])
@@ -402,7 +404,7 @@ def build(config: EndToEndConfig, device: str) -> Stage:
             "psnr_db": float(-10 * (error.sum() / (3 * wide.sum())).log10()),
         }
 
-    trained = {
+    trained: dict[str, torch.nn.Module] = {
         "landmark_completer": networks.completer,
         "unet": networks.unet,
         "reference_encoder": networks.reference_encoder,
