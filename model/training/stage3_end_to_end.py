@@ -82,7 +82,7 @@ class EndToEndConfig(LoopConfig):
     frames: int = 16
     rendered: int = 2
     learning_rate: float = 1e-5
-    completer_learning_rate: float = 1e-5
+    completer_learning_rate: float = 1e-4
     completer_clip: float = 1.0
     diffusion_gain: float = 10.0
     landmark_batch: int = 16
