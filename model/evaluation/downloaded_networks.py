@@ -14,6 +14,7 @@ the original SyncNet's interface (Chung, Zisserman 2016) after `torch.jit.script
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +60,10 @@ class Downloaded:
 
     def __init__(self, path: Path, purpose: str) -> None:
         try:
-            self._module: Any = torch.jit.load(str(path), map_location="cpu").eval()
+            with warnings.catch_warnings():
+                # What others publish is TorchScript, whatever torch thinks of it today.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._module: Any = torch.jit.load(str(path), map_location="cpu").eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{path} is not a TorchScript file ({str(error).splitlines()[0]}); expected the "
