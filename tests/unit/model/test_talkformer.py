@@ -212,3 +212,22 @@ def test_reference_pairs_are_dropped_in_training_only() -> None:
     torch.manual_seed(0)
     first = run(block)
     assert not torch.allclose(first, run(block), atol=1e-4)
+
+
+@pytest.mark.parametrize("reference_places", [True, False])
+def test_r_align_with_places_begins_by_looking_at_the_same_place(reference_places: bool) -> None:
+    torch.manual_seed(0)
+    block = TalkFormerBlock(CHANNELS, TOKENS, m_align=False, reference_places=reference_places)
+    block.r_out.weight.data = torch.eye(CHANNELS)
+    height, width = 10, 12
+    places = cell_centres(0, 0, height, width, 16, torch.device("cpu"))
+    where = fourier_features(places)
+    pairs = block.reference_pairs(noise(1, height * width, CHANNELS), noise(1, 68, TOKENS), where)
+    assert pairs is not None
+    # Were the values each cell's height, what would the frame's cells fetch?
+    pairs.value.zero_()
+    pairs.value[0, : len(places)] = places[:, 1:]
+    hidden = noise(1, CHANNELS, height, width, seed=1)
+    fetched = (block.eval()(hidden, where, None, pairs) - hidden).mean(dim=1).flatten()
+    r = float(torch.corrcoef(torch.stack([fetched, places[:, 1]]).detach())[0, 1])
+    assert (r > 0.6) is reference_places, r
