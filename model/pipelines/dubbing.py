@@ -12,10 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.face.alignment import crop_affine, warp_points
+from model.face.alignment import crop_affine, invert_affine, warp_points
 from model.face.detection import DetectedFace, FaceDetector
+from model.face.head_motion import MovedPicture, relative_motion
 from model.face.landmarks import POSE
-from model.face.tracking import choose_reference, crop_landmarks, smooth_crops, track_face
+from model.face.tracking import (
+    FaceTrack,
+    choose_reference,
+    crop_landmarks,
+    smooth_crops,
+    track_face,
+)
 from model.media.audio import FPS, num_frames
 from model.media.frames import FrameSource, boomerang
 from model.pipelines.landmark_completion import num_output_frames
@@ -60,13 +67,7 @@ def follow_face(
     Raises:
         InputError: As `track_face` says, or the footage has no frames.
     """
-    if source.num_frames < 1:
-        raise UnsupportedMediaError("The video has no frames; expected at least one.")
-    index = shown_frames(source, num_output_frames(num_samples, fps), fps)
-    at_model_rate = shown_frames(source, num_frames(num_samples), FPS)
-    needed = int(max(index.max(), at_model_rate.max())) + 1
-
-    track = track_face(source.read(0, needed), detector, face_index)
+    index, at_model_rate, track = _track(source, detector, num_samples, fps, face_index)
     affines = smooth_crops(track.landmarks, source.fps, track.scene)
     own = crop_landmarks(track.landmarks, affines, source.fps, track.scene)
 
@@ -92,6 +93,60 @@ def follow_face(
         bbox_xyxy=DetectedFace.from_landmarks(track.landmarks[first], 1.0).bbox_xyxy,
         reference=reference,
     )
+
+
+def follow_driver(
+    driver: FrameSource,
+    detector: FaceDetector,
+    reference: Reference,
+    *,
+    num_samples: int,
+    fps: float,
+) -> FollowedFace:
+    """Move a photograph as a driver's head moves; it is then dubbed like any footage.
+
+    Args:
+        driver: The video of a head; its largest face counts.
+        detector: Finds faces.
+        reference: The photograph.
+        num_samples: Length of the sound at 16 kHz.
+        fps: Frame rate of the result.
+    Raises:
+        InputError: As `track_face` says, or the driver has no frames.
+    """
+    index, at_model_rate, track = _track(driver, detector, num_samples, fps, 0)
+    still = warp_points(invert_affine(reference.crop_affine), reference.landmarks)
+    frames = MovedPicture(reference.image, still, relative_motion(track, driver.fps), driver.fps)
+    # Nothing to detect and nothing to calm: where the picture was moved to is known.
+    moved = [frames.landmarks(number) for number in range(frames.num_frames)]
+    affines = np.stack([crop_affine(points) for points in moved])
+    own = np.stack([warp_points(a, points) for a, points in zip(affines, moved, strict=True)])
+    return FollowedFace(
+        footage=Footage(
+            frames=frames,
+            source_index=index,
+            landmarks=own[index],
+            hidden=np.zeros(len(index), np.bool_),
+            held_frames=tuple(np.flatnonzero(~track.found).tolist()),
+            looped=bool((np.diff(index) < 0).any()),
+        ),
+        crop_affine=affines[index],
+        pose=own[at_model_rate][:, list(POSE)],
+        bbox_xyxy=DetectedFace.from_landmarks(still, 1.0).bbox_xyxy,
+        reference=reference,
+    )
+
+
+def _track(
+    source: FrameSource, detector: FaceDetector, num_samples: int, fps: float, face_index: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], FaceTrack]:
+    """Frames shown at the result's rate and at 25 fps, and the face through all that are needed."""
+    if source.num_frames < 1:
+        raise UnsupportedMediaError("The video has no frames; expected at least one.")
+    index = shown_frames(source, num_output_frames(num_samples, fps), fps)
+    at_model_rate = shown_frames(source, num_frames(num_samples), FPS)
+    needed = int(max(index.max(), at_model_rate.max())) + 1
+    return index, at_model_rate, track_face(source.read(0, needed), detector, face_index)
 
 
 def shown_frames(source: FrameSource, num_wanted: int, fps: float) -> NDArray[np.int64]:

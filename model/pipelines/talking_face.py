@@ -1,7 +1,7 @@
 """The talking-face pipeline: one picture and one voice become frames.
 
     plan = prepare(image, waveform)      detect ─▶ crop ─▶ landmarks of every frame; nothing is drawn yet
-    plan = prepare_video(video, waveform)    the same for footage: dubbing
+    plan = prepare_video(video, waveform)    the same for footage: dubbing; see model.pipelines.dubbing
     render(plan, start, stop)            batches: denoise ─▶ decode ─▶ restore detail ─▶ composite
     pipeline(image, waveform)            prepare and render, in memory
 
@@ -36,7 +36,7 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer, plan_batches
-from model.pipelines.dubbing import follow_face
+from model.pipelines.dubbing import FollowedFace, follow_driver, follow_face
 from model.pipelines.landmark_completion import complete_landmarks, follow_pose
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
@@ -164,6 +164,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         face_index: int = 0,
         lip_strength: float = 1.0,
         references: Sequence[NDArray[np.uint8]] = (),
+        driving: FrameSource | None = None,
         init: Init | None = None,
         restore_detail: bool | None = None,
         on_stage: OnStage | None = None,
@@ -182,6 +183,9 @@ class TalkingFacePipeline(DiffusionPipeline):
             lip_strength: Scale of the lip motion.
             references: Further pictures of the same person, `(H, W, 3)` uint8 RGB each; the largest
                 face counts.
+            driving: Video of a head that the photograph's follows, relative to its own first frame:
+                turns, nods, brows and lids, nothing of its looks. Shown forwards, backwards and so
+                on. None = the head is still, and all but the mouth is the photograph bit for bit.
             init: Start of the sampler, or None for the preset's.
             restore_detail: Whether the photograph's detail is added, or None for the preset's choice.
             on_stage: Told "detecting" and "landmarks" as they begin.
@@ -193,25 +197,22 @@ class TalkingFacePipeline(DiffusionPipeline):
         # 1. what can be said before any work
         chosen = _check_inputs([image, *references], waveform, preset)
 
-        # 2. the face
+        # 2. the face, and what moves its head
         _tell(on_stage, "detecting")
         own, bbox_xyxy = self._find_reference(image, face_index)
-        more = tuple(self._find_reference(picture)[0] for picture in references)
-
-        # 3. its motion
-        _tell(on_stage, "landmarks")
-        with one_thread():
-            targets = complete_landmarks(
-                self.landmark_completer,
-                waveform,
-                own.landmarks,
-                fps=fps,
-                lip_strength=lip_strength,
-                more_references=[reference.landmarks for reference in more],
+        more = [self._find_reference(picture)[0] for picture in references]
+        followed = None
+        if driving is not None:
+            followed = follow_driver(
+                driving, self._detector(), own, num_samples=len(waveform), fps=fps
             )
+
+        # 3. its mouth
+        _tell(on_stage, "landmarks")
+        targets = self._complete(waveform, [own, *more], followed, fps, lip_strength)
         return RenderPlan(
             image=image,
-            crop_affine=own.crop_affine,
+            crop_affine=own.crop_affine if followed is None else followed.crop_affine,
             reference_landmarks=own.landmarks,
             target_landmarks=targets,
             face_bbox_xyxy=bbox_xyxy,
@@ -222,7 +223,9 @@ class TalkingFacePipeline(DiffusionPipeline):
             seed=seed,
             restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
             batch_size=self._batch_size,
-            more_references=more,
+            reference_affine=None if followed is None else own.crop_affine,
+            more_references=tuple(more),
+            footage=None if followed is None else followed.footage,
         )
 
     def prepare_video(
@@ -271,7 +274,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         fps = video.fps if fps is None else fps
 
         _tell(on_stage, "detecting")
-        given = tuple(self._find_reference(picture)[0] for picture in references)
+        given = [self._find_reference(picture)[0] for picture in references]
         followed = follow_face(
             video,
             self._detector(),
@@ -279,25 +282,15 @@ class TalkingFacePipeline(DiffusionPipeline):
             fps=fps,
             face_index=face_index,
         )
-        reference, *more = given or (followed.reference,)
+        faces = given or [followed.reference]
 
         _tell(on_stage, "landmarks")
-        with one_thread():
-            motion = complete_landmarks(
-                self.landmark_completer,
-                waveform,
-                reference.landmarks,
-                fps=fps,
-                lip_strength=lip_strength,
-                more_references=[face.landmarks for face in more],
-                pose=followed.pose,
-            )
-        pose = followed.footage.landmarks[:, list(POSE)]
+        targets = self._complete(waveform, faces, followed, fps, lip_strength)
         return RenderPlan(
-            image=reference.image,
+            image=faces[0].image,
             crop_affine=followed.crop_affine,
-            reference_landmarks=reference.landmarks,
-            target_landmarks=follow_pose(motion, reference.landmarks, pose),
+            reference_landmarks=faces[0].landmarks,
+            target_landmarks=targets,
             face_bbox_xyxy=followed.bbox_xyxy,
             fps=fps,
             preset=preset,
@@ -306,8 +299,8 @@ class TalkingFacePipeline(DiffusionPipeline):
             seed=seed,
             restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
             batch_size=self._batch_size,
-            reference_affine=reference.crop_affine,
-            more_references=tuple(more),
+            reference_affine=faces[0].crop_affine,
+            more_references=tuple(faces[1:]),
             footage=followed.footage,
         )
 
@@ -398,6 +391,30 @@ class TalkingFacePipeline(DiffusionPipeline):
         face = select_face(self._detector()(image), face_index)
         affine = crop_affine(face.landmarks)
         return Reference(image, affine, warp_points(affine, face.landmarks)), face.bbox_xyxy
+
+    def _complete(
+        self,
+        waveform: NDArray[np.float32],
+        references: Sequence[Reference],
+        followed: FollowedFace | None,
+        fps: float,
+        lip_strength: float,
+    ) -> NDArray[np.float32]:
+        """Landmarks of every frame `(T, 68, 2)`, units of its own crop; the first reference's mouth moves."""
+        own, *more = (reference.landmarks for reference in references)
+        with one_thread():
+            motion = complete_landmarks(
+                self.landmark_completer,
+                waveform,
+                own,
+                fps=fps,
+                lip_strength=lip_strength,
+                more_references=more,
+                pose=None if followed is None else followed.pose,
+            )
+        if followed is None:
+            return motion
+        return follow_pose(motion, own, followed.footage.landmarks[:, list(POSE)])
 
     def _job(self, plan: RenderPlan) -> PlanDrawer:
         """What the frames of `plan` share, computed when it is first asked for."""

@@ -1,0 +1,273 @@
+"""A photograph whose head moves as another's does: how far it turns, nods and blinks, never how it looks.
+
+    driver track ─▶ similarity to its own first frame, lids, brows ─▶ clamped, smoothed ─▶ HeadMotion
+    photograph ─▶ forward field on a coarse grid ─▶ inverse ─▶ remap ─▶ frames, landmarks
+
+Everything is relative: at the driver's first good frame the photograph is itself. The similarity is
+taken between crops, so that the size and the shape of the driver's face cancel. The field is whole
+over the head and fades to zero around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import RBFInterpolator
+
+from model.errors import ShapeError
+from model.face.alignment import Affine, crop_affine, invert_affine, warp_points
+from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
+from model.face.smoothing import smooth
+from model.face.thin_plate import GRID, Field, invert, smoothstep
+from model.face.tracking import FaceTrack
+
+_CENTRE: Final = (0.5, 0.42)
+"""Middle of the head, crop units; what is said about shifts is said about this point."""
+_RADII: Final = (0.40, 0.56)
+"""Of an ellipse around the head from crown to chin."""
+_WHOLE: Final = 1.05
+_FADED: Final = 2.1
+"""The field is whole up to so many radii and nothing from so many on."""
+
+_MOST_TURN: Final = 0.22
+"""Radians."""
+_MOST_GROWTH: Final = 0.12
+"""Of the logarithm of the scale."""
+_MOST_SHIFT: Final = (0.16, 0.18)
+"""Crop units. Further, and the picture around the head would fold."""
+_MOST_LIFT: Final = 0.03
+"""Of a brow, crop units."""
+_WIDEST_EYE: Final = 1.2
+"""Against the photograph's own."""
+_USUAL_SHARE: Final = 0.7
+"""A driver who blinks in the first frame is measured against this share of the usual opening."""
+_UPPER_LID_SHARE: Final = 0.85
+
+_CUTOFF_HZ: Final = 1.5
+_BETA: Final = 20.0
+_LID_CUTOFF_HZ: Final = 6.0
+_LID_BETA: Final = 30.0
+
+_BROWS: Final = (tuple(range(17, 22)), tuple(range(22, 27)))
+_EYES: Final = (LEFT_EYE, RIGHT_EYE)
+_LIDS: Final = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
+"""Upper and lower lid points that lie above one another."""
+_FIXED: Final = (*range(17), *range(27, 37), 39, 42, 45, *range(48, 60))
+"""Points that lids and brows do not move."""
+
+
+@dataclass(frozen=True)
+class HeadMotion:
+    """Motion of a head relative to its first good frame, N frames; zero there.
+
+    Attributes:
+        turn: `(N,)` float32, radians, clockwise in the picture.
+        growth: `(N,)` float32, logarithm of the scale.
+        shift: `(N, 2)` float32, of the head's middle, crop units.
+        lids: `(N, 2)` float32, opening of each eye as a share of its opening at rest.
+        lift: `(N, 2)` float32, of each brow, crop units, downwards positive.
+    """
+
+    turn: NDArray[np.float32]
+    growth: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    lids: NDArray[np.float32]
+    lift: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.turn)
+
+    def similarity(self, index: int) -> Affine:
+        """The head's way in frame `index`, crop units to crop units."""
+        scale, angle = np.exp(self.growth[index]), self.turn[index]
+        cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+        linear = np.array([(cosine, -sine), (sine, cosine)])
+        centre = np.array(_CENTRE)
+        shift = centre + self.shift[index] - linear @ centre
+        return np.concatenate([linear, shift[:, None]], axis=1).astype(np.float32)
+
+
+def relative_motion(track: FaceTrack, fps: float) -> HeadMotion:
+    """What a driver's head does.
+
+    Frames without the face are bridged in a straight line; behind a cut the motion begins anew.
+
+    Args:
+        track: The driver.
+        fps: Frames per second of the track.
+    """
+    good = np.flatnonzero(track.found)
+    affines = np.stack([crop_affine(points) for points in track.landmarks[good]])
+    own = np.stack(
+        [warp_points(a, points) for a, points in zip(affines, track.landmarks[good], strict=True)]
+    )
+    openings = np.stack([_eye_opening(own, eye) for eye in range(2)], axis=1)
+    brows = np.stack([own[:, list(brow), 1].mean(axis=1) for brow in _BROWS], axis=1)
+    usual = np.maximum(_USUAL_SHARE * np.median(openings, axis=0), 1e-4)
+
+    values = np.empty((len(good), 8))
+    for number, frame in enumerate(good):
+        rest = int(np.flatnonzero(track.scene[good] == track.scene[frame])[0])
+        way = _compose(affines[rest], invert_affine(affines[number]))
+        values[number, 0] = np.arctan2(way[1, 0], way[0, 0])
+        values[number, 1] = np.log(np.hypot(way[0, 0], way[1, 0]))
+        values[number, 2:4] = way @ (*_CENTRE, 1.0) - _CENTRE
+        closed = openings[rest] - openings[number]
+        values[number, 4:6] = 1.0 - closed / np.maximum(openings[rest], usual)
+        values[number, 6:8] = brows[number] - brows[rest]
+    limits = np.array([_MOST_TURN, _MOST_GROWTH, *_MOST_SHIFT, 1.0, 1.0, _MOST_LIFT, _MOST_LIFT])
+    bounded = limits * np.tanh(values / limits)
+    bounded[:, 4:6] = np.clip(values[:, 4:6], 0.0, _WIDEST_EYE)
+
+    times = np.arange(len(track.found))
+    bridged = np.stack([np.interp(times, good, column) for column in bounded.T], axis=1)
+    bridged = bridged.astype(np.float32)
+    calm = smooth(bridged, fps, min_cutoff_hz=_CUTOFF_HZ, beta=_BETA)
+    calm -= calm[good[0]]  # the smoothing looks ahead, and the rest is the rest
+    lids = smooth(bridged[:, 4:6], fps, min_cutoff_hz=_LID_CUTOFF_HZ, beta=_LID_BETA)
+    lids += 1.0 - lids[good[0]]
+    return HeadMotion(calm[:, 0], calm[:, 1], calm[:, 2:4], lids, calm[:, 6:8])
+
+
+class MovedPicture:
+    """A photograph moved frame by frame: a `FrameSource` whose landmarks are known.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        landmarks: Its face `(68, 2)`, pixels.
+        motion: Of the head.
+        fps: Frames per second of the motion.
+    Raises:
+        ShapeError: `landmarks` has another shape.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        motion: HeadMotion,
+        fps: float,
+    ) -> None:
+        if landmarks.shape != (NUM_LANDMARKS, 2):
+            raise ShapeError(f"landmarks have shape {landmarks.shape}; expected (68, 2)")
+        self.num_frames = len(motion)
+        self.height, self.width = int(image.shape[0]), int(image.shape[1])
+        self.fps = fps
+        self._image = image
+        self._motion = motion
+        self._affine = crop_affine(landmarks)
+        self._points = warp_points(self._affine, landmarks)
+
+        low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
+        high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
+        y, x = np.mgrid[low[1] : high[1] + 1, low[0] : high[0] + 1].astype(np.float32) / GRID
+        self._grid: Field = np.stack([x, y], axis=-1)
+        self._weight: Field = _head_weight(self._grid)
+        self._upper_face = self._upper_face_matrix()
+        self._rows, self._columns = self._region()
+
+    def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
+        """Frames `start` to `stop`, `(H, W, 3)` uint8 RGB each."""
+        for index in range(start, stop):
+            yield self._frame(index)
+
+    def landmarks(self, index: int) -> NDArray[np.float32]:
+        """The face of frame `index` `(68, 2)`, pixels."""
+        moved = warp_points(self._motion.similarity(index), self._points + self._offsets(index))
+        weight = _head_weight(self._points)
+        return warp_points(
+            invert_affine(self._affine), self._points + weight * (moved - self._points)
+        )
+
+    def _offsets(self, index: int) -> NDArray[np.float32]:
+        """Ways of lids and brows `(68, 2)`, crop units, before the head's own."""
+        offsets = np.zeros((NUM_LANDMARKS, 2), np.float32)
+        for side in range(2):
+            share = float(self._motion.lids[index, side]) - 1.0
+            for upper, lower in _LIDS[side]:
+                way = share * (self._points[upper] - self._points[lower])
+                offsets[upper] = _UPPER_LID_SHARE * way
+                offsets[lower] = -(1.0 - _UPPER_LID_SHARE) * way
+            offsets[list(_BROWS[side]), 1] += self._motion.lift[index, side]
+        return offsets
+
+    def _upper_face_matrix(self) -> NDArray[np.float32]:
+        """From `_offsets` to the field on the grid `(h * w, 68)`; whole at the points, nothing far off."""
+        moving = [p for lids in _LIDS for pair in lids for p in pair] + [*_BROWS[0], *_BROWS[1]]
+        # a frame around the face holds still as well
+        edge = np.linspace(0, 1, 9)
+        ring = [(x, y) for x in edge for y in (-0.05, 1.05)] + [
+            (x, y) for x in (-0.05, 1.05) for y in edge
+        ]
+        centres = np.concatenate([self._points[[*moving, *_FIXED]], np.array(ring)])
+        unit = np.zeros((len(centres), len(moving)))
+        unit[: len(moving)] = np.eye(len(moving))
+        near = ((self._grid >= -0.05) & (self._grid <= 1.05)).all(axis=-1)
+        matrix = np.zeros((near.size, NUM_LANDMARKS), np.float32)
+        spline = RBFInterpolator(centres, unit, kernel="thin_plate_spline", smoothing=1e-6)
+        matrix[np.flatnonzero(near)[:, None], moving] = spline(self._grid[near])
+        return matrix
+
+    def _region(self) -> tuple[slice, slice]:
+        """Pixels that can move."""
+        corners = self._grid[[0, 0, -1, -1], [0, -1, 0, -1]]
+        placed = warp_points(invert_affine(self._affine), corners)
+        spans = []
+        for axis, limit in ((1, self.height), (0, self.width)):
+            start = int(np.clip(np.floor(placed[:, axis].min()), 0, limit - 1))
+            stop = int(np.clip(np.ceil(placed[:, axis].max()) + 1, start + 1, limit))
+            spans.append(slice(start, stop))
+        return spans[0], spans[1]
+
+    def _frame(self, index: int) -> NDArray[np.uint8]:
+        offsets = (self._upper_face @ self._offsets(index)).reshape(self._grid.shape)
+        moved = warp_points(self._motion.similarity(index), self._grid + offsets)
+        forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
+        backward = invert(forward)
+
+        rows, columns = self._rows, self._columns
+        # middles of the region's pixels -> nodes of the grid, which stand at whole numbers
+        to_nodes = self._affine * np.float32(GRID)
+        to_nodes[:, 2] += to_nodes[:, :2] @ np.array((columns.start + 0.5, rows.start + 0.5))
+        to_nodes[:, 2] -= GRID * self._grid[0, 0]
+        fine = cv2.warpAffine(
+            backward,
+            to_nodes,
+            (columns.stop - columns.start, rows.stop - rows.start),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(0, 0),
+        )
+        back = invert_affine(self._affine)[:, :2]  # crop units to pixels
+        way = np.asarray(fine, np.float32) @ back.T
+        map_x = np.arange(columns.start, columns.stop, dtype=np.float32) - way[..., 0]
+        map_y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - way[..., 1]
+        frame = self._image.copy()
+        frame[rows, columns] = cv2.remap(
+            self._image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return frame
+
+
+def _head_weight(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The field's share at points `(..., 2)` in crop units -> `(..., 1)`: 1 on the head, 0 far from it."""
+    radius = np.linalg.norm((points - _CENTRE) / _RADII, axis=-1, keepdims=True)
+    return smoothstep(((_FADED - radius) / (_FADED - _WHOLE)).astype(np.float32))
+
+
+def _eye_opening(faces: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Distance of the lids `(N, 68, 2)` -> `(N,)`."""
+    gaps = [faces[:, lower, 1] - faces[:, upper, 1] for upper, lower in _LIDS[side]]
+    return np.maximum(np.mean(gaps, axis=0), 0.0).astype(np.float32)
+
+
+def _compose(second: Affine, first: Affine) -> Affine:
+    """`first`, then `second`."""
+    linear = second[:, :2] @ first[:, :2]
+    shift = second[:, :2] @ first[:, 2] + second[:, 2]
+    return np.concatenate([linear, shift[:, None]], axis=1)
