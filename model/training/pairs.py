@@ -93,7 +93,8 @@ def warp_reference(reference: Crop, target: NDArray[np.float32]) -> NDArray[np.u
     return engine.render(target, inner="flat")
 
 
-def _recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
+def recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
+    """Another exposure and tint, sometimes grey; the same for the same seed."""
     rng = np.random.default_rng(rng_seed)
     gain, shift = (
         1 + 0.10 * rng.standard_normal() + 0.05 * rng.standard_normal(3),
@@ -104,13 +105,20 @@ def _recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
     return np.clip(image * gain + shift, 0, 255).astype(np.uint8)
 
 
+def roughen(landmarks: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Landmarks `(68, 2)` with lips and jaw off by as much as a prediction's."""
+    rough = landmarks.copy()
+    rough[list(CONTENT)] += rng.normal(0, _WARP_NOISE, (len(CONTENT), 2)) * rng.random()
+    return rough
+
+
 def _finish(pictures: list[Crop], seed: int) -> Subject:
     """Recolour and mirror the subject as a whole, choose references and warp them."""
     rng = np.random.default_rng(seed + 1)
     mirror = rng.random() < 0.5
     finished: list[Crop] = []
     for image, landmarks in pictures:
-        recoloured = _recolour(image, seed)
+        recoloured = recolour(image, seed)
         if mirror:
             recoloured = np.ascontiguousarray(recoloured[:, ::-1])
             landmarks = flip_landmarks(landmarks)
@@ -123,8 +131,7 @@ def _finish(pictures: list[Crop], seed: int) -> Subject:
         weight = np.abs(openings[others] - openings[target]) + 0.05
         count = min(REFERENCES, len(others))
         for reference in rng.choice(others, count, replace=False, p=weight / weight.sum()):
-            rough = landmarks.copy()
-            rough[list(CONTENT)] += rng.normal(0, _WARP_NOISE, (len(CONTENT), 2)) * rng.random()
+            rough = roughen(landmarks, rng)
             pairs.append((target, int(reference), warp_reference(finished[reference], rough)))
     return Subject(finished, pairs)
 

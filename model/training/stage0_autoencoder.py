@@ -3,7 +3,9 @@
     python -m model.training.stage0_autoencoder prepared=data/prepared output=runs/autoencoder
 
 Loss: L1 + L1 of first differences at two scales (what keeps lips and teeth crisp without a GAN) + a
-small KL term; the mouth counts more. Needs `crops.npz` (`model.training.crops`).
+small KL term; the mouth counts more. Needs `crops.npz` (`model.training.crops`), or shards
+(`shards=FOLDER`, written by `talkface prepare`), or both: then clips come from the shards and
+photographs from `crops.npz`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.errors import ConfigError
 from model.face.landmarks import OUTER_LIPS
 from model.networks.autoencoder import build_autoencoder
 from model.training.launch import main
@@ -31,6 +34,7 @@ class AutoencoderConfig(LoopConfig):
 
     Attributes:
         prepared: Folder with `crops.npz`.
+        shards: Clips to train on in place of those of `crops.npz`, which may then be absent.
         variant: Size of the autoencoder.
         kl_weight: Weight of the KL term, per pixel.
         edge_weight: Weight of the difference terms.
@@ -40,6 +44,7 @@ class AutoencoderConfig(LoopConfig):
 
     output: Path = Path("runs/autoencoder")
     prepared: Path = Path("data/prepared")
+    shards: Path | None = None
     variant: Literal["tiny", "base", "large"] = "tiny"
     max_steps: int = 3000
     batch_size: int = 16
@@ -106,27 +111,93 @@ def sharpness(images: torch.Tensor, weight: torch.Tensor) -> float:
     return float((response**2 * weight).sum() / weight.sum())
 
 
+class Crops:
+    """Where crops come from.
+
+    Args:
+        prepared: Folder with `crops.npz`.
+        shards: Folder of shards, or None.
+        size: Side of the shards' crops in pixels.
+    Raises:
+        ConfigError: There is neither, or `crops.npz` has crops of another size.
+    """
+
+    def __init__(self, prepared: Path, shards: Path | None, size: int) -> None:
+        self._clips = None
+        if shards is not None:
+            # Late: it needs OpenCV, which a machine that only trains on arrays has not.
+            from model.training.data.shard_pictures import ShardPictures
+
+            self._clips = ShardPictures(shards, size)
+        self.size, self._train = size, np.zeros(0, np.int64)
+        path = prepared / "crops.npz"
+        if shards is not None and not path.exists():
+            return
+        data = np.load(path)
+        self._images, self._landmarks, kind = data["images"], data["landmarks"], data["kind"]
+        held_out = data["held_out"].astype(bool)
+        wanted = np.ones(len(kind), bool) if shards is None else kind == 1
+        self._train, self._unseen = np.flatnonzero(~held_out & wanted), held_out & wanted
+        # clips and portraits half and half
+        share = np.where(kind == 0, 1 / max(1, (kind == 0).sum()), 1 / max(1, (kind == 1).sum()))
+        self._share = share[self._train] / share[self._train].sum()
+        if shards is None:
+            self.size = self._images.shape[1]
+        elif self._images.shape[1] != size:
+            raise ConfigError(
+                f"prepared: {path} has crops of {self._images.shape[1]} px; expected {size} px, the "
+                "autoencoder's size: cut them again with --size"
+            )
+
+    def draw(
+        self, rng: np.random.Generator, count: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Training crops `(N, S, S, 3)` and their landmarks `(N, 68, 2)`."""
+        parts = []
+        rest = count
+        if self._clips is not None:
+            clips = count if not len(self._train) else int(rng.binomial(count, 0.5))
+            rest -= clips
+            if clips:
+                parts.append(self._clips.crops(rng, clips))
+        if rest:
+            rows = rng.choice(self._train, rest, p=self._share)
+            parts.append((self._images[rows], self._landmarks[rows]))
+        images, landmarks = zip(*parts, strict=True)
+        return np.concatenate(images), np.concatenate(landmarks)
+
+    def held_out(self, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
+        """The same of what is never trained on, always the same ones; None where there is nothing."""
+        rng = np.random.default_rng(1)
+        parts = []
+        if self._clips is not None and self._clips.unseen:
+            parts.append(self._clips.crops(rng, count // 2, held_out=True))
+        if len(self._train) and self._unseen.any():
+            rows = rng.choice(
+                np.flatnonzero(self._unseen), count, replace=self._unseen.sum() < count
+            )
+            parts.append((self._images[rows], self._landmarks[rows]))
+        if not parts:
+            return None
+        images, landmarks = zip(*parts, strict=True)
+        return np.concatenate(images)[:count], np.concatenate(landmarks)[:count]
+
+
 CONFIG = AutoencoderConfig
 
 
 def build(config: AutoencoderConfig, device: str) -> Stage:
     """The autoencoder, its loss and its samples."""
-    data = np.load(config.prepared / "crops.npz")
-    images, landmarks, held_out = data["images"], data["landmarks"], data["held_out"].astype(bool)
-    train = np.flatnonzero(~held_out)
-    # clips and portraits half and half
-    weights = np.where(
-        data["kind"][train] == 0, 1 / (data["kind"] == 0).sum(), 1 / (data["kind"] == 1).sum()
-    )
-    weights /= weights.sum()
-    shown = np.random.default_rng(1).choice(np.flatnonzero(held_out), 64, replace=False)
     autoencoder = build_autoencoder(config.variant).to(device, memory_format=torch.channels_last)
-    size = images.shape[1]
+    crops = Crops(config.prepared, config.shards, int(autoencoder.config.sample_size))
+    shown = crops.held_out(64)
+    size = crops.size
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        rows = draw.rng.choice(train, config.batch_size, p=weights)
-        target = augment_colour(to_tensor(images[rows]), draw.generator)
-        weight = 1.0 + config.mouth_weight * mouth_boxes(landmarks[rows], size)
+        # 1. crops in any light, mirrored half of the time
+        images, landmarks = crops.draw(draw.rng, config.batch_size)
+        target = augment_colour(to_tensor(images), draw.generator)
+        weight = 1.0 + config.mouth_weight * mouth_boxes(landmarks, size)
         if draw.rng.random() < 0.5:
             target, weight = target.flip(-1), weight.flip(-1)
         # 2. a window: cheaper, and the decoder learns to decode parts
@@ -158,11 +229,13 @@ def build(config: AutoencoderConfig, device: str) -> Stage:
         return total, {"pixel": pixel.item(), "edge": edge.item(), "kl": kl.item()}
 
     def sample(folder: Path, step: int) -> dict[str, float]:
-        target = to_tensor(images[shown]).to(device)
+        assert shown is not None
+        images, landmarks = shown
+        target = to_tensor(images).to(device)
         with autocast(config, device):
             latents = autoencoder.encode(target).latent_dist.mode()
             output = autoencoder.decode(latents).sample.float().clamp(-1, 1)
-        mouth = mouth_boxes(landmarks[shown], size).to(device)
+        mouth = mouth_boxes(landmarks, size).to(device)
         error = float(((output - target) ** 2 / 4).mean())
         rows = [np.concatenate(list(to_images(x[:10])), axis=1) for x in (target, output)]
         Image.fromarray(np.concatenate(rows)).save(folder / f"{step:06d}.png")
@@ -175,14 +248,14 @@ def build(config: AutoencoderConfig, device: str) -> Stage:
     def finish(folder: Path) -> None:
         """Put the latents' scale on training crops into the export, so that every user divides by one number."""
         exported = AutoencoderKL.from_pretrained(folder / "autoencoder", low_cpu_mem_usage=False)
-        crops = to_tensor(images[train[:: max(1, len(train) // 256)]])
+        images, _ = crops.draw(np.random.default_rng(2), 256)
         with torch.no_grad():
-            std = float(exported.encode(crops).latent_dist.mode().std())
+            std = float(exported.encode(to_tensor(images)).latent_dist.mode().std())
         exported.register_to_config(scaling_factor=1.0 / std)
         exported.save_pretrained(folder / "autoencoder")
         print(f"scaling_factor {1.0 / std:.4f}")
 
-    return Stage({"autoencoder": autoencoder}, loss, sample, finish)
+    return Stage({"autoencoder": autoencoder}, loss, sample if shown else None, finish)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,19 @@
 
 v-prediction with a loss weight of 3 near the lips, 1 in the mask, 0.1 outside; landmark noise;
 warped latents and reference latents left out of a share of the samples each. Needs `pairs.npz`
-(`model.training.pairs`).
+(`model.training.pairs`), or shards (`shards=FOLDER`, written by `talkface prepare`; latents are then
+encoded as they are needed), or both: then clips come from the shards and photographs from `pairs.npz`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import ConfigError
@@ -28,6 +28,7 @@ from model.networks.stable_diffusion import load_stable_diffusion
 from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage, autocast
+from model.training.pair_batches import PairBatch, Pairs
 from model.training.stage0_autoencoder import mouth_boxes, sharpness, to_images, to_tensor
 
 
@@ -37,7 +38,8 @@ class DiffusionConfig(LoopConfig):
 
     Attributes:
         prepared: Folder with `pairs.npz`.
-        autoencoder: Folder of the trained autoencoder (samples are decoded with it).
+        shards: Clips to train on in place of those of `pairs.npz`, which may then be absent.
+        autoencoder: Folder of the trained autoencoder (it encodes shards and decodes samples).
         variant: Size of the U-Net.
         m_align: The paper's ablation switch.
         r_align: The paper's ablation switch.
@@ -55,6 +57,7 @@ class DiffusionConfig(LoopConfig):
 
     output: Path = Path("runs/diffusion")
     prepared: Path = Path("data/prepared")
+    shards: Path | None = None
     autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
     variant: Literal["tiny", "base", "large"] = "tiny"
     max_steps: int = 4000
@@ -74,57 +77,19 @@ class DiffusionConfig(LoopConfig):
     sample_every: int = 500
 
 
-class Pairs:
-    """`pairs.npz` in memory, batches on demand."""
-
-    def __init__(self, path: Path, device: str) -> None:
-        data = np.load(path)
-        self.device = device
-        names = (
-            "images",
-            "landmarks",
-            "latents",
-            "masked_latents",
-            "masks",
-            "target",
-            "reference",
-            "warped_latents",
-        )
-        self.arrays: dict[str, NDArray[Any]] = {name: data[name] for name in names}
-        self.kind = data["kind"][data["target"]]
-        self.held_out = data["held_out"][data["target"]].astype(bool)
-
-    def _tensor(self, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(self.arrays[name][rows]).float().to(self.device)
-
-    def batch(self, pairs: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Tensors of the given pairs, float32; see `model.training.pairs` for shapes."""
-        target, reference = self.arrays["target"][pairs], self.arrays["reference"][pairs]
-        return {
-            "latents": self._tensor("latents", target),
-            "masked_latents": self._tensor("masked_latents", target),
-            "mask": self._tensor("masks", target)[:, None],
-            "target_landmarks": self._tensor("landmarks", target),
-            "reference_landmarks": self._tensor("landmarks", reference),
-            "reference_latents": self._tensor("latents", reference),
-            "reference_image": to_tensor(self.arrays["images"][reference]).to(self.device),
-            "warped_latents": self._tensor("warped_latents", pairs),
-        }
-
-
 def condition_of(
-    unet: TalkFormerUNet, reference_encoder: ReferenceEncoder, batch: dict[str, torch.Tensor]
+    unet: TalkFormerUNet, reference_encoder: ReferenceEncoder, batch: PairBatch
 ) -> UNetCondition:
     """The denoiser's condition for a batch of pairs."""
-    features = reference_encoder(batch["reference_image"])
+    features = reference_encoder(batch.reference_image)
     return unet.prepare_condition(
-        target_landmarks=batch["target_landmarks"],
-        reference_landmarks=batch["reference_landmarks"],
-        masked_latents=batch["masked_latents"],
-        mask=batch["mask"],
-        reference_latents=batch["reference_latents"],
-        warped_latents=batch["warped_latents"],
-        reference=unet.prepare_reference(features, batch["reference_landmarks"]),
+        target_landmarks=batch.target_landmarks,
+        reference_landmarks=batch.reference_landmarks,
+        masked_latents=batch.masked_latents,
+        mask=batch.mask,
+        reference_latents=batch.reference_latents,
+        warped_latents=batch.warped_latents,
+        reference=unet.prepare_reference(features, batch.reference_landmarks),
     )
 
 
@@ -182,71 +147,69 @@ def build(config: DiffusionConfig, device: str) -> Stage:
     """The U-Net and the reference encoder, their loss and their samples."""
     if device == "cpu":
         set_backend("eager")  # the fastest backward pass on a CPU
-    pairs = Pairs(config.prepared / "pairs.npz", device)
     unet, autoencoder = _networks(config)
     autoencoder.to(device)
+    pairs = Pairs(
+        config.prepared, config.shards, autoencoder, device, portrait_share=config.portrait_share
+    )
+    shown = pairs.shown(16)
     scale = float(autoencoder.config.scaling_factor)
     reference_encoder = ReferenceEncoder(unet.config.channels, pixels_per_cell(autoencoder))
     for module in (unet, reference_encoder):
         module.to(device, memory_format=torch.channels_last)
     scheduler = build_scheduler()
-    rows = [np.flatnonzero(~pairs.held_out & (pairs.kind == kind)) for kind in (0, 1)]
-    rng = np.random.default_rng(1)
-    shown = np.concatenate(
-        [rng.choice(np.flatnonzero(pairs.held_out & (pairs.kind == k)), 16) for k in (0, 1)]
-    )
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
         # 1. batch, with inputs left out and landmarks shaken
         size = config.batch_size
-        from_portraits = draw.rng.random(size) < config.portrait_share
-        chosen = np.where(
-            from_portraits, draw.rng.choice(rows[1], size), draw.rng.choice(rows[0], size)
-        )
-        batch = pairs.batch(chosen)
-        keep = (
-            draw.rng.random((2, size)) >= [[config.drop_warped], [config.drop_reference]]
-        ).astype(np.float32)
-        batch["warped_latents"] *= torch.from_numpy(keep[0])[:, None, None, None].to(device)
-        batch["reference_latents"] *= torch.from_numpy(keep[1])[:, None, None, None].to(device)
-        weight = 0.1 + 0.9 * batch["mask"]
-        lips = mouth_boxes(batch["target_landmarks"].cpu().numpy(), weight.shape[-1]).to(device)
-        weight = weight + 2.0 * lips * batch["mask"]
+        batch = pairs.draw(draw.rng, size)
+        kept = draw.rng.random((2, size)) >= [[config.drop_warped], [config.drop_reference]]
+        keep = torch.from_numpy(kept.astype(np.float32))[..., None, None, None].to(device)
+        weight = 0.1 + 0.9 * batch.mask
+        lips = mouth_boxes(batch.target_landmarks.cpu().numpy(), weight.shape[-1]).to(device)
+        weight = weight + 2.0 * lips * batch.mask
         sigma = config.landmark_noise * torch.rand(size, 1, 1, generator=draw.generator)
-        noise = torch.randn(batch["target_landmarks"].shape, generator=draw.generator)
-        batch["target_landmarks"] = batch["target_landmarks"] + (sigma * noise).to(device)
+        noise = torch.randn(batch.target_landmarks.shape, generator=draw.generator)
+        shaken = replace(
+            batch,
+            warped_latents=batch.warped_latents * keep[0],
+            reference_latents=batch.reference_latents * keep[1],
+            target_landmarks=batch.target_landmarks + (sigma * noise).to(device),
+        )
 
         # 2. v-prediction loss in the window
         window = unet.window
-        clean = window.crop(batch["latents"])
+        clean = window.crop(batch.latents)
         noise = torch.randn(clean.shape, generator=draw.generator).to(device)
         timestep = torch.randint(0, 1000, (size,), generator=draw.generator).to(device)
         noisy = scheduler.add_noise(clean, noise, timestep)
         wanted = scheduler.get_velocity(clean, noise, timestep)
-        predicted = unet(noisy, timestep, condition_of(unet, reference_encoder, batch))
+        predicted = unet(noisy, timestep, condition_of(unet, reference_encoder, shaken))
         here = window.crop(weight)
         error = ((predicted.float() - wanted) ** 2 * here).sum() / (here.sum() * clean.shape[1])
         return error, {}
 
     def sample(folder: Path, step: int) -> dict[str, float]:
-        batch = pairs.batch(shown)
+        assert shown is not None
+        batch = shown.batch
         with autocast(config, device):
             condition = condition_of(unet, reference_encoder, batch)
             latents = sample_latents(
-                unet, condition, batch["latents"], batch["mask"], config.sample_steps
+                unet, condition, batch.latents, batch.mask, config.sample_steps
             )
             decoded = [
                 autoencoder.decode(x / scale).sample.float().clamp(-1, 1)
-                for x in (latents, batch["latents"], batch["warped_latents"])
+                for x in (latents, batch.latents, batch.warped_latents)
             ]
-        images = pairs.arrays["images"]
-        target = to_tensor(images[pairs.arrays["target"][shown]])
-        factor = target.shape[-1] // batch["mask"].shape[-1]
-        mask = batch["mask"].cpu().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-        lips = mouth_boxes(batch["target_landmarks"].cpu().numpy(), target.shape[-1])
+        target = to_tensor(shown.target)
+        factor = target.shape[-1] // batch.mask.shape[-1]
+        mask = batch.mask.cpu().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        lips = mouth_boxes(batch.target_landmarks.cpu().numpy(), target.shape[-1])
         figures: dict[str, float] = {}
-        for kind, name in ((0, "clips"), (1, "portraits")):
-            of_kind = torch.from_numpy(pairs.kind[shown] == kind)
+        for from_portrait, name in ((False, "clips"), (True, "portraits")):
+            of_kind = torch.from_numpy(shown.from_portrait == from_portrait)
+            if not of_kind.any():
+                continue
             for row, picture in zip(("", "ceiling_", "warp_"), decoded, strict=True):
                 error = ((picture.cpu() - target) ** 2 / 4 * mask)[of_kind].sum() / (
                     3 * mask[of_kind].sum()
@@ -256,12 +219,8 @@ def build(config: DiffusionConfig, device: str) -> Stage:
                 decoded[0].cpu()[of_kind], lips[of_kind]
             ) / sharpness(target[of_kind], lips[of_kind])
         every = slice(None, None, 2)
-        strips = [
-            images[pairs.arrays["reference"][shown]][every],
-            to_images(decoded[2][every]),
-            to_images(decoded[0][every]),
-        ]
-        strips += [to_images(decoded[1][every]), images[pairs.arrays["target"][shown]][every]]
+        pictures = (batch.reference_image, decoded[2], decoded[0], decoded[1])
+        strips = [*(to_images(x[every]) for x in pictures), shown.target[every]]
         Image.fromarray(np.concatenate([np.concatenate(list(s), axis=1) for s in strips])).save(
             folder / f"{step:06d}.png"
         )
@@ -271,7 +230,8 @@ def build(config: DiffusionConfig, device: str) -> Stage:
         if config.stable_diffusion is not None:  # no stage 0 has exported it
             autoencoder.save_pretrained(export / "autoencoder")
 
-    return Stage({"unet": unet, "reference_encoder": reference_encoder}, loss, sample, finish)
+    modules = {"unet": unet, "reference_encoder": reference_encoder}
+    return Stage(modules, loss, sample if shown else None, finish)
 
 
 if __name__ == "__main__":
