@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from worker.contract.inputs import DRIVING, PORTRAIT, SOUND, SPEECH, VIDEO, reference_name
 from worker.contract.messages import (
-    DubbedVideo,
     JobInput,
     RendererInfo,
     SamplingOptions,
     Stage,
+    VideoUse,
 )
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
@@ -94,7 +94,7 @@ class RenderRequest:
 class RenderResult:
     """What was drawn. `timings_s` has seconds per stage, `seconds` is the video's length.
 
-    `video` says what became of the frames of a video that was dubbed.
+    `video` says what became of the frames of a video that was dubbed or drove a photograph.
     """
 
     num_frames: int
@@ -105,7 +105,7 @@ class RenderResult:
     timings_s: dict[str, float]
     info: RendererInfo
     face_bbox_xyxy: tuple[float, float, float, float] | None
-    video: DubbedVideo | None = None
+    video: VideoUse | None = None
 
 
 class Renderer(Protocol):
@@ -207,8 +207,9 @@ class PipelineRenderer:
             clock.enter(Stage(stage))
             progress.stage(Stage(stage))
 
-        video = None if request.video is None else VideoFrames(request.video)
-        plan = self._prepare(request, video, begin)
+        moving = request.video or request.driving
+        source = None if moving is None else VideoFrames(moving)
+        plan = self._prepare(request, source, begin)
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
         done = 0
@@ -234,24 +235,25 @@ class PipelineRenderer:
             info=self.info,
             face_bbox_xyxy=(x0, y0, x1, y1),
             video=None
-            if video is None
-            else DubbedVideo(
-                source_frames=video.num_frames, held_frames=plan.held_frames, looped=plan.looped
+            if source is None
+            else VideoUse(
+                source_frames=source.num_frames, held_frames=plan.held_frames, looped=plan.looped
             ),
         )
 
     def _prepare(
-        self, request: RenderRequest, video: FrameSource | None, on_stage: OnStage
+        self, request: RenderRequest, source: FrameSource | None, on_stage: OnStage
     ) -> RenderPlan:
+        """Decide every frame; `source` has the frames of the request's one video."""
         from model.media.audio import load_waveform
-        from model.media.frames import VideoFrames
 
         options = request.options
         waveform = load_waveform(request.speech)
         references = [_read_rgb(path) for path in request.references]
-        if video is not None:
+        if request.image is None:
+            assert source is not None
             return self._pipeline.prepare_video(
-                video,
+                source,
                 waveform,
                 preset=options.preset,
                 seed=options.seed,
@@ -262,12 +264,6 @@ class PipelineRenderer:
                 references=references,
                 on_stage=on_stage,
             )
-        assert request.image is not None
-        driven: dict[str, Any] = {}
-        if references:
-            driven["references"] = references
-        if request.driving is not None:
-            driven["driving"] = VideoFrames(request.driving)
         return self._pipeline.prepare(
             _read_rgb(request.image),
             waveform,
@@ -277,15 +273,16 @@ class PipelineRenderer:
             fps=options.fps,
             face_index=options.face_index,
             lip_strength=options.lip_strength,
+            references=references,
+            driving=source,
             on_stage=on_stage,
-            **driven,
         )
 
 
 class TestCardRenderer:
     """Draws a bar that sweeps over the pictures: real files, real encoder, no model.
 
-    A driving video and references change nothing.
+    A driving video and references change nothing that is seen.
 
     Args:
         frame_ms: What one frame costs, in milliseconds, to imitate a render.
@@ -317,16 +314,17 @@ class TestCardRenderer:
         clock = StageClock()
         fps = request.options.fps
         total = math.ceil(fps * flac_stream(request.speech).seconds)
-        video: DubbedVideo | None = None
-        if request.video is not None:
-            source = VideoFrames(request.video)
-            pictures = read_in_order(source, boomerang(total, source.num_frames).tolist())
-            width, height = source.width, source.height
-            video = DubbedVideo(
+        video: VideoUse | None = None
+        moving = request.video or request.driving
+        if moving is not None:
+            source = VideoFrames(moving)
+            video = VideoUse(
                 source_frames=source.num_frames, held_frames=(), looped=total > source.num_frames
             )
+        if request.image is None:
+            pictures = read_in_order(source, boomerang(total, source.num_frames).tolist())
+            width, height = source.width, source.height
         else:
-            assert request.image is not None
             picture = _read_rgb(request.image)
             pictures = (picture.copy() for _ in range(total))
             height, width = int(picture.shape[0]), int(picture.shape[1])

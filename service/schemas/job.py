@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict
 from service.problems import problem_of_failure
 from service.schemas.problem import Problem
 from worker.contract.messages import (
-    DubbedVideo,
     FrameCount,
     JobInput,
     JobRecord,
     JobResult,
     JobState,
     Stage,
+    VideoUse,
 )
 
 
@@ -47,7 +47,7 @@ class ResultPublic(BaseModel):
     attention_backend: str | None
     dtype: str
     device: str
-    video: DubbedVideo | None
+    video: VideoUse | None
 
 
 class JobPublic(BaseModel):

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,8 +42,14 @@ class Up:
 
     def post(self, image: Path, audio: Path, **options: str) -> httpx2.Response:
         """Send a portrait and a voice."""
-        with image.open("rb") as picture, audio.open("rb") as sound:
-            files = {"image": (image.name, picture), "audio": (audio.name, sound)}
+        return self.post_files(("image", image), ("audio", audio), **options)
+
+    def post_files(self, *parts: tuple[str, Path], **options: str) -> httpx2.Response:
+        """Send files; a name may come several times."""
+        with ExitStack() as stack:
+            files = [
+                (name, (path.name, stack.enter_context(path.open("rb")))) for name, path in parts
+            ]
             return self.client.post("/v1/talking-face", files=files, data=options)
 
     def wait_for_end(self, job: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from model.media.video import probe
+from model.media.video import probe, read_frames
+from tests.films import H264, ffmpeg, film
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,73 @@ def test_the_service_goes_on_and_makes_a_film(
 
     info = probe(film)
     assert (info.video_codec, info.audio_codec, info.num_frames) == ("h264", "aac", 25)
+
+
+@pytest.fixture(scope="module")
+def moving_face(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds at 30 frames a second: the portrait sways, and turns grey for a while."""
+    path = tmp_path_factory.mktemp("media") / "moving.mp4"
+    sway = "crop=270:270:x='15+12*sin(3*t)':y='15+10*cos(2*t)'"
+    away = "drawbox=color=gray:t=fill:enable='between(t,0.8,1.2)'"
+    ffmpeg(
+        *("-loop", "1", "-framerate", "30", "-t", "2", "-i", portrait),
+        *("-vf", f"{sway},{away}", "-crf", "12", *H264, path),
+    )
+    return path
+
+
+def test_a_moving_face_is_dubbed_and_the_rest_stays(
+    model_server: Any, moving_face: Path, voice: Path, tmp_path: Path
+) -> None:
+    answer = model_server.post_files(("video", moving_face), ("audio", voice), preset="preview")
+    job = model_server.wait_for_end(answer.json())
+    assert job["state"] == "succeeded", job
+
+    dubbed = tmp_path / "dubbed.mp4"
+    dubbed.write_bytes(model_server.client.get(job["links"]["content"]).content)
+
+    # The voice lasts one second.
+    info = probe(dubbed)
+    assert (info.width, info.height, info.num_frames, info.fps) == (270, 270, 25, 25.0)
+    assert abs(info.duration_s - info.audio_duration_s) <= 0.040
+    video = job["result"]["video"]
+    assert (video["source_frames"], video["looped"]) == (50, False)
+    # The face is away from 0.8 s on, and one second is used.
+    assert video["held_frames"]
+    assert all(number >= 19 for number in video["held_frames"])
+    before = np.stack(list(read_frames(moving_face, fps=25.0)))[:25].astype(int)
+    after = np.stack(list(read_frames(dubbed))).astype(int)
+    change = np.abs(after - before)
+    # Hair and wall stay but for the encoder; the mouth no longer smiles.
+    assert change[:, :60].mean() < 4
+    assert change[:15, 110:140, 100:150].mean() > 3 * change[:15, :60].mean()
+
+
+def test_a_driving_video_moves_the_portrait(
+    model_server: Any, portrait: Path, moving_face: Path, voice: Path, tmp_path: Path
+) -> None:
+    answer = model_server.post_files(
+        *(("image", portrait), ("image", portrait), ("driving_video", moving_face)),
+        ("audio", voice),
+        preset="preview",
+    )
+    job = model_server.wait_for_end(answer.json())
+    assert job["state"] == "succeeded", job
+
+    film_path = tmp_path / "driven.mp4"
+    film_path.write_bytes(model_server.client.get(job["links"]["content"]).content)
+
+    assert probe(film_path).num_frames == 25
+    frames = np.stack(list(read_frames(film_path))).astype(int)
+    # The eyes go where the driver's go.
+    assert np.abs(frames[15, 60:120] - frames[0, 60:120]).mean() > 3
+
+
+def test_a_video_without_any_face_fails_with_a_reason(
+    model_server: Any, voice: Path, tmp_path: Path
+) -> None:
+    video = film(tmp_path / "pattern.mp4", size="320x240", seconds=0.4)
+
+    answer = model_server.post_files(("video", video), ("audio", voice))
+
+    assert_failed(model_server, answer, "no_face_found")

@@ -99,7 +99,7 @@ def test_a_portrait_may_have_more_pictures_and_a_driving_video(
     assert [reference["width"] for reference in job["input"]["references"]] == [110, 120]
     assert job["input"]["driving_video"]["num_frames"] == 25
     assert job["input"]["video"] is None
-    assert job["result"]["video"] is None
+    assert job["result"]["video"] == {"source_frames": 25, "held_frames": [], "looped": False}
     assert (job["result"]["width"], job["result"]["height"]) == (100, 80)
     kept = {path.name for path in (data_dir / "artifacts" / "inputs" / job["id"]).iterdir()}
     assert kept >= {"input.png", "driving.mkv", "reference-1.png", "reference-2.png"}

@@ -149,8 +149,8 @@ class RendererInfo(Message):
     device: str
 
 
-class DubbedVideo(Message):
-    """What became of the video that was dubbed.
+class VideoUse(Message):
+    """What became of the video that was dubbed or drove a photograph.
 
     Args:
         source_frames: Frames of the normalised upload.
@@ -177,7 +177,7 @@ class JobResult(Message):
     seconds: float
     face_bbox_xyxy: tuple[float, float, float, float] | None
     renderer: RendererInfo
-    video: DubbedVideo | None = None
+    video: VideoUse | None = None
 
 
 class JobFailure(Message):

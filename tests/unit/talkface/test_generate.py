@@ -13,6 +13,7 @@ import soundfile
 from PIL import Image
 
 from model.media.video import probe
+from tests.films import film
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,12 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generate(
-    portrait: Path, voice: Path, output: Path, *arguments: str, **environment: str
+    portrait: Path | None, voice: Path, output: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
     command = [sys.executable, "-m", "talkface", "generate"]
-    command += ["--image", str(portrait), "--audio", str(voice), "--output", str(output)]
+    command += ["--audio", str(voice), "--output", str(output)]
+    command += [] if portrait is None else ["--image", str(portrait)]
     return subprocess.run(
         [*command, *arguments],
         env={**inherited, "TALKFACE_RENDERER": "test-card", **environment},
@@ -81,6 +83,66 @@ def test_a_large_picture_shrinks_to_the_side_asked_for(
 
     assert ended.returncode == 0, ended.stderr
     assert probe(tmp_path / "film.mp4").width == 120
+
+
+def test_a_video_is_dubbed(portrait: Path, voice: Path, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    video = film(tmp_path / "films" / "film.mp4", seconds=0.4)
+    output = tmp_path / "films" / "dubbed.mp4"
+
+    ended = generate(None, voice, output, "--video", str(video), "--image", str(portrait), "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert summary["video"] == {"source_frames": 10, "held_frames": [], "looped": True}
+    assert summary["input"]["video"]["width"] == summary["width"] == probe(output).width == 160
+    assert summary["input"]["image"] is None
+    assert [reference["width"] for reference in summary["input"]["references"]] == [200]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["dubbed.mp4", "film.mp4"]
+
+
+def test_a_portrait_takes_a_driving_video_and_more_pictures(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    driving = film(tmp_path / "driving.mp4", seconds=0.4)
+
+    ended = generate(
+        portrait,
+        voice,
+        tmp_path / "film.mp4",
+        *("--image", str(portrait), "--driving-video", str(driving), "--json"),
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert summary["video"] == {"source_frames": 10, "held_frames": [], "looped": True}
+    assert summary["input"]["driving_video"]["num_frames"] == 10
+    assert len(summary["input"]["references"]) == 1
+    assert summary["num_frames"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "a video to dub"),
+        (["--driving-video", "film.mp4"], "a video to dub"),
+        (["--video", "film.mp4", "--driving-video", "film.mp4"], "Send one of them"),
+        (["--video", "film.mp4", *["--image", "portrait.png"] * 5], "at most 4"),
+        (["--image", "portrait.png"] * 6, "at most 5"),
+    ],
+)
+def test_files_that_do_not_go_together_are_told(
+    portrait: Path, voice: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    paths = {"film.mp4": film(tmp_path / "film.mp4", seconds=0.2), "portrait.png": portrait}
+
+    ended = generate(
+        None, voice, tmp_path / "out.mp4", *(str(paths.get(word, word)) for word in arguments)
+    )
+
+    assert ended.returncode == 15
+    assert words in ended.stderr
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_picture_that_is_none_has_its_own_exit_status(voice: Path, tmp_path: Path) -> None:

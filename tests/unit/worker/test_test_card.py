@@ -16,7 +16,7 @@ from model.media.video import read_frames
 from tests.films import film
 from worker.contract.inputs import VIDEO
 from worker.contract.intake import IntakeLimits, accept_audio
-from worker.contract.messages import DubbedVideo, SamplingOptions, Stage
+from worker.contract.messages import SamplingOptions, Stage, VideoUse
 from worker.contract.video_intake import accept_video
 from worker.progress import HandBackError
 from worker.runtime import RenderRequest, StageClock, TestCardRenderer, load_renderer
@@ -91,7 +91,7 @@ def test_a_video_is_shown_frame_by_frame_and_back_again(
     )
 
     assert (result.num_frames, result.width, result.height) == (20, 160, 90)
-    assert result.video == DubbedVideo(
+    assert result.video == VideoUse(
         source_frames=len(source), held_frames=(), looped=len(source) < 20
     )
     shown = list(read_frames(request_.output, fps=None))
