@@ -10,7 +10,6 @@ state to `state.pt`, weights (their moving average) to `export/`; process 0 writ
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -35,6 +34,7 @@ from torch import nn
 from tqdm import tqdm
 
 from model.errors import ConfigError
+from model.training.run_folder import RunFolder
 
 _LONGEST_SAMPLE: Final = timedelta(hours=2)  # the other processes wait while process 0 samples
 
@@ -244,6 +244,160 @@ def device_name(accelerator: Accelerator) -> str:
     return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)
 
 
+class _Run:
+    """A stage in training: its networks, optimiser and moving average, and where it stands.
+
+    Every process has one and calls the same methods in the same order; process 0 writes.
+
+    Raises:
+        ConfigError: The processes do not see the same `output`.
+    """
+
+    def __init__(self, stage: Stage, config: LoopConfig, accelerator: Accelerator) -> None:
+        self.stage, self.config, self.accelerator = stage, config, accelerator
+        self.module = _Loss(stage)
+        self.groups = _groups(stage, config)
+        self.parameters = [p for p in self.module.networks.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [{"params": group.parameters, "lr": group.learning_rate} for group in self.groups],
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+        )
+        self.ema = EMAModel(
+            self.parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75
+        )
+        self.folder = RunFolder(config.output)
+        self.statistics: dict[str, list[float]] = {}  # since the last line of the log
+        self.step, self._elapsed_before = 0, 0.0
+        state = self.folder.load_state()
+        if state is not None:
+            self.module.networks.load_state_dict(state["networks"])
+            optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            self.step = int(state["step"])
+            self._elapsed_before = float(state.get("elapsed_s", 0.0))
+            if accelerator.is_main_process:
+                self.statistics = state.get("statistics", {})
+            accelerator.print(f"resumed {config.output} at step {self.step}", flush=True)
+        if len(set(gather_object([self.step]))) > 1:
+            raise ConfigError(f"output: {config.output} must be one folder for all processes")
+        if accelerator.is_main_process:
+            self.folder.forget_after(self.step)
+        self.model, self.optimizer = accelerator.prepare(self.module, optimizer)
+        if accelerator.scaler is not None and state is not None and state.get("scaler"):
+            accelerator.scaler.load_state_dict(state["scaler"])
+        self.ema.to(accelerator.device)
+        self._started = time.monotonic()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.config.max_steps
+
+    def take_step(self) -> None:
+        """Losses of the step's draws, their mean gradient, one step of the optimiser."""
+        # 1. losses and their gradients
+        config, accelerator = self.config, self.accelerator
+        rates = [learning_rate(config, self.step, group.learning_rate) for group in self.groups]
+        for settings, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            settings["lr"] = rate
+        self.module.train()
+        for micro_step in range(config.gradient_accumulation_steps):
+            where = (self.step, accelerator.process_index, micro_step)
+            # What draws without a generator (dropout) must be repeatable too.
+            torch.manual_seed(_torch_seed(config.seed, *where, 1))
+            with accelerator.accumulate(self.model):
+                loss, figures = self.model(Draw.at(config.seed, *where))
+                accelerator.backward(loss)
+            self._remember({"loss": loss.item(), **figures})
+
+        # 2. step
+        accelerator.unscale_gradients()
+        norms = {
+            "gradient_norm" + (f"_{group.name}" if group.name else ""): float(
+                nn.utils.clip_grad_norm_(group.parameters, group.clip)
+            )
+            for group in self.groups
+        }
+        self._remember(norms)
+        # fp16: the scaler itself skips a step that overflows, and must see it to lower its scale.
+        if accelerator.scaler is not None or all(map(math.isfinite, norms.values())):
+            self.optimizer.step()
+            if not self.optimizer.step_was_skipped:
+                self.ema.step(self.parameters)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def out_of_time(self) -> bool:
+        """Whether `max_minutes` are over in any process, so that all stop at the same step."""
+        if not self.config.max_minutes:
+            return False
+        if time.monotonic() - self._started > 60 * self.config.max_minutes:
+            self.accelerator.set_trigger()
+        return bool(self.accelerator.check_trigger())
+
+    def log(self) -> float:
+        """Write the means since the last line, over all processes; returns the loss."""
+        means = {key: float(np.mean(values)) for key, values in self._merged().items()}
+        if self.accelerator.is_main_process:
+            rate = learning_rate(self.config, self.step)
+            self.folder.log(
+                {"step": self.step, "elapsed_s": self._elapsed_s(), "lr": rate, **means}
+            )
+        self.statistics.clear()
+        return means["loss"]
+
+    def sample(self) -> None:
+        """Let the stage draw samples with the moving average."""
+        if self.stage.sample is None or not self.accelerator.is_main_process:
+            return
+        self.folder.samples.mkdir(exist_ok=True)
+        self.module.eval()
+        with _EmaWeights(self.ema, self.parameters), torch.no_grad():
+            figures = self.stage.sample(self.folder.samples, self.step)
+        held_out = {f"held_out_{key}": value for key, value in figures.items()}
+        self.folder.log({"step": self.step, **held_out})
+
+    def save(self) -> None:
+        """Write the state, then the weights for use."""
+        pending, scaler = self._merged(), self.accelerator.scaler
+        if not self.accelerator.is_main_process:
+            return
+        self.folder.save_state(
+            {
+                "networks": self.module.networks.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.ema.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "step": self.step,
+                "statistics": pending,
+                "elapsed_s": self._elapsed_s(),
+            }
+        )
+        self.export()
+
+    def export(self) -> None:
+        """Write the moving average as diffusers folders."""
+        with _EmaWeights(self.ema, self.parameters):
+            for name, network in self.stage.modules.items():
+                network.save_pretrained(self.folder.export / name)  # type: ignore[operator]
+
+    def _remember(self, figures: Mapping[str, float]) -> None:
+        for key, value in figures.items():
+            self.statistics.setdefault(key, []).append(value)
+
+    def _merged(self) -> dict[str, list[float]]:
+        """The values of all processes; every process must call it."""
+        merged: dict[str, list[float]] = {}
+        for part in gather_object([self.statistics]):
+            for key, values in part.items():
+                merged.setdefault(key, []).extend(values)
+        return merged
+
+    def _elapsed_s(self) -> float:
+        return round(self._elapsed_before + time.monotonic() - self._started, 1)
+
+
 def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
     """Train until `max_steps` or `max_minutes`; returns whether the run is complete.
 
@@ -254,142 +408,36 @@ def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
     Raises:
         ConfigError: The processes do not see the same `output`.
     """
-    config.output.mkdir(parents=True, exist_ok=True)
-    module = _Loss(stage)
-    groups = _groups(stage, config)
-    parameters = [p for p in module.networks.parameters() if p.requires_grad]
-    optimizer: Any = torch.optim.AdamW(
-        [{"params": group.parameters, "lr": group.learning_rate} for group in groups],
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-    )
-    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    state_path, log_path = config.output / "state.pt", config.output / "statistics.jsonl"
-    step, elapsed_before = 0, 0.0
-    statistics: dict[str, list[float]] = {}
-    state: dict[str, Any] = {}
-    if state_path.exists():
-        state = torch.load(state_path, map_location="cpu", weights_only=True)
-        module.networks.load_state_dict(state["networks"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        step, elapsed_before = int(state["step"]), float(state.get("elapsed_s", 0.0))
-        if accelerator.is_main_process:
-            statistics = state.get("statistics", {})
-        accelerator.print(f"resumed {state_path} at step {step}", flush=True)
-    if len(set(gather_object([step]))) > 1:
-        raise ConfigError(f"output: {config.output} must be one folder for all processes")
-    if accelerator.is_main_process:
-        _forget_after(log_path, step)
-    model, optimizer = accelerator.prepare(module, optimizer)
-    if accelerator.scaler is not None and state.get("scaler"):
-        accelerator.scaler.load_state_dict(state["scaler"])
-    del state  # a second copy of all weights
-    ema.to(accelerator.device)
-    started = time.monotonic()
-
-    def elapsed_s() -> float:
-        return round(elapsed_before + time.monotonic() - started, 1)
-
-    def log(row: dict[str, float]) -> None:
-        with log_path.open("a") as file:
-            file.write(json.dumps({"step": step, **row}) + "\n")
-
-    def export() -> None:
-        with _EmaWeights(ema, parameters):
-            for name, network in stage.modules.items():
-                network.save_pretrained(config.output / "export" / name)  # type: ignore[operator]
-
-    def save() -> None:
-        pending = _merged(statistics)
-        if not accelerator.is_main_process:
-            return
-        partial = state_path.with_suffix(".partial")
-        scaler = accelerator.scaler
-        torch.save(
-            {
-                "networks": module.networks.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.state_dict(),
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "step": step,
-                "statistics": pending,
-                "elapsed_s": elapsed_s(),
-            },
-            partial,
-        )
-        os.replace(partial, state_path)
-        export()
-
-    last = step >= config.max_steps
-    if last and accelerator.is_main_process:  # killed between the last state and its export
-        export()
+    training = _Run(stage, config, accelerator)
+    main = accelerator.is_main_process
+    if training.complete and main:  # killed, perhaps, between the last state and its export
+        training.export()
     bar = tqdm(
         total=config.max_steps,
-        initial=step,
+        initial=training.step,
         mininterval=10,
         desc=config.output.name,
-        disable=not accelerator.is_main_process,
+        disable=not main,
     )
+    last = training.complete
     while not last:
-        # 1. losses and their gradients
-        rates = [learning_rate(config, step, group.learning_rate) for group in groups]
-        for settings, rate in zip(optimizer.param_groups, rates, strict=True):
-            settings["lr"] = rate
-        module.train()
-        row: dict[str, float] = {}
-        for micro_step in range(config.gradient_accumulation_steps):
-            where = (step, accelerator.process_index, micro_step)
-            # What draws without a generator (dropout) must be repeatable too.
-            torch.manual_seed(_torch_seed(config.seed, *where, 1))
-            with accelerator.accumulate(model):
-                loss, figures = model(Draw.at(config.seed, *where))
-                accelerator.backward(loss)
-            for key, value in {"loss": loss.item(), **figures}.items():
-                statistics.setdefault(key, []).append(value)
-
-        # 2. step
-        accelerator.unscale_gradients()
-        for group in groups:
-            norm = float(nn.utils.clip_grad_norm_(group.parameters, group.clip))
-            row["gradient_norm" + (f"_{group.name}" if group.name else "")] = norm
-        # fp16: the scaler itself skips a step that overflows, and must see it to lower its scale.
-        if accelerator.scaler is not None or all(map(math.isfinite, row.values())):
-            optimizer.step()
-            if not optimizer.step_was_skipped:
-                ema.step(parameters)
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
+        training.take_step()
         bar.update()
-
-        # 3. statistics
-        for key, value in row.items():
-            statistics.setdefault(key, []).append(value)
-        last = step == config.max_steps or _out_of_time(config, started, accelerator)
+        step = training.step
+        last = training.complete or training.out_of_time()
         if step % config.log_every == 0 or last:
-            means = {key: float(np.mean(values)) for key, values in _merged(statistics).items()}
-            if accelerator.is_main_process:
-                log({"elapsed_s": elapsed_s(), "lr": learning_rate(config, step), **means})
-                bar.set_postfix(loss=f"{means['loss']:.4f}")
-            statistics.clear()
-
-        # 4. samples, then the checkpoint: what comes after a state is done again when resumed
-        sampled = stage.sample is not None and (step % config.sample_every == 0 or last)
-        if stage.sample is not None and sampled and accelerator.is_main_process:
-            (config.output / "samples").mkdir(exist_ok=True)
-            module.eval()
-            with _EmaWeights(ema, parameters), torch.no_grad():
-                figures = stage.sample(config.output / "samples", step)
-            log({f"held_out_{key}": value for key, value in figures.items()})
+            bar.set_postfix(loss=f"{training.log():.4f}")
+        # Samples before the checkpoint: what comes after a state is done again when resumed.
+        if step % config.sample_every == 0 or last:
+            training.sample()
         if step % config.save_every == 0 or last:
-            save()
-        if sampled or last:
+            training.save()
+        if step % config.sample_every == 0 or last:
             accelerator.wait_for_everyone()
     bar.close()
-    complete = step >= config.max_steps
-    if complete and stage.finish is not None and accelerator.is_main_process:
-        stage.finish(config.output / "export")
-    return complete
+    if training.complete and main and stage.finish is not None:
+        stage.finish(training.folder.export)
+    return training.complete
 
 
 def train(build: Callable[[Any, str], Stage], config: LoopConfig) -> bool:
@@ -404,41 +452,6 @@ def train(build: Callable[[Any, str], Stage], config: LoopConfig) -> bool:
     complete = run(build(config, device_name(accelerator)), config, accelerator)
     accelerator.end_training()
     return complete
-
-
-def _merged(statistics: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The values of all processes; every process must call it."""
-    merged: dict[str, list[float]] = {}
-    for part in gather_object([statistics]):
-        for key, values in part.items():
-            merged.setdefault(key, []).extend(values)
-    return merged
-
-
-def _out_of_time(config: LoopConfig, started: float, accelerator: Accelerator) -> bool:
-    """Whether `max_minutes` are over in any process, so that all stop at the same step."""
-    if not config.max_minutes:
-        return False
-    if time.monotonic() - started > 60 * config.max_minutes:
-        accelerator.set_trigger()
-    return accelerator.check_trigger()
-
-
-def _forget_after(log_path: Path, step: int) -> None:
-    """Drop rows that a killed run wrote after its last state: they are about to be written again."""
-    if not log_path.exists():
-        return
-    kept = []
-    for line in log_path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the kill came in the middle of a line
-            continue
-        if row["step"] <= step:
-            kept.append(line + "\n")
-    partial = log_path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, log_path)
 
 
 class _EmaWeights:
