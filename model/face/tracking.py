@@ -244,4 +244,4 @@ def choose_reference(
 def _nearest(distance: NDArray[np.float32], share: float) -> NDArray[np.int64]:
     """Indices of the smallest `share` of distances, at least three where there are as many."""
     count = max(min(3, len(distance)), round(share * len(distance)))
-    return np.sort(np.argsort(distance, kind="stable")[:count])
+    return np.flatnonzero(distance <= np.sort(distance)[count - 1])

@@ -54,7 +54,7 @@ class MediaInfo:
     `fps` is the mean rate (frames / duration). Durations are those of the presented track in
     seconds, so the encoder's priming samples before time zero do not count. `faststart` says that
     an MP4's index (`moov`) lies before its data; it is False for every other container.
-    `video_start_s` is how long after the file's beginning its first picture is shown.
+    `video_start_s` is the time stamp of the first picture.
     """
 
     width: int
@@ -167,7 +167,7 @@ def read_stretch(path: Path, begin_s: float, num_frames: int) -> Iterator[Frame]
 
     Args:
         path: A video file of ours or one that intake has accepted.
-        begin_s: Frames shown before this time of the file are left out.
+        begin_s: Frames with a time stamp before this one are left out; 0 or less leaves out none.
         num_frames: Most frames to decode.
 
     Yields:
@@ -176,7 +176,8 @@ def read_stretch(path: Path, begin_s: float, num_frames: int) -> Iterator[Frame]
     Raises:
         UnsupportedMediaError: ffmpeg cannot decode the file there.
     """
-    seek = ["-ss", f"{begin_s:.6f}"] if begin_s > 0 else []
+    # By time stamps and not from the start of the file: a sound track may begin earlier.
+    seek = ["-seek_timestamp", "1", "-ss", f"{begin_s:.6f}"] if begin_s > 0 else []
     return _decode(path, ["-frames:v", str(num_frames)], seek)
 
 
@@ -251,11 +252,6 @@ class _Track:
         self.num_packets += 1
         self.first = pts if self.first is None else min(self.first, pts)
         self.end = max(self.end, pts + duration)
-
-    @property
-    def begin_s(self) -> Fraction:
-        """Time of the first packet."""
-        return (self.first or 0) * self.time_base
 
     @property
     def duration_s(self) -> Fraction:
@@ -334,9 +330,7 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         audio_channels=_count_channels(sound.channel_layout) if sound else None,
         audio_duration_s=float(sound.duration_s) if sound else 0.0,
         faststart=_is_faststart(source),
-        video_start_s=float(pictures.begin_s - min(t.begin_s for t in tracks.values()))
-        if pictures
-        else 0.0,
+        video_start_s=float((pictures.first or 0) * pictures.time_base) if pictures else 0.0,
     )
 
 

@@ -287,3 +287,21 @@ def test_footage_without_the_face_is_refused(
         pipeline.prepare_video(Far(portrait, 3, gaps=False), speech)
     with pytest.raises(FaceIndexError):
         pipeline.prepare_video(Moved(portrait, 2, gaps=False), speech, face_index=1)
+
+
+def test_more_references_join_their_keys_and_values(
+    pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform
+) -> None:
+    single = pipeline.prepare(portrait, speech, preset="fast")
+    # the same picture twice answers every query as it does once
+    twice = dataclasses.replace(single, more_references=(single.reference,))
+    alone = draw(pipeline, single, 0, 2)
+    assert difference(draw(pipeline, twice, 0, 2), alone) <= 1
+    mirrored = pipeline.prepare(
+        portrait, speech, preset="fast", references=[np.ascontiguousarray(portrait[:, ::-1] // 2)]
+    )
+    assert len(mirrored.references) == 2
+    other = dataclasses.replace(mirrored, target_landmarks=single.target_landmarks)
+    assert difference(draw(pipeline, other, 0, 2), alone) > 1
+    with pytest.raises(NoFaceError):
+        pipeline.prepare(portrait, speech, references=[np.full((256, 256, 3), 90, np.uint8)])

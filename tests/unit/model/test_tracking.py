@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.errors import FaceIndexError, FaceTooSmallError, NoFaceError
+from model.face.alignment import crop_affine, source_pixels, warp_points
+from model.face.average_face import AVERAGE_FACE
+from model.face.detection import DetectedFace
+from model.face.tracking import (
+    FaceTrack,
+    choose_reference,
+    crop_landmarks,
+    smooth_crops,
+    track_face,
+)
+
+Image = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+
+def placed(x: float, y: float = 100.0, size: float = 160.0) -> Points:
+    return (AVERAGE_FACE * size + (x, y)).astype(np.float32)
+
+
+def film(count: int, cuts: Sequence[int] = ()) -> list[Image]:
+    frames = []
+    for index in range(count):
+        shade = 60 + 90 * (sum(index >= cut for cut in cuts) % 2)
+        frame = np.full((240, 320, 3), shade, np.uint8)
+        frame[0, 0, 0] = index
+        frames.append(frame)
+    return frames
+
+
+class Script:
+    """A detector that sees what a script says, largest first, by the frame's number."""
+
+    def __init__(self, faces: Sequence[Sequence[Points]]) -> None:
+        self._faces = faces
+
+    def __call__(self, image: Image) -> list[DetectedFace]:
+        seen = [DetectedFace.from_landmarks(x, 1.0) for x in self._faces[image[0, 0, 0]]]
+        return sorted(seen, key=lambda face: face.size_px, reverse=True)
+
+
+def test_the_chosen_face_is_followed_and_not_the_largest() -> None:
+    faces = [[placed(100 + 2 * i, size=140), placed(400 - i, size=130 + 6 * i)] for i in range(8)]
+    track = track_face(film(8), Script(faces))
+    np.testing.assert_allclose(track.landmarks, [pair[0] for pair in faces])
+    other = track_face(film(8), Script(faces), face_index=1)
+    np.testing.assert_allclose(other.landmarks, [pair[1] for pair in faces])
+
+
+def test_a_gap_holds_the_last_good_face() -> None:
+    faces = [[] if i in (0, 3, 4) else [placed(10.0 * i)] for i in range(6)]
+    track = track_face(film(6), Script(faces))
+    assert track.found.tolist() == [False, True, True, False, False, True]
+    held = [1, 1, 2, 2, 2, 5]
+    np.testing.assert_allclose(track.landmarks, [placed(10.0 * i) for i in held])
+
+
+def test_another_face_does_not_take_the_place_of_one_that_is_gone() -> None:
+    faces = [[placed(100), placed(500, size=120)]] * 3 + [[placed(500, size=120)]] * 3
+    track = track_face(film(6), Script(faces))
+    assert track.found.tolist() == [True] * 3 + [False] * 3
+
+
+def test_behind_a_cut_the_face_is_found_anew() -> None:
+    faces = [[placed(50)]] * 3 + [[placed(500)]] * 3
+    assert track_face(film(6), Script(faces)).found.tolist() == [True] * 3 + [False] * 3
+    track = track_face(film(6, cuts=[3]), Script(faces))
+    assert track.found.all() and track.scene.tolist() == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_allclose(track.landmarks[4], placed(500))
+    crops = smooth_crops(track.landmarks, 25.0, track.scene)
+    np.testing.assert_allclose(crops[2], crop_affine(placed(50)), atol=1e-4)
+    np.testing.assert_allclose(crops[3], crop_affine(placed(500)), atol=1e-4)
+
+
+def test_only_long_gaps_hide_a_face() -> None:
+    found = np.ones(40, np.bool_)
+    found[[5, 6, 7, 8, 9, *range(20, 26), 39]] = False
+    track = FaceTrack(
+        np.zeros((40, 68, 2), np.float32), found, np.zeros(40, np.float32), np.zeros(40, np.int64)
+    )
+    assert np.flatnonzero(track.hidden(25.0)).tolist() == list(range(20, 26))
+    cut = FaceTrack(track.landmarks, found, track.sharpness, (np.arange(40) >= 7).astype(np.int64))
+    assert np.flatnonzero(cut.hidden(25.0)).tolist() == [*range(5, 10), *range(20, 26)]
+
+
+def test_videos_without_a_usable_face_are_refused() -> None:
+    with pytest.raises(NoFaceError, match="3 frame"):
+        track_face(film(3), Script([[]] * 3))
+    with pytest.raises(FaceIndexError, match="1 face"):
+        track_face(film(3), Script([[], [placed(50)], [placed(50), placed(300)]]), face_index=1)
+    with pytest.raises(FaceTooSmallError):
+        track_face(film(3), Script([[placed(50, size=60)]] * 3))
+
+
+def test_crops_are_calm_and_do_not_lag() -> None:
+    rng = np.random.default_rng(0)
+    true = np.stack([placed(100 + 40 * np.sin(0.12 * i), size=160 + 0.3 * i) for i in range(80)])
+    noisy = (true + rng.normal(0, 0.7, true.shape)).astype(np.float32)
+    crops = smooth_crops(noisy, 25.0)
+    exact = np.stack([crop_affine(points) for points in true])
+    rough = np.stack([crop_affine(points) for points in noisy])
+
+    def centres(affines: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.array([np.linalg.solve(a[:, :2], 0.5 - a[:, 2]) for a in affines])
+
+    def tremble(affines: NDArray[np.float32]) -> float:
+        return float(np.abs(np.diff(centres(affines) - centres(exact), axis=0)).mean())
+
+    assert tremble(crops) < 0.6 * tremble(rough)
+    assert np.abs(centres(crops) - centres(exact)).max() < 2.0
+    sizes = np.array(
+        [source_pixels(a) / source_pixels(b) for a, b in zip(crops, exact, strict=True)]
+    )
+    assert np.abs(sizes - 1).max() < 0.02
+    own = crop_landmarks(noisy, crops, 25.0)
+    np.testing.assert_allclose(own, np.broadcast_to(AVERAGE_FACE, own.shape), atol=0.02)
+
+
+def test_a_turned_head_keeps_its_crop_upright_across_half_a_turn() -> None:
+    turned = []
+    for angle in np.linspace(np.pi - 0.2, np.pi + 0.2, 20):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turned.append(placed(0) @ np.array([(cosine, sine), (-sine, cosine)], np.float32))
+    points = np.stack(turned).astype(np.float32)
+    for affine, face in zip(smooth_crops(points, 25.0), points, strict=True):
+        np.testing.assert_allclose(warp_points(affine, face), AVERAGE_FACE, atol=0.03)
+
+
+def test_the_reference_is_sharp_with_a_usual_mouth() -> None:
+    faces = np.repeat(AVERAGE_FACE[None], 40, axis=0)
+    faces[:, 65:68, 1] += np.linspace(0, 0.08, 40)[:, None].astype(np.float32)
+    sharpness = np.ones(40, np.float32)
+    sharpness[[1, 38]] = 9.0  # sharp, but shut or wide open
+    sharpness[20] = 5.0
+    found = np.ones(40, np.bool_)
+    assert choose_reference(faces, found, sharpness) == 20
+    found[20] = False
+    assert 10 < choose_reference(faces, found, sharpness) < 30
+    alone = np.zeros(40, np.bool_)
+    alone[7] = True
+    assert choose_reference(faces, alone, sharpness) == 7
