@@ -11,32 +11,23 @@ state to `state.pt`, weights (their moving average) to `export/`; process 0 writ
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    GradientAccumulationPlugin,
-    InitProcessGroupKwargs,
-    gather_object,
-)
+from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
 from model.errors import ConfigError
+from model.training.devices import device_name, join_processes
 from model.training.run_folder import RunFolder
-
-_LONGEST_SAMPLE: Final = timedelta(hours=2)  # the other processes wait while process 0 samples
 
 
 @dataclass(frozen=True)
@@ -199,51 +190,6 @@ def autocast(config: LoopConfig, device: str) -> torch.autocast:
     )
 
 
-def start(config: LoopConfig) -> Accelerator:
-    """Join the run's other processes, if any, and choose this one's device.
-
-    Raises:
-        ConfigError: The device does not exist here, cannot compute in fp16, or `accelerate launch`
-            was asked for several processes in the one way in which it starts a single one.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: got 'cuda', but torch finds no GPU here; use device=cpu")
-    if (
-        os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
-        and "MASTER_ADDR" in os.environ
-        and not {"LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & set(os.environ)
-    ):
-        raise ConfigError(
-            "`accelerate launch --cpu --num_processes N` starts one process where there is no MPI; "
-            "use `accelerate launch --multi_gpu --num_processes N -m talkface train ... device=cpu`"
-        )
-    # The state is one per process; a process that trains twice may change its arithmetic.
-    if AcceleratorState._shared_state:
-        AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=config.device == "cpu",
-        mixed_precision=config.mixed_precision,
-        # A plugin: the bare number would yield to an environment variable of `accelerate launch`.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(
-            num_steps=config.gradient_accumulation_steps, sync_with_dataloader=False
-        ),
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=True),
-            InitProcessGroupKwargs(timeout=_LONGEST_SAMPLE),
-        ],
-    )
-    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-        raise ConfigError("mixed_precision: 'fp16' needs a GPU; use 'bf16' or 'no' on a CPU")
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    return accelerator
-
-
-def device_name(accelerator: Accelerator) -> str:
-    """One of cpu, cuda, cuda:1 ...; accelerate's own name of a CPU differs with the number of processes."""
-    return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)
-
-
 class _Run:
     """A stage in training: its networks, optimiser and moving average, and where it stands.
 
@@ -404,7 +350,7 @@ def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
     Args:
         stage: Its modules lie on the accelerator's device.
         config: Of the run.
-        accelerator: From `start(config)`.
+        accelerator: From `join_processes`.
     Raises:
         ConfigError: The processes do not see the same `output`.
     """
@@ -441,13 +387,17 @@ def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
 
 
 def train(build: Callable[[Any, str], Stage], config: LoopConfig) -> bool:
-    """Start, build the stage, run it; returns whether the run is complete.
+    """Join the processes, build the stage, run it; returns whether the run is complete.
 
     Args:
         build: `(config, device) -> Stage`, of the stage's module.
         config: Of that module's `CONFIG`.
     """
-    accelerator = start(config)
+    accelerator = join_processes(
+        config.device, config.mixed_precision, config.gradient_accumulation_steps
+    )
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)  # the first weights
     complete = run(build(config, device_name(accelerator)), config, accelerator)
     accelerator.end_training()

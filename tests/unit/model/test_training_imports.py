@@ -17,7 +17,7 @@ ABSENT = (
 TRAINING = sorted(
     f"model.training.{path.stem}"
     for path in (ROOT / "model" / "training").glob("*.py")
-    if path.stem in ("config", "launch", "loop")
+    if path.stem in ("config", "devices", "launch", "loop", "run_folder")
     or path.stem.startswith(("stage0", "stage1", "stage2"))
 )
 NETWORKS = sorted(
