@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from model.errors import ConfigError
 from model.training.devices import device_name, join_processes
+from model.training.parameter_groups import parameter_groups
 from model.training.run_folder import RunFolder
 
 
@@ -146,33 +147,6 @@ class _Loss(nn.Module):
         return self._loss(draw)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Parameters that share a learning rate and are clipped together."""
-
-    name: str  # "" for what the stage does not name
-    parameters: list[nn.Parameter]
-    learning_rate: float
-    clip: float
-
-
-def _groups(stage: Stage, config: LoopConfig) -> list[_Group]:
-    named = {*stage.learning_rates, *stage.gradient_clips}
-    members = {
-        "": [name for name in stage.modules if name not in named],
-        **{name: [name] for name in stage.modules if name in named},
-    }
-    groups = []
-    for label, names in members.items():
-        modules = nn.ModuleList([stage.modules[name] for name in names])
-        parameters = [p for p in modules.parameters() if p.requires_grad]
-        rate = stage.learning_rates.get(label, config.learning_rate)
-        clip = stage.gradient_clips.get(label, config.gradient_clip)
-        if parameters:
-            groups.append(_Group(label, parameters, rate, clip))
-    return groups
-
-
 def learning_rate(config: LoopConfig, step: int, peak: float | None = None) -> float:
     """Linear warm-up to `peak` (the config's by default), then half a cosine to zero at `max_steps`."""
     peak = config.learning_rate if peak is None else peak
@@ -202,7 +176,13 @@ class _Run:
     def __init__(self, stage: Stage, config: LoopConfig, accelerator: Accelerator) -> None:
         self.stage, self.config, self.accelerator = stage, config, accelerator
         self.module = _Loss(stage)
-        self.groups = _groups(stage, config)
+        self.groups = parameter_groups(
+            stage.modules,
+            learning_rates=stage.learning_rates,
+            clips=stage.gradient_clips,
+            learning_rate=config.learning_rate,
+            clip=config.gradient_clip,
+        )
         self.parameters = [p for p in self.module.networks.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             [{"params": group.parameters, "lr": group.learning_rate} for group in self.groups],
