@@ -58,6 +58,11 @@ class Clip:
         return len(self.landmarks)
 
     @property
+    def reference(self) -> int:
+        """Number of the first frame that shows the face."""
+        return int(self.found.argmax())
+
+    @property
     def log_mel(self) -> Points:
         """`(4T, 80)`, standardised."""
         return log_mel(self.waveform)

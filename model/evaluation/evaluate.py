@@ -10,12 +10,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from model.errors import InputError
 from model.evaluation.clips import (
     Clip,
+    ClipFrames,
     find_clips,
     find_portraits,
     find_voices,
@@ -59,6 +61,7 @@ Protocol = Literal["reenactment", "dubbing", "references", "portraits"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = ("reenactment", "dubbing", "references", "portraits")
 
 Tell = Callable[[str], None]
+ItemT = TypeVar("ItemT")
 
 _EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 _REFERENCE_CLIPS: Final = 4  # silence and leak draw 150 frames a clip
@@ -140,6 +143,7 @@ class _Results:
     references: ReferenceTests
     portraits: Portraits
     skipped: list[str]
+    clips: list[str] = field(default_factory=list)
     sheet: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
@@ -204,43 +208,62 @@ def _measure_clips(
     tell: Tell,
 ) -> None:
     assert options.clips is not None
-    paths = find_clips(options.layout, options.clips, every=options.every_clip)
+    found = find_clips(options.layout, options.clips, every=options.every_clip)
+    sources = spread(found, options.limit)
     last: Clip | None = None
-    measured = 0
-    if len(paths) > 1 and "dubbing" in options.protocols:
-        # The sound of the clip before; the first one gets the last one's.
-        last, _ = read_clip(
-            paths[min(options.limit, len(paths)) - 1], judges.detector, options.max_frames
-        )
-    for path in paths:
-        if measured == options.limit:
-            break
-        tell(f"{path.name} ({measured + 1} of {min(options.limit, len(paths))})")
+    if len(sources) > 1 and "dubbing" in options.protocols:
+        # Each clip gets the sound of the clip before, the first one the last one's.
+        with contextlib.suppress(InputError):  # it will be named when its turn comes
+            last, _ = read_clip(sources[-1], judges.detector, options.max_frames)
+    for number, source in enumerate(sources, start=1):
+        tell(f"{source.name} ({number} of {len(sources)})")
         try:
-            clip, frames = read_clip(path, judges.detector, options.max_frames)
+            clip, frames = read_clip(source, judges.detector, options.max_frames)
+            observer = Observer(clip, frames.frames, judges)
+            _measure_clip(options, observer, frames, last, systems, results)
         except InputError as error:
-            results.skipped.append(f"{path.name}: {error}")
+            results.skipped.append(f"{source.name}: {error}")
             continue
-        observer = Observer(clip, frames.frames, judges)
-        if {"reenactment", "dubbing"} & set(options.protocols):
-            results.reenactment.add(frames, observer, systems)
-            if measured < _SHEET_CLIPS:
-                results.sheet += [
-                    label_row(f"{clip.name} {title}", seen[-1].sheet)
-                    for title, seen in results.reenactment.rows.items()
-                ]
-        if "dubbing" in options.protocols and last is not None:
-            own = {name: results.reenactment.rows[f"{name}, {PREDICTED}"][-1] for name in systems}
-            results.dubbing.add(frames, observer, last, systems, own)
-        if "references" in options.protocols and measured < _REFERENCE_CLIPS:
-            for system in systems.values():
-                results.references.add(frames, clip, system)
         last = clip
-        measured += 1
-    if not measured:
+        results.clips.append(clip.name)
+    if not results.clips:
         raise InputError(f"no video in {options.clips} could be measured: {results.skipped[-1]}")
     if "dubbing" in options.protocols and not results.dubbing.rows:
-        results.skipped.append(f"dubbing: needs two videos; {options.clips} has one")
+        results.skipped.append(f"dubbing: needs two videos; {options.clips} has one that is usable")
+
+
+def spread(items: Sequence[ItemT], limit: int) -> list[ItemT]:
+    """At most `limit` of `items`, evenly from first to last."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def _measure_clip(
+    options: EvaluationOptions,
+    observer: Observer,
+    frames: ClipFrames,
+    other: Clip | None,
+    systems: Mapping[str, System],
+    results: _Results,
+) -> None:
+    """All protocols on one clip; `other` gives the sound for dubbing."""
+    clip = observer.clip
+    rows = results.reenactment.rows  # stay empty where self-reenactment is not wanted
+    if "reenactment" in options.protocols:
+        results.reenactment.add(frames, observer, systems)
+        if len(results.reenactment.clips) <= _SHEET_CLIPS:
+            results.sheet += [
+                label_row(f"{clip.name} {title}", seen[-1].sheet) for title, seen in rows.items()
+            ]
+    if "dubbing" in options.protocols and other is not None and other.name != clip.name:
+        own = {
+            name: rows[title][-1] for name in systems if (title := f"{name}, {PREDICTED}") in rows
+        }
+        results.dubbing.add(frames, observer, other, systems, own)
+    if "references" in options.protocols and len(results.clips) < _REFERENCE_CLIPS:
+        for system in systems.values():
+            results.references.add(frames, clip, system)
 
 
 def _measure_portraits(
@@ -253,7 +276,7 @@ def _measure_portraits(
         )
         return
     pictures, voices = find_portraits(folders[0]), find_voices(folders[1])
-    chosen = pictures[:: max(1, len(pictures) // options.limit)][: options.limit]
+    chosen = spread(pictures, options.limit)
     spoken = cycle(voices)
     for number, path in enumerate(chosen):
         tell(f"{path.name} ({number + 1} of {len(chosen)})")
@@ -301,7 +324,7 @@ def write_report(
                     for name, system in systems.items()
                 },
                 "device": str(first.pipeline.device),
-                "clips": [clip.name for clip in results.reenactment.clips],
+                "clips": results.clips,
                 "seconds": options.seconds,
             },
             "skipped": results.skipped,
@@ -360,7 +383,7 @@ def _markdown(
     tables: Mapping[str, Mapping[str, Mapping[str, float]]],
     comparison: Mapping[str, Mapping[str, str]],
 ) -> str:
-    count = len(results.reenactment.clips)
+    count = len(results.clips)
     about = {
         "reenactment": f"Self-reenactment: {count} clips, first frame as the reference, own sound",
         "dubbing": "Dubbing: the same clips with another clip's sound",

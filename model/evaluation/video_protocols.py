@@ -55,9 +55,7 @@ class System:
     preset: str
     seed: int
 
-    def plan(
-        self, frames: ClipFrames, waveform: NDArray[np.float32], reference: int = 0
-    ) -> RenderPlan:
+    def plan(self, frames: ClipFrames, waveform: NDArray[np.float32], reference: int) -> RenderPlan:
         """Draw a mouth for `waveform` into `frames`, like the mouth of frame `reference`."""
         return self.pipeline.prepare_video(
             frames,
@@ -71,6 +69,11 @@ class System:
         """Frames `(H, W, 3)`, one at a time."""
         for batch in self.pipeline.render(plan):
             yield from batch
+
+
+def frozen(frames: ClipFrames, index: int) -> NDArray[np.uint8]:
+    """Frame `index` for as long as the clip lasts, `(T, H, W, 3)`."""
+    return np.broadcast_to(frames.frames[index], frames.frames.shape)
 
 
 def with_landmarks(plan: RenderPlan, landmarks: NDArray[np.float32]) -> RenderPlan:
@@ -107,19 +110,23 @@ class Reenactment:
             frames: Its frames.
             observer: Judges them.
             systems: By name; two rows each.
+        Raises:
+            InputError: The clip cannot be used; no row has changed.
         """
         clip = observer.clip
-        self.clips.append(clip)
-        self._row(REAL, observer.observe_real())
-        self._row(STATIC, observer.observe(np.broadcast_to(frames.frames[:1], frames.frames.shape)))
+        rows = {
+            REAL: observer.observe_real(),
+            STATIC: observer.observe(frozen(frames, clip.reference)),
+        }
         for name, system in systems.items():
-            predicted = system.plan(frames, clip.waveform)
+            predicted = system.plan(frames, clip.waveform, clip.reference)
             detected = with_landmarks(predicted, clip.landmarks)
             for variant, plan in ((PREDICTED, predicted), (DETECTED, detected)):
-                self._row(f"{name}, {variant}", observer.observe(system.draw(plan)))
-
-    def _row(self, title: str, seen: Observation) -> None:
-        self.rows.setdefault(title, []).append(seen)
+                rows[f"{name}, {variant}"] = observer.observe(system.draw(plan))
+        # All rows or none: a clip that some system cannot use must not shift the others' lists.
+        self.clips.append(clip)
+        for title, seen in rows.items():
+            self.rows.setdefault(title, []).append(seen)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Row title to figures over all clips."""
@@ -184,27 +191,32 @@ class Dubbing:
             other: Whose sound is put over it, and whose mouth the drawn one is compared with.
             systems: By name.
             own: Each system's frames with the video's own sound, for comparison.
+        Raises:
+            InputError: The clip cannot be used; no row has changed.
         """
         clip = observer.clip
         sound = fit_sound(other.waveform, clip.num_frames)
         wanted = np.full(clip.num_frames, np.nan, np.float32)
         wanted[: other.num_frames] = other.opening[: clip.num_frames]
         pair = f"{clip.name} says {other.name}"
-        self._row(REAL, pair, observer, observer.observe_real(sound), sound, wanted)
-        still = np.broadcast_to(frames.frames[:1], frames.frames.shape)
-        self._row(STATIC, pair, observer, observer.observe(still, sound), sound, wanted)
+        still = frozen(frames, clip.reference)
+        rows = {
+            REAL: self._judge(pair, observer, observer.observe_real(sound), sound, wanted),
+            STATIC: self._judge(pair, observer, observer.observe(still, sound), sound, wanted),
+        }
         for name, system in systems.items():
-            plan = system.plan(frames, sound)
+            plan = system.plan(frames, sound, clip.reference)
             drawn = np.stack(list(system.draw(plan)))
             seen = observer.observe(drawn, sound)
             before = own.get(name)
             swap = float("nan") if before is None else _mean_gap(seen.opening, before.opening)
             equal = share_equal_outside(system, plan, drawn, frames.frames)
-            self._row(name, pair, observer, seen, sound, wanted, swap=swap, equal=equal)
+            rows[name] = self._judge(pair, observer, seen, sound, wanted, swap=swap, equal=equal)
+        for title, entry in rows.items():
+            self.rows.setdefault(title, []).append(entry)
 
-    def _row(
+    def _judge(
         self,
-        title: str,
         pair: str,
         observer: Observer,
         seen: Observation,
@@ -213,17 +225,16 @@ class Dubbing:
         *,
         swap: float = float("nan"),
         equal: float = float("nan"),
-    ) -> None:
+    ) -> _Dub:
         new = old = float("nan")
         held = hold_gaps(seen.landmarks)
         if self.judges.sync is not None and held is not None:
             own = observer.clip.waveform[: 640 * len(held)]
             new = self.judges.sync.matching(log_mel(sound[: 640 * len(held)]), held)
             old = self.judges.sync.matching(log_mel(own), held)
-        entry = _Dub(
+        return _Dub(
             pair, seen.scores, new, old, seen.opening, wanted[: len(seen.opening)], swap, equal
         )
-        self.rows.setdefault(title, []).append(entry)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Row title to figures over all pairs."""

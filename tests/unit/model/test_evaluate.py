@@ -11,7 +11,14 @@ from PIL import Image
 
 from model.errors import InputError
 from model.evaluation.clips import find_clips, find_portraits, find_voices, read_clip
-from model.evaluation.evaluate import Checkpoint, EvaluationOptions, Protocol, compare, evaluate
+from model.evaluation.evaluate import (
+    Checkpoint,
+    EvaluationOptions,
+    Protocol,
+    compare,
+    evaluate,
+    spread,
+)
 from model.evaluation.observation import Judges, load_judges
 from model.evaluation.video_protocols import DETECTED, PREDICTED, REAL, STATIC
 from model.face.detection import MediaPipeFaceDetector
@@ -136,6 +143,23 @@ def test_what_cannot_be_measured_is_said(judges: Judges, tmp_path: Path) -> None
     report = evaluate(options(tmp_path, "reenactment"), judges)
     assert any("--clips" in line for line in report["skipped"])
     assert "reenactment" not in report
+
+
+def test_a_limit_spreads_over_what_there_is() -> None:
+    assert spread(range(10), 3) == [0, 3, 6]
+    assert spread(range(2), 3) == [0, 1]
+
+
+def test_a_broken_film_is_skipped_and_named(films: Path, judges: Judges, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / HELD_OUT[1]).write_bytes((films / HELD_OUT[0]).read_bytes())
+    (folder / HELD_OUT[0]).write_bytes(b"not a film")
+    given = replace(options(tmp_path / "out", "dubbing", clips=folder), seconds=1.0)
+    report = evaluate(given, judges)
+    assert report["settings"]["clips"] == [Path(HELD_OUT[1]).stem]
+    assert any(line.startswith(HELD_OUT[0]) for line in report["skipped"])
+    assert any(line.startswith("dubbing: needs two") for line in report["skipped"])
 
 
 def runs(figures: dict[str, float]) -> dict[str, dict[str, float]]:
