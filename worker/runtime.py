@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.contract.inputs import DRIVING, PORTRAIT, SOUND, SPEECH, VIDEO, reference_name
 from worker.contract.messages import (
@@ -247,36 +247,18 @@ class PipelineRenderer:
         """Decide every frame; `source` has the frames of the request's one video."""
         from model.media.audio import load_waveform
 
-        options = request.options
         waveform = load_waveform(request.speech)
-        references = [_read_rgb(path) for path in request.references]
+        # The caller's options are the pipeline's arguments, name by name.
+        arguments: dict[str, Any] = {
+            **request.options.model_dump(),
+            "references": [_read_rgb(path) for path in request.references],
+            "on_stage": on_stage,
+        }
         if request.image is None:
             assert source is not None
-            return self._pipeline.prepare_video(
-                source,
-                waveform,
-                preset=options.preset,
-                seed=options.seed,
-                num_inference_steps=options.num_inference_steps,
-                fps=options.fps,
-                face_index=options.face_index,
-                lip_strength=options.lip_strength,
-                references=references,
-                on_stage=on_stage,
-            )
-        return self._pipeline.prepare(
-            _read_rgb(request.image),
-            waveform,
-            preset=options.preset,
-            seed=options.seed,
-            num_inference_steps=options.num_inference_steps,
-            fps=options.fps,
-            face_index=options.face_index,
-            lip_strength=options.lip_strength,
-            references=references,
-            driving=source,
-            on_stage=on_stage,
-        )
+            return self._pipeline.prepare_video(source, waveform, **arguments)
+        image = _read_rgb(request.image)
+        return self._pipeline.prepare(image, waveform, driving=source, **arguments)
 
 
 class TestCardRenderer:
