@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import NoFaceError
-from model.face.alignment import crop_affine, crop_image, invert_affine, warp_points
+from model.face.alignment import (
+    crop_affine,
+    crop_image,
+    fit_similarity,
+    invert_affine,
+    warp_points,
+)
 from model.face.detection import MIN_FACE_PX, DetectedFace, FaceDetector, select_face
-from model.face.landmarks import POSE, mouth_opening
+from model.face.landmarks import CONTENT, JAW, MOUTH_CORNERS, POSE, mouth_opening
 from model.face.smoothing import smooth
 
 _MOST_WAY: Final = 0.6
@@ -35,6 +41,16 @@ _CROP_BETA: Final = 40.0
 """A head that turns moves its crop at 0.1 units a second and more: cutoff 6 Hz and more."""
 _POINT_CUTOFF_HZ: Final = 5.0
 _POINT_BETA: Final = 300.0
+
+_RIGID: Final = (0, 1, 2, 14, 15, 16, *range(27, 36), 36, 39, 42, 45)
+"""Points of bone, and of the ears' skin."""
+_CORNERS_IN_CONTENT: Final = tuple(CONTENT.index(corner) for corner in MOUTH_CORNERS)
+_JAW_SIDES: Final = np.clip((np.abs(np.arange(len(JAW)) - 5.0) - 2.0) / 3.0, 0.0, 1.0)
+"""1 at the jaw's ends, 0 around the chin, which speech moves up and down."""
+_TURN_NOISE: Final = 0.008
+"""Of all rigid points together, crop units; a turn of 3 degrees is twice that."""
+_MOST_OFFSET: Final = 0.12
+"""Crop units."""
 
 _SHARPNESS_PX: Final = 128
 _NEAR_OPENING: Final = 0.25
@@ -239,6 +255,49 @@ def choose_reference(
     turn = np.abs(pose[candidates] - np.median(pose[found], axis=0)).mean(axis=(1, 2))
     candidates = candidates[_nearest(turn, _NEAR_POSE)]
     return int(candidates[np.argmax(sharpness[candidates])])
+
+
+def turn_offsets(
+    landmarks: NDArray[np.float32], reference: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """How far lips and jaw stand from where a similarity puts them when the head turns in depth.
+
+    A head that turns or nods moves the sides of the jaw, and a little the mouth, against eyes and
+    cheeks, which no similarity of the picture does (15 degrees: 6 px of 128 at the jaw's sides, 1 px
+    at the mouth). How the one goes with the other is learnt from the video itself: the two main ways
+    of the rigid points, against each point of the jaw and the middle of the mouth. Lips go sideways
+    only and all alike, the chin not up or down: what the mouth says is not seen.
+
+    Args:
+        landmarks: The face of every frame `(N, 68, 2)`, crop units.
+        reference: The face whose mouth is carried to all frames `(68, 2)`, crop units.
+    Returns:
+        `(N, 31, 2)` float32: offset of each `CONTENT` point in the reference's pose, crop units; near
+        zero for a head that stays frontal.
+    """
+    own = reference[list(POSE)]
+    aligned = np.stack(
+        [
+            warp_points(invert_affine(fit_similarity(own, face[list(POSE)])), face)
+            for face in landmarks
+        ]
+    )
+    ways = (aligned - reference).astype(np.float64)
+    rigid = ways[:, list(_RIGID)].reshape(len(ways), -1)
+    follower = ways[:, list(CONTENT)]
+    follower[:, len(JAW) :] = follower[:, list(_CORNERS_IN_CONTENT)].mean(axis=1, keepdims=True)
+    follower[:, len(JAW) :, 1] = 0.0
+    follower[:, : len(JAW), 1] *= _JAW_SIDES
+    flat = follower.reshape(len(ways), -1)
+
+    centred = rigid - rigid.mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    turn = centred @ directions.T  # (N, 2)
+    # Ridge: turns as small as the detector's noise teach nothing.
+    noise = len(ways) * _TURN_NOISE**2 * np.eye(len(directions))
+    slope = np.linalg.solve(turn.T @ turn + noise, turn.T @ (flat - flat.mean(axis=0)))
+    offsets = (rigid @ directions.T @ slope).reshape(follower.shape)
+    return np.clip(offsets, -_MOST_OFFSET, _MOST_OFFSET).astype(np.float32)
 
 
 def _nearest(distance: NDArray[np.float32], share: float) -> NDArray[np.int64]:

@@ -48,7 +48,7 @@ class FollowedFace:
     reference: Reference
 
 
-def follow_face(
+def follow_footage(
     source: FrameSource,
     detector: FaceDetector,
     *,

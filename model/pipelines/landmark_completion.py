@@ -3,7 +3,7 @@
     waveform ─▶ log-mel ─▶ LandmarkCompleter (25 fps) ─▶ One-Euro ─▶ lip_strength ─▶ pauses ─▶ fps
 
 In pauses the mouth is the reference's own, shut, whatever the network says. All this happens in the
-reference's own frame; `follow_pose` then carries lips and jaw to each frame of a moving head.
+reference's own frame; `follow_face` then carries lips and jaw to each frame of a moving head.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from model.face.alignment import fit_similarity, invert_affine, warp_points
-from model.face.landmarks import POSE
+from model.face.landmarks import CONTENT, POSE
 from model.face.retargeting import uncross_lips
 from model.face.smoothing import closed_mouth, rest_lips, smooth, speech_gate
+from model.face.tracking import turn_offsets
 from model.media.audio import FPS, SAMPLE_RATE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
 
@@ -76,23 +77,30 @@ def complete_landmarks(
     return target
 
 
-def follow_pose(
-    landmarks: NDArray[np.float32], reference: NDArray[np.float32], pose: NDArray[np.float32]
+def follow_face(
+    landmarks: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    shown: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Carry lips and jaw to the pose of each frame.
 
     Args:
         landmarks: From `complete_landmarks` `(T, 68, 2)`, in the reference's pose.
         reference: `(68, 2)`, crop units.
-        pose: Pose points of each frame `(T, 37, 2)`, crop units.
+        shown: The face that each frame shows `(T, 68, 2)`, crop units.
     Returns:
-        `(T, 68, 2)` float32; pose points are those given.
+        `(T, 68, 2)` float32; pose points are those shown.
     """
-    own = reference[list(POSE)]
-    carried = np.empty_like(landmarks)
-    for frame, (points, there) in enumerate(zip(landmarks, pose, strict=True)):
-        carried[frame] = warp_points(fit_similarity(own, there), points)
-    carried[:, list(POSE)] = pose
+    pose = list(POSE)
+    turned = landmarks.copy()
+    turned[:, list(CONTENT)] += turn_offsets(shown, reference)
+    carried = np.stack(
+        [
+            warp_points(fit_similarity(reference[pose], face[pose]), points)
+            for points, face in zip(turned, shown, strict=True)
+        ]
+    )
+    carried[:, pose] = shown[:, pose]
     return carried
 
 

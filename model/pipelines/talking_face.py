@@ -27,7 +27,6 @@ from model.face.alignment import crop_affine, invert_affine, warp_points
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import FaceDetector, MediaPipeFaceDetector, select_face
 from model.face.inner_mouth import InnerMouthBank
-from model.face.landmarks import POSE
 from model.media.audio import FPS, SAMPLE_RATE
 from model.media.frames import FrameSource
 from model.networks.attention import attention_backend, select_backend
@@ -36,8 +35,8 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer, plan_batches
-from model.pipelines.dubbing import FollowedFace, follow_driver, follow_face
-from model.pipelines.landmark_completion import complete_landmarks, follow_pose
+from model.pipelines.dubbing import FollowedFace, follow_driver, follow_footage
+from model.pipelines.landmark_completion import complete_landmarks, follow_face
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
@@ -275,7 +274,7 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         _tell(on_stage, "detecting")
         given = [self._find_reference(picture)[0] for picture in references]
-        followed = follow_face(
+        followed = follow_footage(
             video,
             self._detector(),
             num_samples=len(waveform),
@@ -414,7 +413,7 @@ class TalkingFacePipeline(DiffusionPipeline):
             )
         if followed is None:
             return motion
-        return follow_pose(motion, own, followed.footage.landmarks[:, list(POSE)])
+        return follow_face(motion, own, followed.footage.landmarks)
 
     def _job(self, plan: RenderPlan) -> PlanDrawer:
         """What the frames of `plan` share, computed when it is first asked for."""

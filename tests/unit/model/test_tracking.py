@@ -7,16 +7,19 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import FaceIndexError, FaceTooSmallError, NoFaceError
-from model.face.alignment import crop_affine, source_pixels, warp_points
+from model.face.alignment import crop_affine, fit_similarity, source_pixels, warp_points
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import DetectedFace
+from model.face.landmarks import CONTENT, POSE
 from model.face.tracking import (
     FaceTrack,
     choose_reference,
     crop_landmarks,
     smooth_crops,
     track_face,
+    turn_offsets,
 )
+from model.pipelines.landmark_completion import follow_face
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -147,3 +150,55 @@ def test_the_reference_is_sharp_with_a_usual_mouth() -> None:
     alone = np.zeros(40, np.bool_)
     alone[7] = True
     assert choose_reference(faces, alone, sharpness) == 7
+
+
+DEPTH = np.array([*np.linspace(0.31, 0.055, 9), *np.linspace(0.09, 0.31, 8)], np.float32)
+"""Of the contour behind the nose's root, crop units; ears far back, the chin near."""
+
+
+def turned(face: Points, yaw: float, nod: float) -> Points:
+    """The face turned to the side and nodding, with the depth of a common head."""
+    depth = np.repeat(np.float32([0, 0.03, -0.04, 0.08, 0.01]), [17, 10, 9, 12, 20])
+    depth[:17] = DEPTH
+    depth[27:31] = 0, -0.03, -0.07, -0.1
+    depth[[48, 54, 60, 64]] = 0.05
+    x, y = (face - face[27]).T
+    x, depth = x * np.cos(yaw) + depth * np.sin(yaw), depth * np.cos(yaw) - x * np.sin(yaw)
+    y = y * np.cos(nod) - depth * np.sin(nod)
+    return (np.stack([x, y], axis=1) + face[27]).astype(np.float32)
+
+
+def test_jaw_and_mouth_go_with_a_head_that_turns_in_depth() -> None:
+    rng = np.random.default_rng(1)
+    times = np.linspace(0, 9, 80)
+    faces = np.repeat(AVERAGE_FACE[None], 80, axis=0)
+    faces[:, 65:68, 1] += 0.04 * np.abs(np.sin(np.arange(80)))[:, None].astype(np.float32)
+    ways = zip(faces, 0.3 * np.sin(times), 0.15 * np.cos(1.7 * times), strict=True)
+    shown = np.stack([turned(*way) for way in ways])
+    noisy = (shown + rng.normal(0, 0.002, shown.shape)).astype(np.float32)
+    own = np.stack([warp_points(crop_affine(points), points) for points in noisy])
+
+    carried = follow_face(np.repeat(AVERAGE_FACE[None], 80, axis=0), AVERAGE_FACE, own)
+    plain = own.copy()
+    pose, content = list(POSE), list(CONTENT)
+    for face in plain:
+        affine = fit_similarity(AVERAGE_FACE[pose], face[pose])
+        face[content] = warp_points(affine, AVERAGE_FACE[content])
+
+    def error(faces: Points, points: list[int]) -> float:
+        return float(np.abs(faces[:, points] - own[:, points]).mean())
+
+    sides = [3, 4, 12, 13]
+    assert error(plain, sides) > 0.015
+    assert error(carried, sides) < 0.5 * error(plain, sides)
+    np.testing.assert_array_equal(carried[:, pose], own[:, pose])
+
+
+def test_a_frontal_head_turns_nothing_and_speech_is_not_seen() -> None:
+    rng = np.random.default_rng(2)
+    faces = np.repeat(AVERAGE_FACE[None], 60, axis=0)
+    faces[:, 48:68] += rng.normal(0, 0.03, (60, 1, 2)).astype(np.float32)  # a mouth that wanders
+    faces += rng.normal(0, 0.001, faces.shape).astype(np.float32)
+    offsets = turn_offsets(faces, AVERAGE_FACE)
+    assert np.abs(offsets).max() < 0.006
+    assert (offsets[:, 11:, 1] == 0).all() and np.ptp(offsets[:, 11:, 0], axis=1).max() == 0
