@@ -11,7 +11,7 @@ from talkface.exits import Exit
 from talkface.generate import _quiet_libraries
 
 if TYPE_CHECKING:
-    from model.evaluation.evaluate import Checkpoint
+    from model.evaluation.options import Checkpoint
 
 _FOLDER = {"exists": True, "file_okay": False}
 _FILE = {"exists": True, "dir_okay": False}
@@ -71,9 +71,9 @@ def evaluate(
     import torch
 
     from model.errors import ModelError
-    from model.evaluation.evaluate import PROTOCOLS, EvaluationOptions, Protocol
     from model.evaluation.evaluate import evaluate as run
     from model.evaluation.observation import load_judges
+    from model.evaluation.options import PROTOCOLS, EvaluationOptions, Protocol
     from model.face.detection import MediaPipeFaceDetector
     from model.pipelines.presets import PRESETS
     from model.training.data.layouts import LAYOUTS, Layout
@@ -128,7 +128,7 @@ def evaluate(
 
 def _checkpoint(text: str) -> Checkpoint:
     """`name=folder`, or a folder, which is its own name; `ours=` is the checkpoint that ships."""
-    from model.evaluation.evaluate import Checkpoint
+    from model.evaluation.options import Checkpoint
 
     name, equals, folder = text.partition("=")
     if not equals:

@@ -11,15 +11,10 @@ from PIL import Image
 
 from model.errors import InputError
 from model.evaluation.clips import find_clips, find_portraits, find_voices, read_clip
-from model.evaluation.evaluate import (
-    Checkpoint,
-    EvaluationOptions,
-    Protocol,
-    compare,
-    evaluate,
-    spread,
-)
+from model.evaluation.evaluate import evaluate, spread
 from model.evaluation.observation import Judges, load_judges
+from model.evaluation.options import Checkpoint, EvaluationOptions, Protocol
+from model.evaluation.results import compare
 from model.evaluation.video_protocols import DETECTED, PREDICTED, REAL, STATIC
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE

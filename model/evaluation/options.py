@@ -1,0 +1,66 @@
+"""What an evaluation measures, and on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from model.media.audio import FPS
+from model.training.data.layouts import Layout
+
+Protocol = Literal["reenactment", "dubbing", "references", "portraits"]
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("reenactment", "dubbing", "references", "portraits")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One `--weights`.
+
+    Attributes:
+        name: Title of its rows; checkpoints of one name are runs of one system.
+        folder: Where it is, None = the one that ships.
+    """
+
+    name: str
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is measured, on what.
+
+    Attributes:
+        checkpoints: At least one.
+        output: Folder of the report.
+        clips: Folder of real videos with sound, or None.
+        layout: How they are laid out.
+        every_clip: Take all of them, not only those that training leaves out.
+        portraits: Folder of photographs; None = the example portrait.
+        speech: Folder of voices; None = the example speech.
+        limit: Clips and photographs at most.
+        seconds: Longer recordings are cut there.
+        preset: A key of `PRESETS`.
+        seeds: Of the noise; every checkpoint is measured with each.
+        protocols: Which of `PROTOCOLS`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    output: Path
+    clips: Path | None = None
+    layout: Layout = "grid"
+    every_clip: bool = False
+    portraits: Path | None = None
+    speech: Path | None = None
+    limit: int = 8
+    seconds: float = 5.0
+    preset: str = "balanced"
+    seeds: tuple[int, ...] = (0,)
+    protocols: tuple[Protocol, ...] = PROTOCOLS
+    device: str = "auto"
+
+    @property
+    def max_frames(self) -> int:
+        """`seconds` in video frames."""
+        return max(1, round(self.seconds * FPS))
