@@ -32,6 +32,7 @@ from model.evaluation.video_protocols import (
     System,
 )
 from model.media.video import write_contact_sheet
+from model.pipelines.presets import PRESETS
 
 _COMPARED: Final = (
     ("LMD (predicted landmarks)", PREDICTED, "lmd"),
@@ -168,6 +169,11 @@ def _markdown(
         "portraits": "One-shot: unseen photographs with unseen voices, drawn against wanted mouth",
     }
     parts = [f"# Evaluation\n\nPreset `{options.preset}`, seeds {list(options.seeds)}."]
+    if comparison and not PRESETS[options.preset].num_inference_steps:
+        parts.append(
+            f"Preset `{options.preset}` moves each frame's own mouth: with detected landmarks that is "
+            "the frame laid on itself, and its row says nothing."
+        )
     if comparison:
         columns = [column for column, _, _ in _COMPARED]
         parts.append(f"## Comparison\n\n{row_table(comparison, columns)}")
