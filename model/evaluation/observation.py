@@ -179,15 +179,25 @@ class Observer:
             per_frame=values,
             scores=sync_figures(judges, frames, landmarks, sound),
             features=None if judges.features is None else judges.features(crops),
-            sheet=sheet_tiles(crops),
+            sheet=sheet_tiles(crops, self.clip.opening),
         )
 
 
-def sheet_tiles(crops: Frames) -> Frames:
-    """Mouth and chin of six crops spread over the clip, `(T, S, S, 3)` -> `(6, s, s, 3)`."""
-    side = crops.shape[1]
+def sheet_tiles(crops: Frames, opening: NDArray[np.float32]) -> Frames:
+    """Mouth and chin in six frames: of each sixth of the clip the one in which the mouth should be widest.
+
+    Args:
+        crops: `(T, S, S, 3)`.
+        opening: Wanted opening, `(T,)` or longer; nan where it is not known.
+    Returns:
+        `(6, s, s, 3)`.
+    """
+    side, wanted = crops.shape[1], np.nan_to_num(opening[: len(crops)])
     across, down = slice(round(0.2 * side), round(0.8 * side)), slice(round(0.4 * side), side)
-    chosen = np.linspace(0, len(crops) - 1, _SHEET_COLUMNS).round().astype(int)
+    edges = np.linspace(0, len(crops), _SHEET_COLUMNS + 1).astype(int)
+    starts = np.minimum(edges[:-1], len(crops) - 1)
+    stops = np.maximum(edges[1:], starts + 1)
+    chosen = [a + int(wanted[a:b].argmax()) for a, b in zip(starts, stops, strict=True)]
     return crops[chosen, down, across]
 
 
@@ -293,8 +303,9 @@ def mouth_figures(
     drawn: Sequence[NDArray[np.float32]], wanted: Sequence[NDArray[np.float32]]
 ) -> dict[str, float]:
     """Openings `(T,)` of each clip, nan where there was no face, against those that are wanted."""
-    if min(_movement(drawn), _movement(wanted)) < _STILL:
-        return {"articulation": articulation(drawn, wanted)}  # a mouth that never moves has no r
+    movement, needed = _movement(drawn), _movement(wanted)
+    if min(movement, needed) < _STILL:  # a mouth that never moves has no r
+        return {"articulation": movement / needed} if needed else {}
     lag, highest = best_lag(drawn, wanted)
     return {
         "opening_r": correlation(drawn, wanted),

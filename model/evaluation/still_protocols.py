@@ -203,8 +203,9 @@ class Portraits:
         self.per_picture.setdefault(STATIC, {})[name] = scores
         window = FaceWindow(np.stack([plan.affine(0)] * len(meant)), frozen)
         crops = [window.crop(frame, index) for index, frame in enumerate(still.frames)]
-        crops[0] = window.crop(image, 0)
-        self.sheets[f"{system.name}: {name}"] = sheet_tiles(np.stack(crops))
+        tiles = sheet_tiles(np.stack(crops), meant)
+        tiles[0] = sheet_tiles(window.crop(image, 0)[None], meant[:1])[0]
+        self.sheets[f"{system.name}: {name}"] = tiles
 
     def figures(self) -> dict[str, dict[str, float]]:
         """System to figures over all photographs; the frozen photograph is a system too."""

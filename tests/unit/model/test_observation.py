@@ -14,6 +14,7 @@ from model.evaluation.observation import (
     load_judges,
     mouth_figures,
     row_figures,
+    sheet_tiles,
 )
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import DetectedFace
@@ -66,6 +67,24 @@ def test_a_frozen_mouth_has_no_correlation() -> None:
     real = mouth_opening(speaking(40))
     figures = mouth_figures([np.full(40, 0.1, np.float32)], [real])
     assert figures == {"articulation": pytest.approx(0.0)}
+
+
+def test_a_frozen_row_has_no_articulation_though_clips_differ() -> None:
+    real = mouth_opening(speaking(40))
+    still = [np.full(40, opening, np.float32) for opening in (0.0, 0.3)]
+    assert mouth_figures(still, [real, real]) == {"articulation": pytest.approx(0.0)}
+
+
+def test_the_sheet_shows_the_widest_mouths() -> None:
+    crops = np.zeros((60, 10, 10, 3), np.uint8) + np.arange(60, dtype=np.uint8)[:, None, None, None]
+    opening = np.zeros(60, np.float32)
+    widest = [3, 19, 20, 38, 41, 59]
+    opening[widest] = 0.2
+    opening[5] = np.nan
+    tiles = sheet_tiles(crops, opening)
+    assert tiles[:, 0, 0, 0].tolist() == widest
+    assert tiles.shape == (6, 6, 6, 3)
+    assert sheet_tiles(crops[:2], opening).shape == (6, 6, 6, 3)
 
 
 def test_half_the_movement_is_half_the_articulation() -> None:
