@@ -62,6 +62,7 @@ class EndToEndConfig(LoopConfig):
         completer_learning_rate: Of the completer.
         completer_clip: Largest norm of the completer's gradient, apart from the others'.
         diffusion_gain: Factor on the diffusion loss's gradient where it enters the landmarks.
+        landmark_weight: Of the landmark loss.
         landmark_batch: Windows of the landmark loss.
         first_timestep: Least noise.
         last_timestep: Most noise; beyond it the gradient's direction is worst.
@@ -85,6 +86,7 @@ class EndToEndConfig(LoopConfig):
     completer_learning_rate: float = 1e-4
     completer_clip: float = 1.0
     diffusion_gain: float = 10.0
+    landmark_weight: float = 1.0
     landmark_batch: int = 16
     first_timestep: int = 50
     last_timestep: int = 700
@@ -372,7 +374,7 @@ def build(config: EndToEndConfig, device: str) -> Stage:
         windows = cut(chosen, draw.rng, augment=True)
         target = networks.complete(windows)
         pixels = diffusion_loss(networks, windows, scale_gradient(target, gain), draw, config)
-        return landmarks + pixels, {
+        return config.landmark_weight * landmarks + pixels, {
             "landmarks": landmarks.item(),
             "diffusion": pixels.item(),
             "window_error": landmark_error(windows, target),
