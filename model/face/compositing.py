@@ -38,6 +38,9 @@ _MARGIN: Final = 0.020
 """Full strength reaches this far beyond the jaws, crop units."""
 _FEATHER: Final = 0.050
 """Width of the mask's edge beyond that, crop units."""
+_FOOTAGE_MARGIN: Final = 0.012
+_FOOTAGE_FEATHER: Final = 0.030
+"""The same for one frame's own face: its chin goes nowhere, and what lies behind is the frame's."""
 _INSET: Final = 0.008
 """The mask ends so far within what was generated, one pixel of 128."""
 _TOP_FEATHER: Final = 0.030
@@ -64,6 +67,7 @@ class Compositor:
         affine: Picture pixels to crop units.
         landmarks: All faces of the job `(T, 68, 2)`, crop units, the reference among them.
         generated: `(n, n)`, True where the crop was generated; rectangular.
+        close: Keep the mask close to the faces, as footage wants it.
     Raises:
         ShapeError: An array has another shape.
     """
@@ -74,6 +78,8 @@ class Compositor:
         affine: Affine,
         landmarks: NDArray[np.float32],
         generated: NDArray[np.bool_],
+        *,
+        close: bool = False,
     ) -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ShapeError(
@@ -81,7 +87,7 @@ class Compositor:
             )
         self._image = image
         self._affine = affine
-        self._soft = soft_mask(landmarks, generated)
+        self._soft = soft_mask(landmarks, generated, close=close)
         self._rows, self._columns = self._region()
         size = (self._columns.stop - self._columns.start, self._rows.stop - self._rows.start)
         self._region_size = size
@@ -149,12 +155,15 @@ class Compositor:
         return matrix
 
 
-def soft_mask(landmarks: NDArray[np.float32], generated: NDArray[np.bool_]) -> Picture:
+def soft_mask(
+    landmarks: NDArray[np.float32], generated: NDArray[np.bool_], *, close: bool = False
+) -> Picture:
     """What is pasted: around all jaws of a job, inside of what was generated.
 
     Args:
         landmarks: `(T, 68, 2)`, crop units.
         generated: `(n, n)`, True where the crop was generated; rectangular.
+        close: Keep close to the faces.
     Returns:
         `(512, 512)`, 0 to 1, over the crop.
     """
@@ -165,7 +174,8 @@ def soft_mask(landmarks: NDArray[np.float32], generated: NDArray[np.bool_]) -> P
     canvas = np.full((_MASK_PX + 2 * border,) * 2, 255, np.uint8)
     cv2.fillConvexPoly(canvas, np.round(hull * _MASK_PX + border).astype(np.int32), 0)
     outside = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)[border:-border, border:-border]
-    face = 1.0 - smoothstep((outside.astype(np.float32) / _MASK_PX - _MARGIN) / _FEATHER)
+    margin, feather = (_FOOTAGE_MARGIN, _FOOTAGE_FEATHER) if close else (_MARGIN, _FEATHER)
+    face = 1.0 - smoothstep((outside.astype(np.float32) / _MASK_PX - margin) / feather)
 
     low, high = _extent(generated)
     centres = (np.arange(_MASK_PX, dtype=np.float32) + 0.5) / _MASK_PX
@@ -177,7 +187,12 @@ def soft_mask(landmarks: NDArray[np.float32], generated: NDArray[np.bool_]) -> P
     return mask.astype(np.float32)
 
 
-def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:
+def match_colour(
+    crop: Picture,
+    warped: NDArray[np.uint8],
+    target: NDArray[np.float32],
+    generated: NDArray[np.bool_] | None = None,
+) -> Picture:
     """`crop` with the photograph's light on its skin.
 
     The portrait engine's picture has the photograph's own colours, moved; around what was generated
@@ -189,13 +204,17 @@ def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.fl
         crop: `(S, S, 3)`, 0 to 255.
         warped: `(S, S, 3)` uint8, the portrait engine's picture of the same face.
         target: That face `(68, 2)`, crop units.
+        generated: `(S, S)`, True where the crop is generated, for footage: its surroundings are not
+            the reference's, so the face's edge does not count, nor what is not generated of it.
     """
     size = crop.shape[0]
-    lips = np.ones((size, size), np.uint8)
-    hull = cv2.convexHull((target[list(OUTER_LIPS)] * size).astype(np.float32))[:, 0]
-    cv2.fillConvexPoly(lips, np.round(hull).astype(np.int32), 0)
     reach = max(1, round(_LIPS_MARGIN * size))
-    weight = cv2.erode(lips, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
+    lips = _fill(target[list(OUTER_LIPS)], size)
+    weight = cv2.erode(1 - lips, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
+    if generated is not None:
+        face, around = _fill(target, size), np.ones((reach + 1,) * 2, np.uint8)
+        inner, outer = cv2.erode(face, around), 1 - cv2.dilate(face, around)
+        weight *= np.where(generated, inner + outer, outer)
     # Where a chin stands elsewhere, skin would be measured against wall: no light differs so much.
     offset = np.clip(warped.astype(np.float32) - crop, -_MOST_OFFSET, _MOST_OFFSET)
     sigma = _LIGHT_SCALE * size
@@ -210,38 +229,57 @@ def match_light(
     landmarks: NDArray[np.float32],
     generated: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """A warped reference in the light of the frame that it is drawn into.
+    """A warped reference in the light of the frame that it is drawn into, the frame's own around it.
 
     The two differ when a head moves through the light or the camera's exposure changes. What the
     frame shows of the face above the generated part is compared, smoothed widely and continued
-    downwards; what is to be generated is not looked at.
+    downwards, and likewise what it shows beside the face; what is to be generated is not looked at.
 
     Args:
         warped: The reference moved to the frame's pose `(S, S, 3)` uint8.
         shown: The frame's crop `(S, S, 3)` uint8.
         landmarks: The frame's face `(68, 2)`, crop units.
         generated: `(S, S)`, True where the crop is generated.
+    Returns:
+        `(S, S, 3)` uint8; where nothing is generated, `shown`.
     """
     size = warped.shape[0]
-    skin = np.zeros((size, size), np.uint8)
-    hull = cv2.convexHull((landmarks[list(POSE)] * size).astype(np.float32))[:, 0]
-    cv2.fillConvexPoly(skin, np.round(hull).astype(np.int32), 1)
-    for eye in (LEFT_EYE, RIGHT_EYE):  # a blink is no light
-        lid = cv2.convexHull((landmarks[list(eye)] * size).astype(np.float32))[:, 0]
-        cv2.fillConvexPoly(skin, np.round(lid).astype(np.int32), 0)
     reach = max(1, round(_LIPS_MARGIN * size))
-    weight = cv2.erode(skin, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
-    weight[generated] = 0.0
+    around = np.ones((2 * reach + 1,) * 2, np.uint8)
+    skin = _fill(landmarks[list(POSE)], size)
+    for eye in (LEFT_EYE, RIGHT_EYE):  # a blink is no light
+        skin[_fill(landmarks[list(eye)], size) > 0] = 0
+    face = _fill(landmarks, size)
+    beyond = 1 - cv2.dilate(face, around)
+    difference = shown.astype(np.float32) - warped
+    on_skin = _continue(difference, cv2.erode(skin, around) * ~generated)
+    elsewhere = _continue(difference, beyond * ~generated)
+    # The head's own edge is where the two meet.
+    blend = cv2.GaussianBlur(face.astype(np.float32), (0, 0), 0.5 * reach)[..., None]
+    light = elsewhere + blend * (on_skin - elsewhere)
+    lit = np.clip(warped + light + 0.5, 0, 255).astype(np.uint8)
+    return np.where(generated[..., None], lit, shown)
+
+
+def _continue(offset: Picture, known: NDArray[np.uint8]) -> Picture:
+    """A smooth field that `offset` `(S, S, 3)` follows where it is `known` `(S, S)`; zero if nowhere."""
+    weight = known.astype(np.float32)
     if not weight.any():
-        return warped
-    offset = np.clip(shown.astype(np.float32) - warped, -_MOST_OFFSET, _MOST_OFFSET)
-    sigma = _WIDE_LIGHT_SCALE * size
+        return np.zeros_like(offset)
+    sigma = _WIDE_LIGHT_SCALE * len(offset)
     total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
     share = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
+    # Far from all that is known the mean counts: a Gaussian's tail would be divided by nothing.
     mean = (offset * weight[..., None]).sum(axis=(0, 1)) / weight.sum()
-    # Far from all skin the mean counts: a Gaussian's tail would be divided by nothing.
-    light = (total + _LEAST_SHARE * mean) / (share + _LEAST_SHARE)
-    return np.clip(warped + light + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray((total + _LEAST_SHARE * mean) / (share + _LEAST_SHARE), np.float32)
+
+
+def _fill(points: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
+    """Hull of `points` `(N, 2)`, crop units: `(size, size)`, 1 within, 0 elsewhere."""
+    filled = np.zeros((size, size), np.uint8)
+    hull = cv2.convexHull((points * size).astype(np.float32))[:, 0]
+    cv2.fillConvexPoly(filled, np.round(hull).astype(np.int32), 1)
+    return filled
 
 
 class DetailRestorer:

@@ -183,7 +183,7 @@ class PlanDrawer:
     ) -> Compositor:
         """Of one frame: what is pasted covers the chin that the frame shows as well as the new one."""
         faces = np.stack([footage.landmarks[number], self._plan.target_landmarks[number]])
-        return Compositor(picture, self._plan.affine(number), faces, generated)
+        return Compositor(picture, self._plan.affine(number), faces, generated, close=True)
 
     def _generated(self, footage: Footage, number: int) -> NDArray[np.bool_]:
         """What a frame of footage has drawn of its crop."""
@@ -202,7 +202,7 @@ class PlanDrawer:
         frames = []
         for number in numbers:
             row = number - batch.first
-            compositor = self.compositor
+            compositor, generated = self.compositor, None
             if footage is not None:
                 picture = self._pictures(batch)[row]
                 if footage.hidden[number]:
@@ -212,7 +212,7 @@ class PlanDrawer:
                 compositor = self._compositor(footage, picture, number, generated)
             assert compositor is not None
             target = plan.target_landmarks[number]
-            coloured = match_colour(crops[row], warped[row], target)
+            coloured = match_colour(crops[row], warped[row], target, generated)
             sharp = coloured if self.restore is None else self.restore(coloured, target)
             frames.append(compositor.paste(sharp))
         return frames
