@@ -40,7 +40,7 @@ from model.pipelines.landmark_completion import complete_landmarks, follow_face
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
-from model.pipelines.presets import PRESETS, Init, Preset
+from model.pipelines.presets import PRESETS, Init
 
 MIN_SECONDS: Final = 0.2
 """Shortest sound that is animated."""
@@ -194,7 +194,7 @@ class TalkingFacePipeline(DiffusionPipeline):
             ValueError: There is no such preset.
         """
         # 1. what can be said before any work
-        chosen = _check_inputs([image, *references], waveform, preset)
+        _check_inputs([image, *references], waveform, preset)
 
         # 2. the face, and what moves its head
         _tell(on_stage, "detecting")
@@ -208,23 +208,17 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
-        targets = self._complete(waveform, [own, *more], followed, fps, lip_strength)
-        return RenderPlan(
-            image=image,
-            crop_affine=own.crop_affine if followed is None else followed.crop_affine,
-            reference_landmarks=own.landmarks,
-            target_landmarks=targets,
-            face_bbox_xyxy=bbox_xyxy,
+        return self._plan(
+            [own, *more],
+            followed,
+            bbox_xyxy,
+            targets=self._complete(waveform, [own, *more], followed, fps, lip_strength),
             fps=fps,
             preset=preset,
-            num_inference_steps=_choose_steps(chosen, num_inference_steps),
-            init=init or chosen.init,
+            num_inference_steps=num_inference_steps,
+            init=init,
             seed=seed,
-            restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
-            batch_size=self._batch_size,
-            reference_affine=None if followed is None else own.crop_affine,
-            more_references=tuple(more),
-            footage=None if followed is None else followed.footage,
+            restore_detail=restore_detail,
         )
 
     def prepare_video(
@@ -269,7 +263,7 @@ class TalkingFacePipeline(DiffusionPipeline):
             ShapeError: An array has another shape or dtype.
             ValueError: There is no such preset.
         """
-        chosen = _check_inputs(references, waveform, preset)
+        _check_inputs(references, waveform, preset)
         fps = video.fps if fps is None else fps
 
         _tell(on_stage, "detecting")
@@ -284,23 +278,17 @@ class TalkingFacePipeline(DiffusionPipeline):
         faces = given or [followed.reference]
 
         _tell(on_stage, "landmarks")
-        targets = self._complete(waveform, faces, followed, fps, lip_strength)
-        return RenderPlan(
-            image=faces[0].image,
-            crop_affine=followed.crop_affine,
-            reference_landmarks=faces[0].landmarks,
-            target_landmarks=targets,
-            face_bbox_xyxy=followed.bbox_xyxy,
+        return self._plan(
+            faces,
+            followed,
+            followed.bbox_xyxy,
+            targets=self._complete(waveform, faces, followed, fps, lip_strength),
             fps=fps,
             preset=preset,
-            num_inference_steps=_choose_steps(chosen, num_inference_steps),
-            init=init or chosen.init,
+            num_inference_steps=num_inference_steps,
+            init=init,
             seed=seed,
-            restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
-            batch_size=self._batch_size,
-            reference_affine=faces[0].crop_affine,
-            more_references=tuple(faces[1:]),
-            footage=followed.footage,
+            restore_detail=restore_detail,
         )
 
     def render(
@@ -415,6 +403,44 @@ class TalkingFacePipeline(DiffusionPipeline):
             return motion
         return follow_face(motion, own, followed.footage.landmarks)
 
+    def _plan(
+        self,
+        references: Sequence[Reference],
+        followed: FollowedFace | None,
+        bbox_xyxy: tuple[float, float, float, float],
+        *,
+        targets: NDArray[np.float32],
+        fps: float,
+        preset: str,
+        num_inference_steps: int | None,
+        init: Init | None,
+        seed: int,
+        restore_detail: bool | None,
+    ) -> RenderPlan:
+        """The plan; options that are None are the preset's."""
+        chosen = PRESETS[preset]
+        first, *more = references
+        steps = chosen.num_inference_steps
+        if steps and num_inference_steps is not None:
+            steps = num_inference_steps
+        return RenderPlan(
+            image=first.image,
+            crop_affine=first.crop_affine if followed is None else followed.crop_affine,
+            reference_landmarks=first.landmarks,
+            target_landmarks=targets,
+            face_bbox_xyxy=bbox_xyxy,
+            fps=fps,
+            preset=preset,
+            num_inference_steps=steps,
+            init=init or chosen.init,
+            seed=seed,
+            restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
+            batch_size=self._batch_size,
+            reference_affine=None if followed is None else first.crop_affine,
+            more_references=tuple(more),
+            footage=None if followed is None else followed.footage,
+        )
+
     def _job(self, plan: RenderPlan) -> PlanDrawer:
         """What the frames of `plan` share, computed when it is first asked for."""
         job = self._jobs.get(plan)
@@ -463,8 +489,7 @@ def load_pipeline(
 
 def _check_inputs(
     pictures: Sequence[NDArray[np.uint8]], waveform: NDArray[np.float32], preset: str
-) -> Preset:
-    """The preset that is meant."""
+) -> None:
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
     for image in pictures:
@@ -482,13 +507,6 @@ def _check_inputs(
             f"The sound is {seconds:.2f} s long; expected at least {MIN_SECONDS} s. "
             "Send a longer recording."
         )
-    return PRESETS[preset]
-
-
-def _choose_steps(preset: Preset, num_inference_steps: int | None) -> int:
-    """Steps a frame; a preset without diffusion takes none in any case."""
-    steps = preset.num_inference_steps
-    return num_inference_steps if steps and num_inference_steps is not None else steps
 
 
 def _tell(on_stage: OnStage | None, stage: str) -> None:
