@@ -6,6 +6,8 @@ Half of the windows are filmed sentences, half are other voices with the phone t
 (`model.training.phone_teacher`, which writes `motion.npz`). The face that speaks is a frame of the
 clip or a photograph to which the motion is carried; its mouth may stand open in any way, and what
 it shall do does not depend on that. One window in ten holds no speech and asks for a shut mouth.
+With `shards=FOLDER` (`talkface prepare`) half of the windows are other people's films, or all of
+them where nothing else is prepared.
 """
 
 from __future__ import annotations
@@ -18,10 +20,8 @@ from typing import Final
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from model.evaluation.landmark_figures import (
-    join,
     load_held_out,
     load_sounds,
     measure,
@@ -30,28 +30,21 @@ from model.evaluation.landmark_figures import (
 )
 from model.face.landmarks import (
     CONTENT,
-    FLIP,
     INNER_LIPS,
     LIPS,
     MOUTH_CORNERS,
-    POSE,
-    mouth_opening,
 )
-from model.face.retargeting import retarget
-from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
+from model.media.audio import MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter, lip_opening
+from model.training.landmark_windows import Batch, Pauses, Window, Windows, collate
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage
-from model.training.mel_augmentation import augment, to_log_mel, to_power
-from model.training.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE
-from model.training.split import clip_held_out, voice_held_out
-
-Points = NDArray[np.float32]
+from model.training.phones import CLOSURES
 
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
-_ANCHORS: Final = 48  # frames spread over all openings, from which a photograph's motion starts
-_SMALLEST_PAUSE: Final = 10  # frames of a pause cut into speech
 _SAMPLED_VOICES: Final = 16  # other voices that every sample measures
+_SAMPLED_TRACKS: Final = 32  # held-out tracks of shards
+_NOISES: Final = 160  # recordings of rooms, made up where none are prepared
 _CHIN: Final = (7, 8, 9)
 _UPPER_INNER: Final = (61, 62, 63)
 _LOWER_INNER: Final = (67, 66, 65)
@@ -63,6 +56,8 @@ class LandmarksConfig(LoopConfig):
 
     Attributes:
         prepared: Folder with `grid.npz`, `speech.npz` and `motion.npz`.
+        shards: Filmed speech beside that of `prepared`, which may then be absent.
+        shards_share: Windows out of shards where there are both.
         frames: Length of a window.
         width: Token width of the completer.
         layers: Its transformer layers.
@@ -79,6 +74,8 @@ class LandmarksConfig(LoopConfig):
 
     output: Path = Path("runs/landmarks")
     prepared: Path = Path("data/prepared")
+    shards: Path | None = None
+    shards_share: float = 0.5
     max_steps: int = 2300
     batch_size: int = 24
     learning_rate: float = 8e-4
@@ -99,274 +96,6 @@ class LandmarksConfig(LoopConfig):
     acceleration_weight: float = 0.2
     opening_weight: float = 0.5
     phone_weight: float = 0.1
-
-
-@dataclass
-class Window:
-    """One training sample.
-
-    Attributes:
-        mel: `(4T, 80)`, standardised.
-        phones: `(4T,)`.
-        reference: `(68, 2)`.
-        pose: `(T, 37, 2)`.
-        content: `(T, 31, 2)`, what is wanted.
-        valid: `(T,)`, 0 where nothing is known.
-        quiet: Whether there is no speech in it (no augmentation that would make some).
-    """
-
-    mel: Points
-    phones: NDArray[np.uint8]
-    reference: Points
-    pose: Points
-    content: Points
-    valid: Points
-    quiet: bool
-
-
-class Windows:
-    """Draws training windows; see the module's docstring.
-
-    Args:
-        prepared: Folder with the prepared arrays.
-        config: Shares and lengths.
-    """
-
-    def __init__(self, prepared: Path, config: LandmarksConfig) -> None:
-        self.config = config
-        grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
-        motion = np.load(prepared / "motion.npz")
-        clips = np.flatnonzero([not clip_held_out(str(name)) for name in grid["names"]])
-        self.mels, self.phones = grid["log_mel"][clips], grid["phones"][clips]
-        self.moving = motion["grid_landmarks"][clips]
-        self.still = join(motion["grid_pose"][clips, None], motion["grid_content"][clips])
-        self.closed = motion["grid_closed"][clips]
-        self.opening = mouth_opening(self.still)
-        self.neutral = motion["neutral"]
-        self.noise = motion["noise"].astype(np.float32)
-        self.portraits = motion["portraits"][~motion["portraits_held_out"]]
-        ends = np.cumsum(speech["lengths"])
-        valid = motion["speech_valid"]
-        self.utterances = [
-            (start, end)
-            for name, start, end in zip(
-                speech["names"], ends - speech["lengths"], ends, strict=True
-            )
-            if not voice_held_out(str(name))
-            and valid[start // MELS_PER_FRAME : end // MELS_PER_FRAME].mean() > 0.5
-            and end - start > MELS_PER_FRAME * (config.frames + 1)
-        ]
-        lengths = np.array([end - start for start, end in self.utterances], np.float64)
-        self.utterance_share = lengths / lengths.sum()
-        self.speech_mel, self.speech_phones = speech["log_mel"], speech["phones"]
-        self.speech_valid, self.speech_offsets = valid, motion["speech_offsets"]
-        self.anchors = self._spread_anchors()
-
-    def _spread_anchors(self) -> Points:
-        """Frames `(A, 68, 2)` of all openings; every photograph's motion starts from one of them."""
-        faces, opening = self.still.reshape(-1, *self.still.shape[2:]), self.opening.ravel()
-        wanted = np.linspace(opening.min(), np.quantile(opening, 0.999), _ANCHORS)
-        order = np.argsort(opening)
-        rows = order[np.searchsorted(opening[order], wanted).clip(0, len(order) - 1)]
-        return np.concatenate([faces[rows], self.neutral[None]])
-
-    def draw(self, rng: np.random.Generator) -> Window:
-        """One window."""
-        spoken = rng.random() < self.config.speech_share
-        return self._speech_window(rng) if spoken else self._clip_window(rng)
-
-    # where motion comes from
-
-    def _clip_window(self, rng: np.random.Generator) -> Window:
-        frames = self.config.frames
-        clip = int(rng.integers(len(self.mels)))
-        start = int(rng.integers(self.mels.shape[1] // MELS_PER_FRAME - frames + 1))
-        there = slice(start, start + frames)
-        sound = slice(MELS_PER_FRAME * start, MELS_PER_FRAME * (start + frames))
-        mel, phones = self.mels[clip, sound].astype(np.float32), self.phones[clip, sound]
-        choice = rng.random()
-        valid = np.ones(frames, np.float32)
-        if choice < 0.3:  # the head moves as it was filmed
-            faces = self.moving[clip]
-            return Window(
-                mel,
-                phones,
-                faces[self._any_opening(clip, rng)],
-                faces[there][:, list(POSE)],
-                faces[there][:, list(CONTENT)],
-                valid,
-                quiet=False,
-            )
-        if choice < 0.6:  # the same face as a still picture
-            faces = self.still[clip]
-            reference = faces[self._any_opening(clip, rng)]
-            shut = self.closed[clip]
-            content = faces[there][:, list(CONTENT)]
-        else:  # another face
-            reference, content, shut = self._on_portrait(self.still[clip, there], rng)
-        return self._interrupt(mel, phones, reference, content, shut, valid, rng)
-
-    def _speech_window(self, rng: np.random.Generator) -> Window:
-        frames = self.config.frames
-        start, end = self.utterances[rng.choice(len(self.utterances), p=self.utterance_share)]
-        first = int(rng.integers((end - start) // MELS_PER_FRAME - frames + 1))
-        sound = slice(start + MELS_PER_FRAME * first, start + MELS_PER_FRAME * (first + frames))
-        there = slice(sound.start // MELS_PER_FRAME, sound.stop // MELS_PER_FRAME)
-        content = self.neutral[list(CONTENT)] + self.speech_offsets[there]
-        motion = join(self.neutral[list(POSE)], content)
-        if rng.random() < 0.8:
-            reference, content, shut = self._on_portrait(motion, rng)
-        else:
-            clip = int(rng.integers(len(self.mels)))
-            face = join(self.still[clip, 0, list(POSE)], self.closed[clip])
-            reference, content, shut = self._on_face(face, motion, rng)
-        return self._interrupt(
-            self.speech_mel[sound].astype(np.float32),
-            self.speech_phones[sound],
-            reference,
-            content,
-            shut,
-            self.speech_valid[there].astype(np.float32),
-            rng,
-        )
-
-    # whose face it is
-
-    def _any_opening(self, clip: int, rng: np.random.Generator) -> int:
-        """A frame of the clip: any, or one whose opening is drawn evenly."""
-        opening = self.opening[clip]
-        if rng.random() < 0.5:
-            return int(rng.integers(len(opening)))
-        return int(np.abs(opening - rng.uniform(0, opening.max())).argmin())
-
-    def _on_portrait(self, motion: Points, rng: np.random.Generator) -> tuple[Points, ...]:
-        return self._on_face(self.portraits[rng.integers(len(self.portraits))], motion, rng)
-
-    def _on_face(
-        self, face: Points, motion: Points, rng: np.random.Generator
-    ) -> tuple[Points, ...]:
-        """Carry motion to a face.
-
-        Returns:
-            Its reference (the face, or the face at another opening), the wanted lips and jaw, and
-            its shut mouth.
-        """
-        moved = retarget(face, np.concatenate([self.anchors, motion]))
-        count = len(self.anchors)
-        reference = face if rng.random() < 0.5 else moved[rng.integers(count - 1)]
-        content = moved[:, list(CONTENT)]
-        return reference, content[count:], content[count - 1]
-
-    # silence
-
-    def _quiet(self, frames: int, rng: np.random.Generator) -> Points:
-        """Log-mel `(4 frames, 80)` of a room, or of nothing at all."""
-        count = MELS_PER_FRAME * frames
-        if rng.random() < 0.3:
-            return np.full((count, N_MELS), SILENCE, np.float32)
-        row = self.noise[rng.integers(len(self.noise))]
-        return np.take(row, np.arange(count) + rng.integers(len(row)), axis=0, mode="wrap")
-
-    def _interrupt(
-        self,
-        mel: Points,
-        phones: NDArray[np.uint8],
-        reference: Points,
-        content: Points,
-        shut: Points,
-        valid: Points,
-        rng: np.random.Generator,
-    ) -> Window:
-        """Silence in the whole window, in a part of it, or nowhere."""
-        frames = self.config.frames
-        pose = np.repeat(reference[None, list(POSE)], frames, axis=0)
-        chance = rng.random()
-        if chance < self.config.silence_share:
-            mel, phones = self._quiet(frames, rng), np.full_like(phones, SILENCE_PHONE)
-            content, valid = np.repeat(shut[None], frames, axis=0), np.ones_like(valid)
-            return Window(mel, phones, reference, pose, content, valid, quiet=True)
-        if chance < 2 * self.config.silence_share:
-            length = int(rng.integers(_SMALLEST_PAUSE, frames // 2))
-            start = int(rng.integers(-4, frames - length + 5))
-            inside = np.arange(frames)
-            edge = np.minimum(inside - start, start + length - 1 - inside)
-            share = np.clip(edge / 3.0, 0.0, 1.0)[:, None, None].astype(np.float32)
-            content = content + share * (shut - content)
-            silent = np.repeat((edge >= 0), MELS_PER_FRAME)
-            mel = np.where(silent[:, None], self._quiet(frames, rng), mel)
-            phones = np.where(silent, SILENCE_PHONE, phones).astype(np.uint8)
-        return Window(mel, phones, reference, pose, content, valid, quiet=False)
-
-
-@dataclass
-class Batch:
-    """Windows as tensors, augmented; see `Window`."""
-
-    mel: torch.Tensor
-    phones: torch.Tensor
-    reference: torch.Tensor
-    pose: torch.Tensor
-    content: torch.Tensor
-    valid: torch.Tensor
-
-    def to(self, device: str) -> Batch:
-        """The same on another device."""
-        return Batch(**{key: value.to(device) for key, value in vars(self).items()})
-
-
-def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
-    """Stack, mirror, jitter and augment.
-
-    Args:
-        windows: B windows.
-        noise: Bank `(K, F, 80)` to mix from.
-        draw: Randomness.
-    """
-    rng = draw.rng
-    batch, frames = len(windows), len(windows[0].pose)
-    mel = torch.from_numpy(np.stack([w.mel for w in windows]))
-    length = mel.shape[1]
-    mixed = np.stack(
-        [
-            np.take(noise[k], np.arange(length) + shift, axis=0, mode="wrap")
-            for k, shift in rng.integers([0, 0], [len(noise), noise.shape[1]], (batch, 2))
-        ]
-    )
-    quiet = torch.tensor([w.quiet for w in windows])[:, None, None]
-    speech = augment(mel, torch.from_numpy(mixed), draw.generator)
-    gain = torch.empty(batch, 1, 1).uniform_(-2.0, 0.5, generator=draw.generator)
-    mel = torch.where(quiet, to_log_mel(to_power(mel) * 10.0**gain), speech)
-
-    faces = np.stack(  # one more frame at the end: the reference
-        [np.concatenate([join(w.pose, w.content), w.reference[None]]) for w in windows]
-    )
-    mirrored = rng.random(batch) < 0.5
-    flipped = faces[..., FLIP, :].copy()
-    flipped[..., 0] = 1.0 - flipped[..., 0]
-    faces = np.where(mirrored[:, None, None, None], flipped, faces)
-    scale = np.exp(rng.normal(0, 0.03, (batch, 1, 1)))
-    angle = rng.normal(0, 0.026, (batch, 1, 1))
-    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-    x, y = faces[..., 0] - 0.5, faces[..., 1] - 0.5
-    shift = rng.normal(0.5, 0.012, (batch, 1, 1, 2))
-    faces = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1) + shift
-    faces = faces.astype(np.float32)
-
-    # the detector's noise: on the reference and, the same in all frames of a still picture, on its pose
-    reference, pose = faces[:, -1].copy(), faces[:, :-1, list(POSE)].copy()
-    error = rng.normal(0, 0.0025, reference.shape).astype(np.float32)
-    reference += error
-    pose += error[:, None, list(POSE)]
-    phones = np.stack([w.phones for w in windows]).astype(np.int64)
-    assert pose.shape[1] == frames
-    return Batch(
-        mel=mel,
-        phones=torch.from_numpy(np.where(phones == UNKNOWN_PHONE, -100, phones)),
-        reference=torch.from_numpy(reference)[:, None],
-        pose=torch.from_numpy(pose),
-        content=torch.from_numpy(faces[:, :-1, list(CONTENT)].copy()),
-        valid=torch.from_numpy(np.stack([w.valid for w in windows])),
-    )
 
 
 def content_weights() -> torch.Tensor:
@@ -441,31 +170,80 @@ def completion_loss(
     }
 
 
+class Material:
+    """Where windows come from, and what is measured: prepared arrays, shards, or both."""
+
+    def __init__(self, config: LandmarksConfig) -> None:
+        self._shards_share = 0.0 if config.shards is None else 1.0
+        self._arrays = self._shards = None
+        if config.shards is None or (config.prepared / "motion.npz").exists():
+            self._arrays = Windows(config.prepared, config)
+            self._held_out = load_held_out(config.prepared)
+            self._sounds = load_sounds(self._held_out)
+            self._shards_share *= config.shards_share
+        if config.shards is not None:
+            # Late: they need OpenCV, which a machine that only trains on arrays has not.
+            from model.training.data.shard_windows import ShardWindows
+            from model.training.phone_teacher import noise_recordings
+
+            noise = noise_recordings(_NOISES) if self._arrays is None else self._arrays.noise
+            pauses = Pauses(noise.astype(np.float32), config.silence_share)
+            self._shards = ShardWindows(config.shards, config.frames, pauses)
+            self.noise = pauses.noise
+        elif self._arrays is not None:
+            self.noise = self._arrays.noise
+
+    def describe(self) -> str:
+        """What there is, in one line, and the real video's figures."""
+        words = []
+        if self._shards is not None:
+            words.append(f"{len(self._shards.seen)} tracks of shards")
+        if self._arrays is not None:
+            arrays = self._arrays
+            words.append(f"{len(arrays.mels)} clips, {len(arrays.utterances)} voices")
+            words.append(f"{len(arrays.portraits)} photographs")
+            real = real_figures(self._held_out)
+            words.append("real " + json.dumps({k: round(v, 4) for k, v in real.items()}))
+        return ", ".join(words)
+
+    def draw(self, rng: np.random.Generator) -> Window:
+        """One window."""
+        if self._arrays is None:
+            assert self._shards is not None
+            return self._shards.draw(rng)
+        if self._shards is not None and rng.random() < self._shards_share:
+            return self._shards.draw(rng)
+        return self._arrays.draw(rng)
+
+    def measure(self, completer: LandmarkCompleter) -> dict[str, float]:
+        """Held-out figures, those of shards with `shards_` before their names."""
+        speak = network_alone(completer)
+        figures: dict[str, float] = {}
+        if self._arrays is not None:
+            figures |= measure(speak, self._held_out, self._sounds, voices=_SAMPLED_VOICES)
+        if self._shards is not None:
+            figures |= self._shards.measure(speak, _SAMPLED_TRACKS)
+        return figures
+
+
 CONFIG = LandmarksConfig
 
 
 def build(config: LandmarksConfig, device: str) -> Stage:
     """The landmark completer, its loss and its held-out figures."""
-    windows = Windows(config.prepared, config)
-    held_out = load_held_out(config.prepared)
-    sounds = load_sounds(held_out)
+    material = Material(config)
     completer = LandmarkCompleter(width=config.width, layers=config.layers)
     completer.to(device)
     size = sum(p.numel() for p in completer.parameters())
-    print(
-        f"{len(windows.mels)} clips, {len(windows.utterances)} voices, "
-        f"{len(windows.portraits)} photographs, {size / 1e6:.2f} M parameters",
-        flush=True,
-    )
-    print("real " + json.dumps({k: round(v, 4) for k, v in real_figures(held_out).items()}))
+    print(f"{size / 1e6:.2f} M parameters; {material.describe()}", flush=True)
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        drawn = [windows.draw(draw.rng) for _ in range(config.batch_size)]
-        batch = collate(drawn, windows.noise, draw).to(device)
+        drawn = [material.draw(draw.rng) for _ in range(config.batch_size)]
+        batch = collate(drawn, material.noise, draw).to(device)
         return completion_loss(completer, batch, config)
 
     def sample(folder: Path, step: int) -> dict[str, float]:
-        figures = measure(network_alone(completer), held_out, sounds, voices=_SAMPLED_VOICES)
+        figures = material.measure(completer)
         text = json.dumps({key: round(value, 4) for key, value in figures.items()})
         (folder / f"{step:06d}.json").write_text(text + "\n")
         print(f"\nstep {step}: {text}", flush=True)

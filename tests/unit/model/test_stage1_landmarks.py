@@ -9,12 +9,11 @@ import torch
 
 from model.face.landmarks import CONTENT, mouth_opening
 from model.networks.landmark_completion import LandmarkCompleter
+from model.training.landmark_windows import Windows, collate
 from model.training.loop import Draw
 from model.training.phones import CLOSURES, SILENCE_PHONE
 from model.training.stage1_landmarks import (
     LandmarksConfig,
-    Windows,
-    collate,
     completion_loss,
 )
 

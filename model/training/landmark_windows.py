@@ -1,0 +1,307 @@
+"""What stage 1 is fed with: windows of speech, the face that says it, and what it shall do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.evaluation.landmark_figures import join
+from model.face.landmarks import CONTENT, FLIP, POSE, mouth_opening
+from model.face.retargeting import retarget
+from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
+from model.training.loop import Draw
+from model.training.mel_augmentation import augment, to_log_mel, to_power
+from model.training.phones import SILENCE_PHONE, UNKNOWN_PHONE
+from model.training.split import clip_held_out, voice_held_out
+
+if TYPE_CHECKING:
+    from model.training.stage1_landmarks import LandmarksConfig
+
+Points = NDArray[np.float32]
+
+_ANCHORS: Final = 48  # frames spread over all openings, from which a photograph's motion starts
+_SMALLEST_PAUSE: Final = 10  # frames of a pause cut into speech
+
+
+@dataclass
+class Window:
+    """One training sample.
+
+    Attributes:
+        mel: `(4T, 80)`, standardised.
+        phones: `(4T,)`.
+        reference: `(68, 2)`.
+        pose: `(T, 37, 2)`.
+        content: `(T, 31, 2)`, what is wanted.
+        valid: `(T,)`, 0 where nothing is known.
+        quiet: Whether there is no speech in it (no augmentation that would make some).
+    """
+
+    mel: Points
+    phones: NDArray[np.uint8]
+    reference: Points
+    pose: Points
+    content: Points
+    valid: Points
+    quiet: bool
+
+
+class Pauses:
+    """Sound without speech, and mouths that rest in it.
+
+    Args:
+        noise: Log-mels `(K, F, 80)` of rooms.
+        silence_share: Windows without any speech; as many have a pause.
+    """
+
+    def __init__(self, noise: Points, silence_share: float) -> None:
+        self.noise, self.silence_share = noise, silence_share
+
+    def quiet(self, frames: int, rng: np.random.Generator) -> Points:
+        """Log-mel `(4 frames, 80)` of a room, or of nothing at all."""
+        count = MELS_PER_FRAME * frames
+        if rng.random() < 0.3:
+            return np.full((count, N_MELS), SILENCE, np.float32)
+        row = self.noise[rng.integers(len(self.noise))]
+        return np.take(row, np.arange(count) + rng.integers(len(row)), axis=0, mode="wrap")
+
+    def interrupt(
+        self,
+        mel: Points,
+        phones: NDArray[np.uint8],
+        reference: Points,
+        content: Points,
+        shut: Points,
+        valid: Points,
+        rng: np.random.Generator,
+    ) -> Window:
+        """Silence in the whole window, in a part of it, or nowhere."""
+        frames = len(content)
+        pose = np.repeat(reference[None, list(POSE)], frames, axis=0)
+        chance = rng.random()
+        if chance < self.silence_share:
+            mel, phones = self.quiet(frames, rng), np.full_like(phones, SILENCE_PHONE)
+            content, valid = np.repeat(shut[None], frames, axis=0), np.ones_like(valid)
+            return Window(mel, phones, reference, pose, content, valid, quiet=True)
+        if chance < 2 * self.silence_share:
+            length = int(rng.integers(_SMALLEST_PAUSE, frames // 2))
+            start = int(rng.integers(-4, frames - length + 5))
+            inside = np.arange(frames)
+            edge = np.minimum(inside - start, start + length - 1 - inside)
+            share = np.clip(edge / 3.0, 0.0, 1.0)[:, None, None].astype(np.float32)
+            content = content + share * (shut - content)
+            silent = np.repeat((edge >= 0), MELS_PER_FRAME)
+            mel = np.where(silent[:, None], self.quiet(frames, rng), mel)
+            phones = np.where(silent, SILENCE_PHONE, phones).astype(np.uint8)
+        return Window(mel, phones, reference, pose, content, valid, quiet=False)
+
+
+class Windows:
+    """Draws training windows; see the module's docstring.
+
+    Args:
+        prepared: Folder with the prepared arrays.
+        config: Shares and lengths.
+    """
+
+    def __init__(self, prepared: Path, config: LandmarksConfig) -> None:
+        self.config = config
+        grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
+        motion = np.load(prepared / "motion.npz")
+        clips = np.flatnonzero([not clip_held_out(str(name)) for name in grid["names"]])
+        self.mels, self.phones = grid["log_mel"][clips], grid["phones"][clips]
+        self.moving = motion["grid_landmarks"][clips]
+        self.still = join(motion["grid_pose"][clips, None], motion["grid_content"][clips])
+        self.closed = motion["grid_closed"][clips]
+        self.opening = mouth_opening(self.still)
+        self.neutral = motion["neutral"]
+        self.noise = motion["noise"].astype(np.float32)
+        self.pauses = Pauses(self.noise, config.silence_share)
+        self.portraits = motion["portraits"][~motion["portraits_held_out"]]
+        ends = np.cumsum(speech["lengths"])
+        valid = motion["speech_valid"]
+        self.utterances = [
+            (start, end)
+            for name, start, end in zip(
+                speech["names"], ends - speech["lengths"], ends, strict=True
+            )
+            if not voice_held_out(str(name))
+            and valid[start // MELS_PER_FRAME : end // MELS_PER_FRAME].mean() > 0.5
+            and end - start > MELS_PER_FRAME * (config.frames + 1)
+        ]
+        lengths = np.array([end - start for start, end in self.utterances], np.float64)
+        self.utterance_share = lengths / lengths.sum()
+        self.speech_mel, self.speech_phones = speech["log_mel"], speech["phones"]
+        self.speech_valid, self.speech_offsets = valid, motion["speech_offsets"]
+        self.anchors = self._spread_anchors()
+
+    def _spread_anchors(self) -> Points:
+        """Frames `(A, 68, 2)` of all openings; every photograph's motion starts from one of them."""
+        faces, opening = self.still.reshape(-1, *self.still.shape[2:]), self.opening.ravel()
+        wanted = np.linspace(opening.min(), np.quantile(opening, 0.999), _ANCHORS)
+        order = np.argsort(opening)
+        rows = order[np.searchsorted(opening[order], wanted).clip(0, len(order) - 1)]
+        return np.concatenate([faces[rows], self.neutral[None]])
+
+    def draw(self, rng: np.random.Generator) -> Window:
+        """One window."""
+        spoken = rng.random() < self.config.speech_share
+        return self._speech_window(rng) if spoken else self._clip_window(rng)
+
+    # where motion comes from
+
+    def _clip_window(self, rng: np.random.Generator) -> Window:
+        frames = self.config.frames
+        clip = int(rng.integers(len(self.mels)))
+        start = int(rng.integers(self.mels.shape[1] // MELS_PER_FRAME - frames + 1))
+        there = slice(start, start + frames)
+        sound = slice(MELS_PER_FRAME * start, MELS_PER_FRAME * (start + frames))
+        mel, phones = self.mels[clip, sound].astype(np.float32), self.phones[clip, sound]
+        choice = rng.random()
+        valid = np.ones(frames, np.float32)
+        if choice < 0.3:  # the head moves as it was filmed
+            faces = self.moving[clip]
+            return Window(
+                mel,
+                phones,
+                faces[self._any_opening(clip, rng)],
+                faces[there][:, list(POSE)],
+                faces[there][:, list(CONTENT)],
+                valid,
+                quiet=False,
+            )
+        if choice < 0.6:  # the same face as a still picture
+            faces = self.still[clip]
+            reference = faces[self._any_opening(clip, rng)]
+            shut = self.closed[clip]
+            content = faces[there][:, list(CONTENT)]
+        else:  # another face
+            reference, content, shut = self._on_portrait(self.still[clip, there], rng)
+        return self.pauses.interrupt(mel, phones, reference, content, shut, valid, rng)
+
+    def _speech_window(self, rng: np.random.Generator) -> Window:
+        frames = self.config.frames
+        start, end = self.utterances[rng.choice(len(self.utterances), p=self.utterance_share)]
+        first = int(rng.integers((end - start) // MELS_PER_FRAME - frames + 1))
+        sound = slice(start + MELS_PER_FRAME * first, start + MELS_PER_FRAME * (first + frames))
+        there = slice(sound.start // MELS_PER_FRAME, sound.stop // MELS_PER_FRAME)
+        content = self.neutral[list(CONTENT)] + self.speech_offsets[there]
+        motion = join(self.neutral[list(POSE)], content)
+        if rng.random() < 0.8:
+            reference, content, shut = self._on_portrait(motion, rng)
+        else:
+            clip = int(rng.integers(len(self.mels)))
+            face = join(self.still[clip, 0, list(POSE)], self.closed[clip])
+            reference, content, shut = self._on_face(face, motion, rng)
+        return self.pauses.interrupt(
+            self.speech_mel[sound].astype(np.float32),
+            self.speech_phones[sound],
+            reference,
+            content,
+            shut,
+            self.speech_valid[there].astype(np.float32),
+            rng,
+        )
+
+    # whose face it is
+
+    def _any_opening(self, clip: int, rng: np.random.Generator) -> int:
+        """A frame of the clip: any, or one whose opening is drawn evenly."""
+        opening = self.opening[clip]
+        if rng.random() < 0.5:
+            return int(rng.integers(len(opening)))
+        return int(np.abs(opening - rng.uniform(0, opening.max())).argmin())
+
+    def _on_portrait(self, motion: Points, rng: np.random.Generator) -> tuple[Points, ...]:
+        return self._on_face(self.portraits[rng.integers(len(self.portraits))], motion, rng)
+
+    def _on_face(
+        self, face: Points, motion: Points, rng: np.random.Generator
+    ) -> tuple[Points, ...]:
+        """Carry motion to a face.
+
+        Returns:
+            Its reference (the face, or the face at another opening), the wanted lips and jaw, and
+            its shut mouth.
+        """
+        moved = retarget(face, np.concatenate([self.anchors, motion]))
+        count = len(self.anchors)
+        reference = face if rng.random() < 0.5 else moved[rng.integers(count - 1)]
+        content = moved[:, list(CONTENT)]
+        return reference, content[count:], content[count - 1]
+
+
+@dataclass
+class Batch:
+    """Windows as tensors, augmented; see `Window`."""
+
+    mel: torch.Tensor
+    phones: torch.Tensor
+    reference: torch.Tensor
+    pose: torch.Tensor
+    content: torch.Tensor
+    valid: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        return Batch(**{key: value.to(device) for key, value in vars(self).items()})
+
+
+def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
+    """Stack, mirror, jitter and augment.
+
+    Args:
+        windows: B windows.
+        noise: Bank `(K, F, 80)` to mix from.
+        draw: Randomness.
+    """
+    rng = draw.rng
+    batch, frames = len(windows), len(windows[0].pose)
+    mel = torch.from_numpy(np.stack([w.mel for w in windows]))
+    length = mel.shape[1]
+    mixed = np.stack(
+        [
+            np.take(noise[k], np.arange(length) + shift, axis=0, mode="wrap")
+            for k, shift in rng.integers([0, 0], [len(noise), noise.shape[1]], (batch, 2))
+        ]
+    )
+    quiet = torch.tensor([w.quiet for w in windows])[:, None, None]
+    speech = augment(mel, torch.from_numpy(mixed), draw.generator)
+    gain = torch.empty(batch, 1, 1).uniform_(-2.0, 0.5, generator=draw.generator)
+    mel = torch.where(quiet, to_log_mel(to_power(mel) * 10.0**gain), speech)
+
+    faces = np.stack(  # one more frame at the end: the reference
+        [np.concatenate([join(w.pose, w.content), w.reference[None]]) for w in windows]
+    )
+    mirrored = rng.random(batch) < 0.5
+    flipped = faces[..., FLIP, :].copy()
+    flipped[..., 0] = 1.0 - flipped[..., 0]
+    faces = np.where(mirrored[:, None, None, None], flipped, faces)
+    scale = np.exp(rng.normal(0, 0.03, (batch, 1, 1)))
+    angle = rng.normal(0, 0.026, (batch, 1, 1))
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    x, y = faces[..., 0] - 0.5, faces[..., 1] - 0.5
+    shift = rng.normal(0.5, 0.012, (batch, 1, 1, 2))
+    faces = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1) + shift
+    faces = faces.astype(np.float32)
+
+    # the detector's noise: on the reference and, the same in all frames of a still picture, on its pose
+    reference, pose = faces[:, -1].copy(), faces[:, :-1, list(POSE)].copy()
+    error = rng.normal(0, 0.0025, reference.shape).astype(np.float32)
+    reference += error
+    pose += error[:, None, list(POSE)]
+    phones = np.stack([w.phones for w in windows]).astype(np.int64)
+    assert pose.shape[1] == frames
+    return Batch(
+        mel=mel,
+        phones=torch.from_numpy(np.where(phones == UNKNOWN_PHONE, -100, phones)),
+        reference=torch.from_numpy(reference)[:, None],
+        pose=torch.from_numpy(pose),
+        content=torch.from_numpy(faces[:, :-1, list(CONTENT)].copy()),
+        valid=torch.from_numpy(np.stack([w.valid for w in windows])),
+    )
