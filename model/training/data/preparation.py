@@ -132,9 +132,9 @@ def _finished(path: Path, settings: PrepareSettings) -> dict[str, dict[str, Any]
         UnsupportedMediaError: It is no whole shard.
     """
     made_from = read_made_from(path)
-    if made_from["settings"] != asdict(settings):
+    if made_from.get("settings") != asdict(settings):
         raise InputError(
-            f"{path.parent} was prepared with {made_from['settings']}; expected the settings of "
+            f"{path.parent} was prepared with {made_from.get('settings')}; expected the settings of "
             f"this call, {asdict(settings)}. Choose another output folder, or empty it."
         )
     films: dict[str, dict[str, Any]] = made_from["films"]

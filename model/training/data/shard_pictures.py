@@ -86,7 +86,9 @@ class ShardPictures:
             return pictures[0], landmarks[0]
 
         drawn = _each(cut, rng, count)
-        return np.stack([picture for picture, _ in drawn]), np.stack([points for _, points in drawn])
+        return np.stack([picture for picture, _ in drawn]), np.stack(
+            [points for _, points in drawn]
+        )
 
     def pairs(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
