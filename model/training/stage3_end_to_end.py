@@ -35,11 +35,12 @@ from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
 from model.training.data.shards import ClipShards
 from model.training.export import pack
+from model.training.landmark_windows import Windows, collate
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage, autocast
 from model.training.pairs import warp_reference
 from model.training.stage0_autoencoder import mouth_boxes, to_images, to_tensor
-from model.training.stage1_landmarks import LandmarksConfig, Windows, collate, completion_loss
+from model.training.stage1_landmarks import LandmarksConfig, completion_loss
 from model.training.stage2_diffusion import sample_latents
 
 _EYE_CORNERS: Final = (36, 45)

@@ -25,8 +25,9 @@ from model.evaluation.sync_figures import load_tracks, measure
 from model.evaluation.sync_network import MARGIN, SyncNetwork, lip_features
 from model.face.landmarks import LIPS
 from model.media.audio import MELS_PER_FRAME
+from model.training.landmark_windows import Windows, collate
 from model.training.loop import Draw, LoopConfig, Stage, parse_config, run
-from model.training.stage1_landmarks import LandmarksConfig, Windows, collate
+from model.training.stage1_landmarks import LandmarksConfig
 
 _NEIGHBOUR: Final = math.log(4.0)  # the next frame counts as a quarter of a wrong answer
 _NEVER: Final = -1e4
