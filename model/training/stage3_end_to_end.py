@@ -44,6 +44,7 @@ from model.training.stage1_landmarks import LandmarksConfig, completion_loss
 from model.training.stage2_diffusion import sample_latents
 
 _EYE_CORNERS: Final = (36, 45)
+_TIMESTEPS: Final = 1000  # of `build_scheduler`
 _IDENTITY: Final = np.eye(2, 3, dtype=np.float32)
 
 
@@ -65,8 +66,10 @@ class EndToEndConfig(LoopConfig):
         diffusion_gain: Factor on the diffusion loss's gradient where it enters the landmarks.
         landmark_weight: Of the landmark loss.
         landmark_batch: Windows of the landmark loss.
-        first_timestep: Least noise.
-        last_timestep: Most noise; beyond it the gradient's direction is worst.
+        first_timestep: Least noise at which the loss reaches the landmarks.
+        last_timestep: Most; beyond it the gradient's direction is worst.
+        every_timestep: Whether the denoiser also learns at the other noise levels, landmarks
+            detached: without them it forgets how sampling begins.
         drop_warped: Share of windows without warped latents: a warp shows where the mouth is, and
             no gradient passes through it.
         drop_reference: Share of windows without reference latents.
@@ -91,6 +94,7 @@ class EndToEndConfig(LoopConfig):
     landmark_batch: int = 16
     first_timestep: int = 50
     last_timestep: int = 700
+    every_timestep: bool = True
     drop_warped: float = 0.5
     drop_reference: float = 0.2
     ema_decay: float = 0.99
@@ -304,20 +308,23 @@ def diffusion_loss(
         draw: Randomness.
         config: Noise levels, and shares of what is left out.
     """
-    count = len(windows)
+    count, channels = len(windows), int(networks.unet.config["latent_channels"])
+    window, scheduler = networks.unet.window, build_scheduler()
+    shape = (len(target), channels, window.height, window.width)
+    noise = torch.randn(shape, generator=draw.generator).to(target.device)
+    low, high = config.first_timestep, config.last_timestep
+    bounds = (0, _TIMESTEPS) if config.every_timestep else (low, high)
+    timestep = torch.randint(*bounds, (len(target),), generator=draw.generator).to(target.device)
+    telling = ((timestep >= low) & (timestep < high))[:, None, None]
     condition, latents, mask = networks.condition(
         windows,
-        target,
+        torch.where(telling, target, target.detach()),
         use_warped=draw.rng.random(count) >= config.drop_warped,
         use_reference=draw.rng.random(count) >= config.drop_reference,
     )
     lips = mouth_boxes(target.detach().float().cpu().numpy(), mask.shape[-1]).to(mask)
     weight = 0.1 + 0.9 * mask + 2.0 * lips * mask
-    window, scheduler = networks.unet.window, build_scheduler()
     clean, here = window.crop(latents), window.crop(weight)
-    noise = torch.randn(clean.shape, generator=draw.generator).to(clean)
-    low, high = config.first_timestep, config.last_timestep
-    timestep = torch.randint(low, high, (len(clean),), generator=draw.generator).to(clean.device)
     wanted = scheduler.get_velocity(clean, noise, timestep)
     predicted = networks.unet(scheduler.add_noise(clean, noise, timestep), timestep, condition)
     error = (predicted.float() - wanted) ** 2 * here
