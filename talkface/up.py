@@ -103,12 +103,14 @@ class _Signals:
 def _signals() -> Iterator[_Signals]:
     signals = _Signals()
     kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, signals.receive) for kind in kinds}
+    for kind in kinds:
+        signal.signal(kind, signals.receive)
     try:
         yield signals
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        # All is stopped and the process ends: a late signal must not make a clean end look like a death.
+        for kind in kinds:
+            signal.signal(kind, signal.SIG_IGN)
 
 
 def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
