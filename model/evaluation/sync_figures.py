@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,10 @@ from numpy.typing import NDArray
 
 from model.checkpoints import SHIPPED
 from model.evaluation.landmark_figures import Sound, join, load_held_out, network_alone
-from model.evaluation.sync_network import SyncNetwork, load_sync_network
+from model.evaluation.sync_network import MARGIN, SyncNetwork, load_sync_network
 from model.face.landmarks import CONTENT, LEFT_EYE, POSE, RIGHT_EYE
 from model.face.retargeting import retarget
-from model.media.audio import MELS_PER_FRAME
+from model.media.audio import FPS, MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter
 from model.training.split import clip_held_out, voice_held_out
 
@@ -90,6 +91,18 @@ def with_noise(tracks: Sequence[Track], noise_px: float, seed: int = 0) -> list[
     return noisy
 
 
+def _means(cosines: Points) -> Points:
+    """Mean of every whole second of `(N,)`: 25 frames have 11 vectors."""
+    count = FPS - 2 * MARGIN
+    return cosines[: len(cosines) // count * count].reshape(-1, count).mean(axis=1)
+
+
+def offset_histogram(network: SyncNetwork, tracks: Sequence[Track]) -> dict[int, int]:
+    """How many of `tracks` have their best offset at so many frames (positive: lips late)."""
+    offsets = [network.sync_scores(t.log_mel, t.landmarks).offset_frames for t in tracks]
+    return dict(sorted(Counter(offsets).items()))
+
+
 def measure(network: SyncNetwork, tracks: Sequence[Track]) -> dict[str, float]:
     """How well sound and lips of `tracks` are told from wrong ones.
 
@@ -98,10 +111,11 @@ def measure(network: SyncNetwork, tracks: Sequence[Track]) -> dict[str, float]:
         tracks: Recordings of at least 34 frames, two or more.
     Returns:
         `shifted`: share of clips that prefer their sound to the same shifted by 5 frames (mean of
-        both directions); `swapped`: share of pairs in which a mouth prefers its own sound to
-        another clip's; `frozen`: share in which the sound prefers its mouth to one frame of it
-        held still; `offset_0`, `offset_1`: share of best offsets that are 0, and within ±1;
-        `confidence`, `distance`: means of the scores; `cosine`: mean matching.
+        both directions); `second`: the same for every second of them alone; `swapped`: share of
+        pairs in which a mouth prefers its own sound to another clip's; `frozen`: share in which the
+        sound prefers its mouth to one frame of it held still; `offset_0`, `offset_1`: share of best
+        offsets that are 0, and within ±1; `confidence`, `distance`: means of the scores; `cosine`:
+        mean matching.
     """
     scores = [network.sync_scores(t.log_mel, t.landmarks, _MAX_OFFSET) for t in tracks]
     distances = np.stack([score.distances for score in scores])
@@ -110,7 +124,12 @@ def measure(network: SyncNetwork, tracks: Sequence[Track]) -> dict[str, float]:
     offsets = np.array([score.offset_frames for score in scores])
     vectors = [network.embed(track.log_mel, track.landmarks) for track in tracks]
     own = np.array([(audio * lips).sum(axis=-1).mean() for audio, lips in vectors])
-    swapped = []
+    seconds, swapped = [], []
+    for audio, lips in vectors:
+        there = (audio * lips).sum(axis=-1)[SHIFT:-SHIFT]
+        for first in (0, 2 * SHIFT):
+            wrong = (audio[first : len(audio) - 2 * SHIFT + first] * lips[SHIFT:-SHIFT]).sum(-1)
+            seconds += [*(_means(there) > _means(wrong))]
     for i, (_, lips) in enumerate(vectors):
         for j, (audio, _) in enumerate(vectors):
             if i != j:
@@ -124,6 +143,7 @@ def measure(network: SyncNetwork, tracks: Sequence[Track]) -> dict[str, float]:
     ]
     return {
         "shifted": float((true[:, None] < shifted).mean()),
+        "second": float(np.mean(seconds)),
         "swapped": float(np.mean(swapped)),
         "frozen": float((own > np.array(frozen)).mean()),
         "offset_0": float((offsets == 0).mean()),
@@ -182,7 +202,12 @@ def main() -> None:
     )
     figures = {title: measure(network, chosen) for title, chosen in rows.items()}
     counts = ", ".join(f"{title}: {len(chosen)}" for title, chosen in rows.items())
-    text = f"{table(figures)}\n\nRecordings: {counts}.\n"
+    histogram = offset_histogram(network, clips)
+    offsets = ", ".join(f"{count} at {offset:+d}" for offset, count in histogram.items())
+    text = (
+        f"{table(figures)}\n\nRecordings: {counts}.\nBest offsets of the filmed sentences, frames "
+        f"by which the lips are late: {offsets}.\n"
+    )
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     (arguments.output / "figures.md").write_text(text)

@@ -26,7 +26,8 @@ from model.evaluation.sync_network import MARGIN, SyncNetwork, lip_features
 from model.face.landmarks import LIPS
 from model.media.audio import MELS_PER_FRAME
 from model.training.landmark_windows import Windows, collate
-from model.training.loop import Draw, LoopConfig, Stage, parse_config, run
+from model.training.launch import main
+from model.training.loop import Draw, LoopConfig, Stage
 from model.training.stage1_landmarks import LandmarksConfig
 
 _NEIGHBOUR: Final = math.log(4.0)  # the next frame counts as a quarter of a wrong answer
@@ -51,7 +52,7 @@ class SyncConfig(LoopConfig):
 
     output: Path = Path("runs/sync")
     prepared: Path = Path("data/prepared")
-    max_steps: int = 2500
+    max_steps: int = 2400
     batch_size: int = 24
     learning_rate: float = 1e-3
     warmup_steps: int = 60
@@ -66,6 +67,9 @@ class SyncConfig(LoopConfig):
     temperature: float = 0.07
     noise: float = 0.006
     drift: float = 0.006
+
+
+CONFIG: Final = SyncConfig
 
 
 def disturb(faces: torch.Tensor, config: SyncConfig, generator: torch.Generator) -> torch.Tensor:
@@ -161,7 +165,6 @@ def sync_loss(
 
 def build(config: SyncConfig, device: str) -> Stage:
     """The stage that `model.training.loop` runs."""
-    torch.manual_seed(config.seed)
     windows = Windows(
         config.prepared,
         LandmarksConfig(
@@ -209,11 +212,5 @@ def build(config: SyncConfig, device: str) -> Stage:
     return Stage({"sync_network": network}, loss, sample)
 
 
-def main() -> None:
-    """Command-line door."""
-    config = parse_config(SyncConfig, __doc__)
-    run(build(config, config.device), config)
-
-
 if __name__ == "__main__":
-    main()
+    main(CONFIG, build, __doc__)
