@@ -190,7 +190,8 @@ def test_named_modules_have_their_own_rate_and_clip(tmp_path: Path) -> None:
 
     train(build, make_config(tmp_path, max_steps=1, weight_decay=0.0, learning_rate=0.1))
     moved = {
-        name: float((line.layer.weight.detach() - start[name]).abs().max()) for name, line in lines.items()
+        name: float((line.layer.weight.detach() - start[name]).abs().max())
+        for name, line in lines.items()
     }
     assert moved["slow"] < 1e-8 < 1e-3 < moved["plain"]
     assert moved["tight"] < moved["plain"] / 50  # AdamW's epsilon outweighs so small a gradient
