@@ -39,13 +39,24 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     ErrorCode.JOB_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.RESULT_NOT_AVAILABLE: HTTPStatus.CONFLICT,
+    ErrorCode.RESULT_EXPIRED: HTTPStatus.GONE,
     ErrorCode.RANGE_NOT_SATISFIABLE: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    ErrorCode.JOB_TERMINAL: HTTPStatus.CONFLICT,
+    ErrorCode.IDEMPOTENCY_CONFLICT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: HTTPStatus.CONFLICT,
+    ErrorCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.CONCURRENCY_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.QUEUE_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.STORE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.INSUFFICIENT_STORAGE: HTTPStatus.INSUFFICIENT_STORAGE,
     ErrorCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     ErrorCode.MODEL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     ErrorCode.OUT_OF_MEMORY: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.WORKER_LOST: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 # What the framework itself answers with a bare status.
@@ -127,7 +138,8 @@ def problem_response(
     """The response to the current request."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     problem = make_problem(code, detail, request_id=request_id, params=params, errors=errors)
-    retry = {"Retry-After": "2"} if STATUS[code] == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    is_temporary = STATUS[code] in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    retry = {"Retry-After": "2"} if is_temporary else {}
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=STATUS[code],
