@@ -9,11 +9,14 @@ from importlib.metadata import version
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
 from service.middleware import BodyLimitMiddleware, RequestMiddleware
 from service.problems import install_problem_handlers
+from service.quotas import Quotas
 from service.routers import health, jobs, talking_face
+from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.inputs import MAX_REFERENCES
@@ -30,8 +33,12 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     Args:
         settings: The deployment's settings, by default from the environment.
+
+    Raises:
+        UnsafeExposureError: The settings would open the service to the network without keys.
     """
     settings = settings or ServiceSettings()
+    check_exposure(settings)
     app = FastAPI(
         title="talkface",
         summary="A portrait or a video, and a voice, become a talking-face video.",
@@ -47,9 +54,20 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         ledger=Ledger(redis),
         artifacts=ArtifactStore(settings.data_dir, min_free_bytes=settings.min_free_bytes),
         accept_limiter=CapacityLimiter(settings.parallel_decodes),
+        guard=Guard(settings, redis),
+        quotas=Quotas(redis),
     )
     # The last that is added is the outermost.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+            expose_headers=["Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"],
+            max_age=600,
+        )
     app.add_middleware(RequestMiddleware)
     install_problem_handlers(app)
     app.include_router(talking_face.router)
