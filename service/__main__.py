@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import uvicorn
 
 from service.main import create_app
+from service.security import UnsafeExposureError
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger
@@ -18,8 +20,12 @@ def main() -> None:
     configure_logging("service", settings.log_level)
     for name in unknown_variables(os.environ):
         get_logger("service").warning("unknown_variable", name=name)
+    try:
+        app = create_app(settings)
+    except UnsafeExposureError as error:
+        sys.exit(f"talkface: refused: {error}")
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         # Our own lines: JSON, with the request id.

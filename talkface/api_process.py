@@ -13,6 +13,7 @@ import sys
 import uvicorn
 
 from service.main import create_app
+from service.security import UnsafeExposureError
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger
@@ -27,8 +28,12 @@ def main() -> None:
     configure_logging("service", settings.log_level)
     for name in unknown_variables(os.environ):
         get_logger("service").warning("unknown_variable", name=name)
+    try:
+        app = create_app(settings)
+    except UnsafeExposureError as error:
+        sys.exit(f"talkface: refused: {error}")
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -40,7 +41,6 @@ from talkface.supervisor import Program, Supervisor, SupervisorError
 TICK_S = 0.1
 PROBE_TIMEOUT_S = 1.0
 PROBE_INTERVAL_S = 0.5
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def _signals() -> Iterator[_Signals]:
 
 
 def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
+    _check_exposure(options.host)
     listener = stack.enter_context(_listen(options.host, options.port))
     data_dir = options.data_dir.resolve()
     stack.enter_context(_locked(data_dir))
@@ -144,6 +145,21 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     _tell("stopping")
 
 
+def _check_exposure(host: str) -> None:
+    """Refuse here already what the API would refuse at each of its starts."""
+    # Late: the service loads the web framework, which the other commands do without.
+    from service.security import UnsafeExposureError, check_exposure
+    from service.settings import ServiceSettings
+
+    try:
+        settings = ServiceSettings(host=host)
+        check_exposure(settings)
+    except (UnsafeExposureError, ValidationError) as error:
+        fail(Exit.START_FAILED, str(error))
+    if settings.allow_anonymous:
+        _tell(f"listening on {host}: anyone who reaches this machine can use the service")
+
+
 @contextmanager
 def _listen(host: str, port: int) -> Iterator[socket.socket]:
     """Bind the port; it is ours before anything is started."""
@@ -156,8 +172,6 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             f"cannot listen on {host}:{port}: {error.strerror or error}. "
             "Choose another port with --port (0 takes a free one)",
         )
-    if host not in LOOPBACK:
-        _tell(f"listening on {host}: anyone who reaches this machine can use the service")
     with listener:
         yield listener
 
