@@ -39,6 +39,11 @@ SETTING_NAMES: Final = frozenset(
         "max_jobs_a_day",
         "cors_origins",
         "webhook_timeout_s",
+        "max_open_jobs",
+        "max_waiting_uploads",
+        "max_watchers",
+        "retention_s",
+        "require_durable_redis",
         # worker
         "renderer",
         "weights_dir",
