@@ -241,7 +241,7 @@ class WebhookSender:
             pool.stream(
                 "POST",
                 url,
-                headers=headers,
+                headers=[*headers.items()],
                 content=body,
             ) as response,
         ):
