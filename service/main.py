@@ -12,17 +12,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
+from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
-from service.routers import health, jobs, talking_face
+from service.routers import events, health, jobs, talking_face
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
+from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.inputs import MAX_REFERENCES
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import connect
+from worker.contract.statistics import StatisticsReader
 
 _DAY_S = 86_400.0
 _log = get_logger(__name__)
@@ -48,7 +51,6 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         form_limits={"max_files": 3 + MAX_REFERENCES, "max_fields": 32, "max_part_size": 16 * 1024},
     )
     redis = connect(settings.redis_url)
-    app.state.redis = redis
     app.state.resources = Resources(
         settings=settings,
         ledger=Ledger(redis),
@@ -56,6 +58,10 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         accept_limiter=CapacityLimiter(settings.parallel_decodes),
         guard=Guard(settings, redis),
         quotas=Quotas(redis),
+        redis=redis,
+        statistics=StatisticsReader(redis),
+        watch=JobWatch(settings.redis_url, max_waiting=settings.max_watchers),
+        metrics=Metrics(),
     )
     # The last that is added is the outermost.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
@@ -68,10 +74,11 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             expose_headers=["Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"],
             max_age=600,
         )
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
     install_problem_handlers(app)
     app.include_router(talking_face.router)
     app.include_router(jobs.router)
+    app.include_router(events.router)
     app.include_router(health.router)
     return app
 
@@ -82,4 +89,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
     _log.info("service_started", swept=removed)
     yield
-    await run_in_threadpool(app.state.redis.close)
+    await resources.watch.aclose()
+    await run_in_threadpool(resources.redis.close)

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.metrics import Metrics
 from service.problems import problem_response
 from worker.contract.errors import ErrorCode
 from worker.contract.logs import bound, get_logger
@@ -25,10 +26,15 @@ class RequestMiddleware:
 
     `X-Request-ID` is taken from the client if it is short and plain, else made; it is in the
     response, in every log line, and stays with the job.
+
+    Args:
+        app: What comes next.
+        metrics: Where requests are counted.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -62,12 +68,16 @@ class RequestMiddleware:
                 )
                 await response(scope, receive, send_with_id)
             finally:
+                seconds = time.perf_counter() - began
+                # The route's template, never the path: an id in a label would make a series each.
+                route = getattr(scope.get("route"), "path", "")
+                self._metrics.request(scope["method"], route, status, seconds)
                 _log.info(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
                     status=status,
-                    seconds=round(time.perf_counter() - began, 3),
+                    seconds=round(seconds, 3),
                 )
 
 

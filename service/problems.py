@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,7 +13,7 @@ from redis import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from service.schemas.problem import FieldError, Problem
+from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.inputs import WrongCombinationError
@@ -59,6 +59,22 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
 
+PROBLEM_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = {
+    "description": "Seconds to wait before the next request.",
+    "schema": {"type": "integer"},
+}
+
+# What every route may answer: malformed parameters, who asks, how often, the state of the house.
+_ANY_ROUTE: Final = (
+    ErrorCode.INVALID_OPTIONS,
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.STORE_UNAVAILABLE,
+    ErrorCode.INTERNAL_ERROR,
+)
+
 # What the framework itself answers with a bare status.
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: ErrorCode.NOT_FOUND,
@@ -74,6 +90,7 @@ class ProblemError(Exception):
         code: The stable word.
         detail: One sentence for a person.
         params: Figures for programs.
+        errors: The fields of the request that are wrong.
         headers: Further response headers.
     """
 
@@ -83,12 +100,14 @@ class ProblemError(Exception):
         detail: str,
         *,
         params: Mapping[str, ParamValue] | None = None,
+        errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.params = dict(params or {})
+        self.errors = list(errors)
         self.headers = dict(headers or {})
 
 
@@ -113,13 +132,37 @@ def make_problem(
     )
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route's problems stand in the OpenAPI document."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in statuses
-    }
+def problem_responses(*codes: str, only_these: bool = False) -> dict[int | str, dict[str, Any]]:
+    """How a route's problems stand in the OpenAPI document: one example for each code.
+
+    Args:
+        codes: What the route itself may answer.
+        only_these: Leave out what a route may answer that asks who calls, and Redis.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in (*map(ErrorCode, codes), *(() if only_these else _ANY_ROUTE)):
+        status = STATUS[code]
+        response = responses.setdefault(
+            status.value,
+            {
+                "description": status.phrase,
+                "content": {
+                    PROBLEM_TYPE: {
+                        "schema": {"$ref": "#/components/schemas/Problem"},
+                        "examples": {},
+                    }
+                },
+            },
+        )
+        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+            response["headers"] = {"Retry-After": RETRY_AFTER}
+        example = make_problem(
+            code, EXAMPLE_DETAILS[code], request_id="0b6ad9b1f3c54c0e8f64a1b9c8e2d7f0"
+        )
+        response["content"][PROBLEM_TYPE]["examples"][code.value] = {
+            "value": example.model_dump(mode="json")
+        }
+    return responses
 
 
 def problem_of_failure(failure: JobFailure, request_id: str) -> Problem:
@@ -144,7 +187,7 @@ def problem_response(
         problem.model_dump(mode="json"),
         status_code=STATUS[code],
         headers={"Cache-Control": "no-store", **retry, **(headers or {})},
-        media_type="application/problem+json",
+        media_type=PROBLEM_TYPE,
     )
 
 
@@ -154,7 +197,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(ProblemError)
     async def on_problem(_request: Request, error: ProblemError) -> JSONResponse:
         return problem_response(
-            error.code, error.detail, params=error.params, headers=error.headers
+            error.code,
+            error.detail,
+            params=error.params,
+            errors=error.errors,
+            headers=error.headers,
         )
 
     @app.exception_handler(WrongCombinationError)

@@ -88,6 +88,22 @@ class ServiceSettings(BaseSettings):
         float, Field(gt=0, le=60, description="Longest delivery of one webhook, in seconds.")
     ] = 10.0
 
+    max_open_jobs: Annotated[
+        int, Field(ge=1, description="Jobs of all callers that may wait or run; more are refused.")
+    ] = 1000
+    max_waiting_uploads: Annotated[
+        int, Field(ge=0, description="Uploads that may wait to be decoded; more are refused.")
+    ] = 64
+    max_watchers: Annotated[
+        int, Field(ge=0, description="Clients of each API process that may wait for a job.")
+    ] = 1000
+    retention_s: Annotated[
+        float, Field(ge=0, description="Files are erased so long after a job's end; 0: never.")
+    ] = 7 * 86_400.0
+    require_durable_redis: Annotated[
+        bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
+    ] = True
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:

@@ -40,6 +40,7 @@ from worker.contract.ledger_scripts import (
     OPEN,
     RENEW,
     REPORT,
+    STATISTICS,
     WORKERS,
     job_key,
     jobs_key,
@@ -342,6 +343,7 @@ class Ledger(LedgerReader):
         )
         pipeline.hdel(key, "token", "stage", "started_at", "worker", "frames_done", "frames_total")
         pipeline.delete(lease_key(job_id))
+        pipeline.hincrby(STATISTICS, "redeliveries", 1)
         write_state(pipeline, job_id, JobState.QUEUED, attempt)
         deliver(self._queue(queue_name), pipeline, job_id, attempt, at_front=True)
 

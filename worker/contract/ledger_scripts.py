@@ -11,6 +11,7 @@
     outbox            zset      webhook events by the time they are due; outbox:<event> is the event
     expire            zset      terminal ids by the time their files are erased
     speed             hash      measured seconds of rendering per second of video, by preset
+    stats             hash      counters for /metrics (worker.contract.statistics)
     workers, inspectors  zset   living processes by their last sign of life
 
 Every change of state also writes an event, and every way into a terminal state goes through
@@ -30,6 +31,7 @@ EXPIRE: Final = f"{PREFIX}expire"
 SPEED: Final = f"{PREFIX}speed"
 WORKERS: Final = f"{PREFIX}workers"
 INSPECTORS: Final = f"{PREFIX}inspectors"
+STATISTICS: Final = f"{PREFIX}stats"
 LEDGER_ID: Final = f"{PREFIX}ledger-id"
 
 MAX_EVENTS: Final = 512
@@ -38,6 +40,11 @@ DELETED_TTL_S: Final = 7 * 86_400
 """How long a deleted id is remembered: longer than any worker can hold it."""
 SPEED_WEIGHT: Final = 0.2
 """Weight of the newest measurement in the moving average."""
+STATISTICS_BOUNDS_S: Final = (
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0),
+)
+"""Upper bounds of the histograms, in seconds: a preview of one sentence takes less than one, a
+minute at quality on a CPU an hour."""
 
 
 def job_key(job_id: str) -> str:
@@ -73,7 +80,19 @@ def open_key(principal: str | None) -> str:
 _COMMON: Final = (
     f"local P = '{PREFIX}'\n"
     f"local MAX_EVENTS, DELETED_TTL_S, WEIGHT = {MAX_EVENTS}, {DELETED_TTL_S}, {SPEED_WEIGHT}\n"
+    f"local BOUNDS_S = {{{', '.join(format(bound, 'g') for bound in STATISTICS_BOUNDS_S)}}}\n"
     """
+local function count(name, amount)
+  redis.call('HINCRBY', P .. 'stats', name, amount or 1)
+end
+local function observe(name, seconds)
+  local le = '+Inf'
+  for _, bound in ipairs(BOUNDS_S) do
+    if seconds <= bound then le = string.format('%g', bound) break end
+  end
+  count(name .. '|' .. le)
+  redis.call('HINCRBYFLOAT', P .. 'stats', name .. '|sum', string.format('%.6f', seconds))
+end
 local function job_key(id) return P .. 'job:' .. id end
 local function is_open(state)
   return state == 'queued' or state == 'running'
@@ -89,9 +108,22 @@ local function stamp()
   local now = redis.call('TIME')
   return tonumber(now[1]) + tonumber(now[2]) / 1e6
 end
+local function count_end(id, now)
+  local job = redis.call('HMGET', job_key(id), 'state', 'failure', 'timings_s', 'frames_done')
+  local code = ''
+  if job[1] == 'failed' and job[2] then code = cjson.decode(job[2]).code end
+  count('jobs|' .. job[1] .. '|' .. code)
+  if job[1] == 'succeeded' and job[4] then count('frames', job[4]) end
+  for stage, seconds in pairs(cjson.decode(job[3] or '{}')) do
+    observe('stage|' .. stage, tonumber(seconds))
+  end
+  local accepted = redis.call('ZSCORE', P .. 'open', id)
+  if accepted then observe('total', math.max(0, now - tonumber(accepted))) end
+end
 -- The one door into a terminal state; at is the time as text.
 local function conclude(id, at)
   local key, now = job_key(id), stamp()
+  count_end(id, now)
   redis.call('HDEL', key, 'token', 'stage')
   redis.call('HSET', key, 'finished_at', at)
   redis.call('DEL', P .. 'lease:' .. id)
@@ -130,6 +162,8 @@ local holder = redis.call('GET', lease)
 if holder and holder ~= token then return 0 end
 redis.call('SET', lease, token, 'PX', ARGV[4])
 if job[3] == token and job[1] == 'running' then return 1 end
+local accepted = redis.call('ZSCORE', P .. 'open', id)
+if ARGV[3] == '1' and accepted then observe('queued', math.max(0, stamp() - tonumber(accepted))) end
 redis.call('HSET', key, 'state', 'running', 'stage', 'validating', 'token', token,
            'started_at', ARGV[5], 'worker', ARGV[6])
 redis.call('HDEL', key, 'frames_done', 'frames_total', 'timings_s')

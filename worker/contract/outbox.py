@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 from redis import Redis
 
-from worker.contract.ledger_scripts import OUTBOX, PREFIX, TAKE_DUE
+from worker.contract.ledger_scripts import OUTBOX, PREFIX, STATISTICS, TAKE_DUE
 from worker.contract.messages import Message
 
 HIDDEN_S: Final = 60.0
@@ -60,15 +60,17 @@ class Outbox:
     def reschedule(self, event_id: str, at: float) -> None:
         """Try again at a Unix time in seconds; counts the try that failed."""
         with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hincrby(STATISTICS, "webhooks|failed", 1)
             # Only what is still there: the job may have been deleted meanwhile.
             pipeline.zadd(OUTBOX, {event_id: at}, xx=True)
             pipeline.execute()
         if self._redis.exists(_event_key(event_id)):
             self._redis.hincrby(_event_key(event_id), "attempts", 1)
 
-    def done(self, event_id: str) -> None:
+    def done(self, event_id: str, outcome: Literal["delivered", "given_up"] = "delivered") -> None:
         """Forget an event: it was delivered, or given up."""
         with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hincrby(STATISTICS, f"webhooks|{outcome}", 1)
             pipeline.zrem(OUTBOX, event_id)
             pipeline.delete(_event_key(event_id))
             pipeline.execute()
