@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-import uvicorn
-
 from service.main import create_app
 from service.security import UnsafeExposureError
+from service.server import ApiServer
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger
@@ -24,15 +23,7 @@ def main() -> None:
         app = create_app(settings)
     except UnsafeExposureError as error:
         sys.exit(f"talkface: refused: {error}")
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        # Our own lines: JSON, with the request id.
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
+    ApiServer(app, host=settings.host, port=settings.port).run()
 
 
 if __name__ == "__main__":
