@@ -71,6 +71,34 @@ _FULL = Cause(ErrorCode.INSUFFICIENT_STORAGE, True, "The server's storage is ful
 _GONE = Cause(ErrorCode.MODEL_ERROR, False, "The job's input files are gone; send them again.")
 
 
+# What torch says of a device that this process can use no more; the exception's class differs by version.
+_STICKY = (
+    "CUDA error",
+    "device-side assert",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "an illegal memory access",
+)
+
+
+def is_sticky(error: BaseException) -> bool:
+    """Whether the process must be replaced: after most CUDA errors every further call fails too.
+
+    Running out of memory is none of them.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return any(
+        type(one).__name__ == "AcceleratorError"
+        or (isinstance(one, RuntimeError) and any(sign in str(one) for sign in _STICKY))
+        for one in chain
+        if type(one).__name__ != "OutOfMemoryError"
+    )
+
+
 def classify(error: BaseException) -> Cause:
     """How to tell an exception: the entry of its class or of the nearest class above."""
     if isinstance(error, ModelError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from worker.contract.ledger import Ledger
 from worker.contract.messages import RendererInfo
 from worker.gpu_worker import GpuWorker
 from worker.jobs import WorkerContext, install, render_talking_face
-from worker.progress import Heartbeat, ProgressSink
+from worker.progress import Heartbeat, ProgressSink, Stop
 from worker.runtime import Renderer, RenderRequest, RenderResult, TestCardRenderer
 
 PostJob = Callable[..., str]
@@ -49,7 +48,7 @@ def working(server: RedisServer, data_dir: Path, renderer: Renderer) -> Iterator
         server.client() as for_beats,
         Heartbeat(Ledger(for_beats), "tester", 30) as heartbeat,
     ):
-        stop = threading.Event()
+        stop = Stop()
         ledger, store = Ledger(for_us), ArtifactStore(data_dir)
         install(WorkerContext("tester", ledger, store, renderer, heartbeat, stop, 30))
         yield GpuWorker(for_rq, "tester", stop)
@@ -117,7 +116,7 @@ def test_a_delivery_that_comes_twice_renders_once(
         render_talking_face(job_id, 1)
 
     assert client.get(f"/v1/jobs/{job_id}").json() == first
-    assert len(list((data_dir / "artifacts" / "results" / job_id).iterdir())) == 1
+    assert len(list((data_dir / "artifacts" / "results" / job_id).glob("*.mp4"))) == 1
 
 
 def test_a_render_whose_job_went_to_another_worker_is_dropped(

@@ -44,6 +44,13 @@ SETTING_NAMES: Final = frozenset(
         "max_watchers",
         "retention_s",
         "require_durable_redis",
+        # reconciler
+        "reconcile_every_s",
+        "lost_after_s",
+        "max_deliveries",
+        "sweep_every_s",
+        "orphan_after_s",
+        "record_retention_s",
         # worker
         "renderer",
         "weights_dir",
@@ -52,6 +59,10 @@ SETTING_NAMES: Final = frozenset(
         "detector",
         "face_alignment_dir",
         "lease_s",
+        "stall_s",
+        "grace_s",
+        "deadline_base_s",
+        "deadline_per_audio_s",
         "test_card_frame_ms",
     }
 )

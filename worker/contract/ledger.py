@@ -152,7 +152,7 @@ class Ledger(LedgerReader):
         """Cancel a job that waits, or ask a running one to stop."""
         answer = int(self._cancel(args=[job_id, _now()]))
         if answer == 1:
-            self._drop_deliveries(job_id)
+            self.drop_deliveries(job_id)
         return {
             -1: CancelOutcome.UNKNOWN,
             0: CancelOutcome.TERMINAL,
@@ -169,7 +169,7 @@ class Ledger(LedgerReader):
         Returns:
             Whether there was such a job.
         """
-        self._drop_deliveries(job_id)
+        self.drop_deliveries(job_id)
         return bool(self._delete(args=[job_id]))
 
     # --- the worker's side --------------------------------------------------------------------------------------------
@@ -333,9 +333,15 @@ class Ledger(LedgerReader):
         return bool(self._end_open(args=[job_id, which, _now(), *flat(fields)]))
 
     def write_next_attempt(
-        self, pipeline: Pipeline, job_id: str, attempt: int, queue_name: QueueName
+        self,
+        pipeline: Pipeline,
+        job_id: str,
+        attempt: int,
+        queue_name: QueueName,
+        *,
+        at_front: bool = True,
     ) -> None:
-        """Add to an open transaction: the job waits again, at the front, as this attempt."""
+        """Add to an open transaction: the job waits again as this attempt."""
         key = job_key(job_id)
         pipeline.hset(
             key,
@@ -345,7 +351,7 @@ class Ledger(LedgerReader):
         pipeline.delete(lease_key(job_id))
         pipeline.hincrby(STATISTICS, "redeliveries", 1)
         write_state(pipeline, job_id, JobState.QUEUED, attempt)
-        deliver(self._queue(queue_name), pipeline, job_id, attempt, at_front=True)
+        deliver(self._queue(queue_name), pipeline, job_id, attempt, at_front=at_front)
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
@@ -384,7 +390,7 @@ class Ledger(LedgerReader):
     ) -> bool:
         return bool(self._finish(args=[job_id, token, _now(), *measured, *flat(fields)]))
 
-    def _drop_deliveries(self, job_id: str) -> None:
+    def drop_deliveries(self, job_id: str) -> None:
         """Take a job out of the queues, so that nobody counts it; a stale delivery does no harm."""
         attempt = cast(bytes | None, self._redis.hget(job_key(job_id), "attempt"))
         if attempt is None:

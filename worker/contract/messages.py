@@ -183,6 +183,18 @@ class JobResult(Message):
     video: VideoUse | None = None
 
 
+class FinishedRender(Message):
+    """What is stored beside a video, so that a lost ledger can be rebuilt."""
+
+    result: JobResult
+    timings_s: dict[str, float]
+
+    @staticmethod
+    def key_of(video_key: str) -> str:
+        """Its artifact key, from that of the video."""
+        return f"{video_key.removesuffix('.mp4')}.json"
+
+
 class JobFailure(Message):
     """Why a job failed: a code and its figures, never an HTTP status."""
 
