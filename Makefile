@@ -65,6 +65,10 @@ demo: $(STAMP) ## Start everything on a free port, turn the example into out/dem
 test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: corpus
+corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)
+	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .
