@@ -2,6 +2,8 @@
 
     talkface up ──┬── private Redis   only when TALKFACE_REDIS_URL is not set
                   ├── API             on the socket that `up` has bound
+                  ├── reconciler      re-delivery, deadlines, webhooks, retention
+                  ├── inspector       looks for faces while jobs wait; CPU only
                   └── worker 1..N
 
 What dies is started again; what was started is stopped, however `up` ends.
@@ -66,7 +68,10 @@ def up(
     ] = Path("talkface-data"),
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
 ) -> None:
-    """Run the API, workers and (unless TALKFACE_REDIS_URL is set) a private Redis until Ctrl-C."""
+    """Run everything until Ctrl-C: API, workers, inspector, reconciler, and a private Redis.
+
+    With TALKFACE_REDIS_URL that Redis is used instead.
+    """
     options = UpOptions(host=host, port=port, data_dir=data_dir, workers=workers)
     with _signals() as signals, ExitStack() as stack:
         try:
@@ -226,8 +231,28 @@ def _programs(
         # Workers that each take all cores wait for one another at every small operation.
         share = (os.cpu_count() or 1) // options.workers
         threads["OMP_NUM_THREADS"] = str(max(1, share))
-    return [
+    programs = [
         api,
+        Program(
+            name="reconciler",
+            command=[*python, "service.reconciler"],
+            environment=environment,
+            failure_hint=api.failure_hint,
+        ),
+    ]
+    # The test card draws whatever it is given; a picture without a face is no error there.
+    if environment.get("TALKFACE_RENDERER") != "test-card":
+        programs.append(
+            Program(
+                name="inspector",
+                command=[*python, "worker.inspection"],
+                # One picture at a time must not take the renderers' cores.
+                environment={"OMP_NUM_THREADS": "1", **environment},
+                failure_hint=api.failure_hint,
+            )
+        )
+    return [
+        *programs,
         *(
             Program(
                 name=f"worker {number}",
