@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
 from service.metrics import Metrics
-from service.middleware import BodyLimitMiddleware, RequestMiddleware
+from service.middleware import BodyLimitMiddleware, KeyBeforeBodyMiddleware, RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
 from service.routers import events, health, jobs, talking_face
@@ -65,6 +65,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     )
     # The last that is added is the outermost.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(KeyBeforeBodyMiddleware, guard=app.state.resources.guard)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

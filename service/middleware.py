@@ -8,12 +8,15 @@ import uuid
 from http import HTTPStatus
 from typing import Final
 
+from redis import RedisError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
-from service.problems import problem_response
+from service.problems import ProblemError, problem_response
+from service.security import Guard
 from worker.contract.errors import ErrorCode
 from worker.contract.logs import bound, get_logger
 
@@ -125,3 +128,43 @@ class BodyLimitMiddleware:
     @property
     def _detail(self) -> str:
         return f"The request is larger than the limit of {self._max_body_bytes} bytes."
+
+
+class KeyBeforeBodyMiddleware:
+    """Asks the guard before a request's body is read.
+
+    The framework reads the whole form before it asks who sent it; strangers could fill the disk.
+
+    Args:
+        app: What comes next.
+        guard: Says who may send.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH"):
+            try:
+                await self._guard.check_before_body(Request(scope))
+            except ProblemError as error:
+                response = problem_response(
+                    error.code,
+                    error.detail,
+                    params=error.params,
+                    headers={**error.headers, "Connection": "close"},
+                )
+                await response(scope, receive, send)
+                return
+            except RedisError as error:
+                _log.warning("store_unavailable", kind=type(error).__name__)
+                response = problem_response(
+                    ErrorCode.STORE_UNAVAILABLE,
+                    "The job store cannot be reached; try again shortly.",
+                    headers={"Connection": "close"},
+                )
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

@@ -191,7 +191,22 @@ class Guard:
         """What a link in a job object ends with: a signature, or nothing where no key is needed."""
         return self._links.query(job_id, purpose) if self._links is not None else ""
 
+    async def check_before_body(self, request: Request) -> None:
+        """Refuse strangers before a byte of their upload is read; `admit` comes after the body.
+
+        Raises:
+            ProblemError: unauthorized, forbidden.
+        """
+        if self._settings.require_keys:
+            # Kept, so that Redis is asked once.
+            request.state.api_key = await self._key_of(request)
+        else:
+            self._check_anonymous(request)
+
     async def _key_of(self, request: Request) -> ApiKey:
+        known: ApiKey | None = getattr(request.state, "api_key", None)
+        if known is not None:
+            return known
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         key: ApiKey | None = None
         if scheme.lower() == "bearer":
@@ -215,9 +230,8 @@ class Guard:
         )
 
     async def _admit_anonymous(self, request: Request) -> Principal:
-        self._check_origin(request)
+        self._check_anonymous(request)
         if not self._settings.allow_anonymous:
-            self._check_loopback(request)
             return Principal(id=ANONYMOUS, scopes=frozenset({Scope.READ, Scope.WRITE}))
         await self._count(request, _network_of(request))
         return Principal(
@@ -227,6 +241,11 @@ class Guard:
             max_jobs_a_day=self._settings.max_jobs_a_day,
             is_shared=True,
         )
+
+    def _check_anonymous(self, request: Request) -> None:
+        self._check_origin(request)
+        if not self._settings.allow_anonymous:
+            self._check_loopback(request)
 
     def _check_origin(self, request: Request) -> None:
         """Without keys, another site's page could post in the name of whoever looks at it."""
