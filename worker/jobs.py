@@ -22,7 +22,7 @@ from worker.contract.intake import file_sha256
 from worker.contract.ledger import DeadlinePolicy, Ledger
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import FinishedRender, JobFailure, JobRecord, JobResult
-from worker.failures import classify, describe, is_sticky
+from worker.failures import classify, describe, is_sticky, is_storage_full
 from worker.progress import (
     CancelledError,
     DeadlineError,
@@ -35,6 +35,8 @@ from worker.progress import (
 from worker.runtime import Renderer, RenderRequest
 
 MAX_RETRIES: Final = 1
+FULL_PAUSE_S: Final = 3.0
+"""How long a worker waits when its volume is full, before the job is tried again."""
 _REDIS_AWAY: Final = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
 _log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
@@ -130,6 +132,11 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
             # Every further call would fail in this process; another one starts with a fresh device.
             context.broken.append(type(error).__name__)
             context.stop.set()
+        if is_storage_full(error):
+            # Not the job's fault, and no failure of it: it waits for room, until its deadline.
+            context.stop.wait(FULL_PAUSE_S)
+            _insist(context, lambda: context.ledger.hand_back(record.id, token))
+            return
         if classify(error).retryable and record.retries < MAX_RETRIES:
             _insist(context, lambda: context.ledger.hand_back(record.id, token, is_retry=True))
             return
