@@ -87,6 +87,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
+    await run_in_threadpool(resources.guard.prepare)
     removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
     _log.info("service_started", swept=removed)
     yield

@@ -131,6 +131,16 @@ class Guard:
         self._write_rate = parse(settings.write_rate)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
+    def prepare(self) -> None:
+        """Read or make the secret that links need, so that a bad one is told at start; blocks.
+
+        Raises:
+            SecretFileError: The file is readable by others or has the wrong size.
+            OSError: It can be neither read nor made.
+        """
+        if self._links is not None:
+            self._links.query("", "content")
+
     async def admit(self, request: Request, scope: Scope) -> Principal:
         """The caller, if their key is valid, has the scope, and is not asking too often.
 

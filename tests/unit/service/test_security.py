@@ -332,6 +332,15 @@ def test_a_secret_behind_a_link_is_refused(tmp_path: Path) -> None:
         InstallSecret(tmp_path / "link").key_for("links")
 
 
+def test_a_bad_secret_is_told_at_start(tmp_path: Path) -> None:
+    path = settings(tmp_path).secret_path
+    InstallSecret(path).key_for("links")
+    path.chmod(0o644)
+
+    with pytest.raises(SecretFileError), client(tmp_path, require_keys=True):
+        pass
+
+
 # --- nothing of the inside --------------------------------------------------------------------
 
 
