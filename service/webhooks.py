@@ -185,7 +185,7 @@ class WebhookSender:
             event_id=event.id,
             job_id=event.job_id,
             # Not the whole address: what follows the host is often a secret of the receiver.
-            host=urlsplit(event.callback_url).hostname,
+            host=_host_of(event.callback_url),
             attempt=event.attempts + 1,
             outcome=delivery.outcome.value,
             status=delivery.status,
@@ -294,6 +294,13 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
             except httpcore2.NetworkError as error:
                 failure = error
         raise failure or httpcore2.ConnectError(host)
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _judge(status: int) -> Delivery:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpcore2
 import pytest
-import trustme
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.secret_file import InstallSecret
@@ -27,9 +25,9 @@ from service.webhooks import (
     retry_delay_s,
     webhook_secret,
 )
+from tests.webhook_receiver import NAME, Receiver, respond
 from worker.contract.outbox import OutboxEvent
 
-NAME = "hooks.example"
 PUBLIC = "8.8.8.8"
 
 
@@ -46,56 +44,6 @@ def event(url: str) -> OutboxEvent:
             **({"principal": "me"} if "principal" in OutboxEvent.model_fields else {}),
         }
     )
-
-
-class Receiver:
-    """A caller's server on loopback with a certificate for `NAME`."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.answer: Callable[[BaseHTTPRequestHandler], None] = lambda handler: respond(handler)
-        authority = trustme.CA()
-        self.trust = ssl.create_default_context()
-        authority.configure_trust(self.trust)
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.requests.append((dict(self.headers), body))
-                receiver.answer(self)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(NAME).configure_cert(context)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port = int(self._server.server_address[1])
-        self.thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"https://{NAME}:{self.port}/hook?secret=of-the-receiver"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self.thread.join()
-        self._server.server_close()
-
-
-def respond(
-    handler: BaseHTTPRequestHandler, status: int = 204, body: bytes = b"", **headers: str
-) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("content-length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
 
 
 @pytest.fixture
@@ -345,13 +293,14 @@ def test_the_next_address_is_tried_when_one_does_not_answer(secret: InstallSecre
     assert network.wanted == answers[:3]
 
 
+@pytest.mark.parametrize("url", [f"http://{NAME}/", "https://[::1", "nonsense"])
 def test_an_address_that_was_stored_by_an_older_check_is_checked_again(
-    secret: InstallSecret,
+    secret: InstallSecret, url: str
 ) -> None:
     names = Names([PUBLIC])
     sender = WebhookSender(secret, resolve=names, network=RecordedNetwork())
 
-    delivery = sender.send(event(f"http://{NAME}/"), principal="me")
+    delivery = sender.send(event(url), principal="me")
 
     assert (delivery.outcome, delivery.reason) == (Outcome.GIVE_UP, "forbidden_url")
     assert names.asked == 0
