@@ -64,7 +64,12 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         metrics=Metrics(),
     )
     # The last that is added is the outermost.
-    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        max_receiving_bytes=settings.max_receiving_bytes,
+        min_free_bytes=settings.min_free_bytes,
+    )
     app.add_middleware(KeyBeforeBodyMiddleware, guard=app.state.resources.guard)
     if settings.cors_origins:
         app.add_middleware(

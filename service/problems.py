@@ -80,6 +80,8 @@ _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: ErrorCode.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.METHOD_NOT_ALLOWED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ErrorCode.FILE_TOO_LARGE,
+    # Raised while a body is read, where the framework lets no other exception through.
+    HTTPStatus.SERVICE_UNAVAILABLE: ErrorCode.QUEUE_FULL,
 }
 
 

@@ -51,6 +51,9 @@ class ServiceSettings(BaseSettings):
         int, Field(ge=1, description="Uploads that are decoded at the same time.")
     ] = 4
 
+    max_receiving_bytes: Annotated[
+        int, Field(gt=0, description="Bodies of all unfinished requests of a process together.")
+    ] = 4 * 2**30
     require_keys: Annotated[
         bool, Field(description="Every request needs an API key (`talkface keys create`).")
     ] = False

@@ -29,6 +29,7 @@ SETTING_NAMES: Final = frozenset(
         "max_side",
         "min_free_bytes",
         "parallel_decodes",
+        "max_receiving_bytes",
         "require_keys",
         "allow_anonymous",
         "secret_file",
