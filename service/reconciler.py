@@ -28,13 +28,12 @@ from service.sweep import Sweeper
 from service.webhooks import Outcome, WebhookSender, retry_delay_s
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import unknown_variables
-from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, configure_logging, get_logger
-from worker.contract.messages import JobFailure, JobRecord
+from worker.contract.messages import JobRecord
 from worker.contract.outbox import Outbox, OutboxEvent
 from worker.contract.queues import connect
-from worker.contract.recovery import Recovered, Recovery
+from worker.contract.recovery import Recovered, Recovery, deadline_failure
 
 PARALLEL_WEBHOOKS = 8
 _log = get_logger("reconciler")
@@ -132,17 +131,8 @@ class Reconciler:
             _log.info("swept", files=swept, queue_entries=cleaned)
 
     def _end_overdue(self, record: JobRecord) -> None:
-        assert record.deadline_at is not None
-        failure = JobFailure(
-            code=ErrorCode.DEADLINE_EXCEEDED,
-            detail=(
-                f"The job's deadline passed at {record.deadline_at.isoformat(timespec='seconds')} "
-                "before it was done."
-            ),
-            params={"deadline_at": record.deadline_at.isoformat()},
-        )
         with bound(job_id=record.id):
-            if self._ledger.end_open(record.id, failure):
+            if self._ledger.end_open(record.id, deadline_failure(record.deadline_at)):
                 _log.warning("deadline_exceeded", attempt=record.attempt)
 
     def _send_webhooks(self) -> None:

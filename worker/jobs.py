@@ -10,18 +10,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
 from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
 
 from worker.contract.artifacts import ArtifactStore
-from worker.contract.errors import ErrorCode
 from worker.contract.intake import file_sha256
 from worker.contract.ledger import DeadlinePolicy, Ledger
 from worker.contract.logs import bound, get_logger
-from worker.contract.messages import FinishedRender, JobFailure, JobRecord, JobResult
+from worker.contract.messages import FinishedRender, JobRecord, JobResult
+from worker.contract.recovery import deadline_failure
 from worker.failures import classify, describe, is_sticky, is_storage_full
 from worker.progress import (
     CancelledError,
@@ -149,16 +148,6 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
         if not is_ours:
             _withdraw(context, record.id, result.key)
         _log.info("job_succeeded", is_ours=is_ours, timings_s=timings_s, frames=result.num_frames)
-
-
-def deadline_failure(deadline_at: datetime | None) -> JobFailure:
-    """What a client is told of a job that took too long."""
-    when = "" if deadline_at is None else f" at {deadline_at.isoformat(timespec='seconds')}"
-    return JobFailure(
-        code=ErrorCode.DEADLINE_EXCEEDED,
-        detail=f"The job's deadline passed{when} before it was done.",
-        params={"deadline_at": None if deadline_at is None else deadline_at.isoformat()},
-    )
 
 
 def _withdraw(context: WorkerContext, job_id: str, key: str) -> None:

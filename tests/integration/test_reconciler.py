@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -280,7 +283,13 @@ def test_the_sweep_takes_orphans_and_nothing_else(
 
 
 def test_a_ledger_that_has_forgotten_everything_erases_nothing_until_it_is_rebuilt(
-    ledger: Ledger, redis: Redis, sweeper: Sweeper, store: ArtifactStore, put: Callable[..., None]
+    redis_server: RedisServer,
+    data_dir: Path,
+    ledger: Ledger,
+    redis: Redis,
+    sweeper: Sweeper,
+    store: ArtifactStore,
+    put: Callable[..., None],
 ) -> None:
     done, key = ended_with_files(ledger, put)
     put(f"inputs/{done.id}/job.json", done.model_dump_json())
@@ -292,10 +301,12 @@ def test_a_ledger_that_has_forgotten_everything_erases_nothing_until_it_is_rebui
     assert sweeper.sweep() == 0
     assert set(store.names("inputs")) == {done.id, waiting.id}
 
-    told = rebuild(store, ledger)
-    sweeper.adopt()
+    environment = {**os.environ, "TALKFACE_REDIS_URL": redis_server.url}
+    command = [sys.executable, "-m", "talkface", "rebuild", "--data-dir", str(data_dir)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
 
-    assert (told.known, told.finished, told.queued, told.unreadable) == (0, 1, 1, 0)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 with their video, 1 queued again, 0 known already, 0 without" in ended.stdout
     again = seen(ledger, done)
     assert again.result is not None
     assert (again.state, again.result.key) == (JobState.SUCCEEDED, key)

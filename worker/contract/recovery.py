@@ -11,9 +11,9 @@ Every change is made only if the job is still as it was seen, so that two reconc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, cast
 
@@ -26,6 +26,7 @@ from worker.contract.messages import JobFailure, JobRecord, JobState, QueueName
 from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, delivery_id
 
 _QUEUES: Final[tuple[QueueName, ...]] = (INSPECT_QUEUE, RENDER_QUEUE)
+_BATCH: Final = 1000
 # Sets in which RQ remembers deliveries by the time of something.
 _RQ_LISTS: Final = ("wip", "failed", "finished", "deferred", "canceled", "scheduled")
 
@@ -37,6 +38,16 @@ class Recovered(StrEnum):
     CANCELLED = "cancelled"
     WORKER_LOST = "worker_lost"
     CHANGED = "changed"
+
+
+def deadline_failure(deadline_at: datetime | None) -> JobFailure:
+    """What a client is told of a job that took too long."""
+    when = "" if deadline_at is None else f" at {deadline_at.isoformat(timespec='seconds')}"
+    return JobFailure(
+        code=ErrorCode.DEADLINE_EXCEEDED,
+        detail=f"The job's deadline passed{when} before it was done.",
+        params={"deadline_at": None if deadline_at is None else deadline_at.isoformat()},
+    )
 
 
 @dataclass(frozen=True)
@@ -94,11 +105,11 @@ class Recovery:
 
     def overdue(self) -> Iterator[JobRecord]:
         """Open jobs whose deadline has passed."""
-        now = datetime.now(UTC)
-        for job_id in self._open_ids():
-            # One small field first: most jobs are not due.
-            stored = cast(bytes | None, self._redis.hget(job_key(job_id), "deadline_at"))
-            if stored is None or float(stored) > now.timestamp():
+        now = time.time()
+        open_ids = [raw.decode() for raw in cast(list[bytes], self._redis.zrange(OPEN, 0, -1))]
+        # One small field first: most jobs are not due.
+        for job_id, (deadline_at,) in self._fields(open_ids, "deadline_at"):
+            if deadline_at is None or float(deadline_at) > now:
                 continue
             record = self._ledger.get(job_id)
             if record is not None and not record.state.is_terminal:
@@ -176,26 +187,38 @@ class Recovery:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _missing(self) -> Iterator[LostJob]:
+    def _missing(self) -> list[LostJob]:
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.zrange(OPEN, 0, -1)
             for name in _QUEUES:
                 pipeline.lrange(self._key(name), 0, -1)
             open_ids, *queued = cast(list[list[bytes]], pipeline.execute())
         waiting = {delivery.decode() for queue in queued for delivery in queue}
-        for raw in open_ids:
-            job_id = raw.decode()
-            stored = cast(
-                list[bytes | None],
-                self._redis.hmget(job_key(job_id), ["attempt", "queue", "state"]),
-            )
+        candidates: list[LostJob] = []
+        ids = [raw.decode() for raw in open_ids]
+        for job_id, stored in self._fields(ids, "attempt", "queue", "state"):
             if stored[0] is None:
                 continue
             attempt, queue = int(stored[0]), cast(QueueName, (stored[1] or b"render").decode())
-            if delivery_id(job_id, attempt, queue) in waiting and stored[2] == b"queued":
-                continue
-            if not self._redis.exists(lease_key(job_id)):
-                yield LostJob(job_id, attempt)
+            is_waiting = delivery_id(job_id, attempt, queue) in waiting
+            if not (is_waiting and stored[2] == b"queued"):
+                candidates.append(LostJob(job_id, attempt))
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for job in candidates:
+                pipeline.exists(lease_key(job.job_id))
+            leased = pipeline.execute()
+        return [job for job, is_held in zip(candidates, leased, strict=True) if not is_held]
+
+    def _fields(
+        self, job_ids: Sequence[str], *names: str
+    ) -> Iterator[tuple[str, list[bytes | None]]]:
+        """Some fields of many jobs, a thousand at a time."""
+        for start in range(0, len(job_ids), _BATCH):
+            batch = job_ids[start : start + _BATCH]
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for job_id in batch:
+                    pipeline.hmget(job_key(job_id), list(names))
+                yield from zip(batch, pipeline.execute(), strict=True)
 
     def _redeliver(self, record: JobRecord, has_died: bool, *, at_front: bool = True) -> bool:
         """The next attempt of a job, if it is still as it was seen and nobody holds it."""
@@ -256,9 +279,6 @@ class Recovery:
                 if not self._redis.exists(worker):
                     cleaned += int(self._redis.srem(key, worker))
         return cleaned
-
-    def _open_ids(self) -> list[str]:
-        return [raw.decode() for raw in cast(list[bytes], self._redis.zrange(OPEN, 0, -1))]
 
     def _list(self, key: str) -> list[str]:
         return [raw.decode() for raw in cast(list[bytes], self._redis.lrange(key, 0, -1))]
