@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from model.errors import ModelError
+from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
-from worker.contract.ledger import DeadlinePolicy, Ledger
+from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
 from worker.jobs import WorkerContext, install, render_talking_face

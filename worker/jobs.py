@@ -15,9 +15,10 @@ from typing import Final, TypeVar
 
 from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
 
+from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.intake import file_sha256
-from worker.contract.ledger import DeadlinePolicy, Ledger
+from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import FinishedRender, JobRecord, JobResult
 from worker.contract.recovery import deadline_failure

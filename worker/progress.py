@@ -14,7 +14,8 @@ from typing import Final, Protocol, Self
 
 from redis import RedisError
 
-from worker.contract.ledger import Ledger, ReportAnswer
+from worker.contract.answers import ReportAnswer
+from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobRecord, Stage
 
 STALLED: Final = 70
@@ -171,10 +172,14 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
-            with contextlib.suppress(RedisError):
+            pause_s = min(self._lease_s / 3, self._stall_s / 2)
+            try:
                 self._ledger.beat(self._worker, is_inspector=self._is_inspector)
                 self._renew()
-            if self._ended.wait(min(self._lease_s / 3, self._stall_s / 2)):
+            except RedisError:
+                # The lease may have lapsed while Redis was away: take it up before others look.
+                pause_s = min(pause_s, 1.0)
+            if self._ended.wait(pause_s):
                 return
             # Outside of the suppression: Redis may be away while the render hangs.
             if self._is_stalled():

@@ -35,9 +35,10 @@ from service.schemas.job import JobPage, JobPublic
 from service.schemas.problem import FieldError
 from service.security import Principal
 from service.watch import JobWatch
+from worker.contract.answers import CancelOutcome
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
-from worker.contract.ledger import CancelOutcome, Ledger
+from worker.contract.ledger import Ledger
 from worker.contract.ledger_reader import CursorError
 from worker.contract.messages import JobResult, JobState
 

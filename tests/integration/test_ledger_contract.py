@@ -11,8 +11,9 @@ from redis import Redis
 
 from tests.integration.conftest import new_record
 from tests.integration.test_ledger import FAILURE, RESULT
+from worker.contract.answers import CancelOutcome, DeadlinePolicy, ReportAnswer
 from worker.contract.idempotency import IdempotencyKey, IdempotencyTakenError
-from worker.contract.ledger import CancelOutcome, DeadlinePolicy, Ledger, ReportAnswer
+from worker.contract.ledger import Ledger
 from worker.contract.ledger_reader import CursorError
 from worker.contract.messages import FrameCount, JobRecord, JobState, Stage
 from worker.contract.outbox import Outbox

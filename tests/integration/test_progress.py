@@ -9,7 +9,8 @@ import pytest
 from redis import Redis
 
 from tests.integration.conftest import ID, RedisServer, eventually, new_record
-from worker.contract.ledger import DeadlinePolicy, Ledger
+from worker.contract.answers import DeadlinePolicy
+from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, Stage
 from worker.progress import (
     CancelledError,

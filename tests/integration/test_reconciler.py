@@ -18,9 +18,10 @@ from service.reconciler import Reconciler, ReconcilerSettings
 from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, new_record
 from tests.integration.test_ledger import FAILURE, RESULT
+from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
-from worker.contract.ledger import DeadlinePolicy, Ledger
+from worker.contract.ledger import Ledger
 from worker.contract.messages import FinishedRender, JobRecord, JobState
 from worker.contract.queues import inspect_queue, render_queue
 from worker.contract.rebuild import rebuild

@@ -18,13 +18,13 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from redis import Redis, WatchError
 from redis.client import Pipeline
 from rq import Queue
 
+from worker.contract.answers import CancelOutcome, DeadlinePolicy, ReportAnswer
 from worker.contract.events import write_state
 from worker.contract.idempotency import IdempotencyKey, IdempotencyRecord
 from worker.contract.ledger_reader import LedgerReader
@@ -58,34 +58,6 @@ from worker.contract.messages import (
     Stage,
 )
 from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, deliver, delivery_id
-
-
-class CancelOutcome(StrEnum):
-    """What became of the wish to cancel a job."""
-
-    CANCELLED = "cancelled"
-    """It is cancelled, now or since before."""
-    REQUESTED = "requested"
-    """It runs, and will be cancelled between two batches."""
-    TERMINAL = "terminal"
-    """It has ended otherwise."""
-    UNKNOWN = "unknown"
-    """There is no such job."""
-
-
-class ReportAnswer(IntEnum):
-    """What the ledger says to a report of progress."""
-
-    NOT_OURS = 0
-    GO_ON = 1
-    CANCEL = 2
-
-
-class DeadlinePolicy(NamedTuple):
-    """How long a job may take from its first claim: `base_s` + `per_audio_s` x seconds of sound."""
-
-    base_s: float
-    per_audio_s: float
 
 
 class Ledger(LedgerReader):
