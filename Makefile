@@ -77,6 +77,14 @@ chaos: $(STAMP) ## Five minutes of random kills; the last line says what was los
 chaos-rq: $(STAMP) ## The same kills over RQ alone, for comparison
 	@exec $(BIN)/python -m tests.chaos.plain_rq --seconds 300
 
+.PHONY: load
+load: $(STAMP) ## Measure the API on loopback: uploads, status reads, event streams, memory (LOAD_ARGS)
+	@$(BIN)/python benchmarks/load.py $(LOAD_ARGS)
+
+.PHONY: openapi
+openapi: $(STAMP) ## Write openapi.json anew
+	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .
