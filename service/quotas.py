@@ -87,8 +87,8 @@ class Quotas:
             yield
             return
         now = self._clock()
-        places = f"{_PREFIX}places:{principal.id}"
-        day = f"{_PREFIX}day:{principal.id}:{int(now // _DAY_S)}"
+        places = f"{_PREFIX}places:{principal.quota_id}"
+        day = f"{_PREFIX}day:{principal.quota_id}:{int(now // _DAY_S)}"
         answer = self._take(
             keys=[_OPEN, places, day],
             args=[

@@ -10,6 +10,7 @@ without keys, is refused at start.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import time
@@ -52,6 +53,7 @@ class Principal:
         only_job: The one job that a signed link opens.
         is_shared: Strangers ask under this id. A job is found by its id, which is as good as a
             secret, and there are no lists.
+        counted_as: Whose quotas they are; None: those of `id`.
     """
 
     id: str
@@ -60,6 +62,12 @@ class Principal:
     max_jobs_a_day: int | None = None
     only_job: str | None = None
     is_shared: bool = False
+    counted_as: str | None = None
+
+    @property
+    def quota_id(self) -> str:
+        """Under what name jobs are counted."""
+        return self.counted_as or self.id
 
     def may(self, scope: Scope) -> bool:
         """Whether the caller has a scope."""
@@ -243,13 +251,16 @@ class Guard:
         self._check_anonymous(request)
         if not self._settings.allow_anonymous:
             return Principal(id=ANONYMOUS, scopes=frozenset({Scope.READ, Scope.WRITE}))
-        await self._count(request, _network_of(request))
+        network = _network_of(request)
+        await self._count(request, network)
         return Principal(
             id=ANONYMOUS,
             scopes=frozenset({Scope.READ, Scope.WRITE}),
             max_concurrent_jobs=self._settings.max_concurrent_jobs,
             max_jobs_a_day=self._settings.max_jobs_a_day,
             is_shared=True,
+            # One stranger must not use up the places of all; the address itself stays out of Redis.
+            counted_as="net-" + hashlib.sha256(network.encode()).hexdigest()[:16],
         )
 
     def _check_anonymous(self, request: Request) -> None:

@@ -196,3 +196,26 @@ def test_a_link_shows_the_video_to_whoever_has_it(
 
     assert mine.ask("DELETE", own).status_code == 204
     assert keyed.get(link).status_code == 404
+
+
+def test_strangers_of_one_network_share_a_quota_and_no_other(
+    redis_server: RedisServer, data_dir: Path
+) -> None:
+    settings = ServiceSettings(
+        redis_url=redis_server.url,
+        data_dir=data_dir,
+        min_free_bytes=0,
+        host="0.0.0.0",
+        allow_anonymous=True,
+        max_concurrent_jobs=1,
+    )
+    app = create_app(settings)
+
+    def post(address: str) -> int:
+        files = {"audio": ("a.wav", tone(0.4)), "image": ("i.jpg", picture())}
+        stranger = TestClient(app, client=(address, 5000))
+        return int(stranger.post("/v1/talking-face", files=files).status_code)
+
+    assert [post("203.0.113.9"), post("203.0.113.9"), post("203.0.113.10")] == [202, 429, 202]
+    # An IPv6 customer has a whole /64.
+    assert [post("2001:db8::1"), post("2001:db8::2"), post("2001:db8:0:1::1")] == [202, 429, 202]
