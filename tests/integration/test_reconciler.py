@@ -16,7 +16,7 @@ from redis import Redis
 
 from service.reconciler import Reconciler, ReconcilerSettings
 from service.sweep import Sweeper
-from tests.integration.conftest import RedisServer, new_record
+from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.test_ledger import FAILURE, RESULT
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
@@ -226,6 +226,21 @@ def test_two_reconcilers_deliver_once(
         time.sleep(0.01)
 
     assert render_queue(redis).job_ids == [f"{record.id}_2"]
+
+
+def test_a_reconciler_that_comes_before_redis_waits_for_it(
+    redis_server: RedisServer, ledger: Ledger, redis: Redis, start_worker: StartWorker
+) -> None:
+    record = accepted(ledger)
+    claim_and_die(ledger, redis, record)
+    redis_server.stop()
+    process = start_worker("service.reconciler", reconcile_every_s=0.1, lost_after_s=0.1)
+    process.wait_for("redis_unavailable")
+
+    redis_server.start()
+
+    eventually(lambda: seen(ledger, record).attempt == 2, "the job is delivered again")
+    assert process.terminate() == 0
 
 
 def ended_with_files(
