@@ -81,11 +81,10 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_age=600,
         )
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
-    install_problem_handlers(app)
-    app.include_router(talking_face.router)
-    app.include_router(jobs.router)
-    app.include_router(events.router)
-    app.include_router(health.router)
+    routers = (talking_face.router, jobs.router, events.router, health.router)
+    install_problem_handlers(app, [route for router in routers for route in router.routes])
+    for router in routers:
+        app.include_router(router)
     return app
 
 

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from redis import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Route
 
 from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
@@ -193,8 +194,13 @@ def problem_response(
     )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Answer all that a route may raise with a problem; the middleware does so for the rest."""
+def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer all that a route may raise with a problem; the middleware does so for the rest.
+
+    Args:
+        app: The application.
+        routes: All of its own.
+    """
 
     @app.exception_handler(ProblemError)
     async def on_problem(_request: Request, error: ProblemError) -> JSONResponse:
@@ -230,7 +236,10 @@ def install_problem_handlers(app: FastAPI) -> None:
             ErrorCode.NOT_FOUND: f"Nothing is served at {request.url.path}.",
             ErrorCode.METHOD_NOT_ALLOWED: f"{request.method} is not possible here.",
         }.get(code, str(error.detail))
-        return problem_response(code, detail, headers=error.headers)
+        headers = dict(error.headers or {})
+        if code is ErrorCode.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_allowed_methods(request, routes))
+        return problem_response(code, detail, headers=headers)
 
     @app.exception_handler(RedisError)
     async def on_redis(_request: Request, error: RedisError) -> JSONResponse:
@@ -252,6 +261,18 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(
             ErrorCode.RESULT_NOT_AVAILABLE, "The video's file is no longer there."
         )
+
+
+def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
+    """All methods of an address; the framework tells those of its first route only."""
+    return sorted(
+        {
+            method
+            for route in routes
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+    )
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:
