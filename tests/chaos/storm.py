@@ -170,6 +170,8 @@ def _victims(
         "lease_s": 4,
         "lost_after_s": 2,
         "reconcile_every_s": 0.5,
+        # The kills are ours and not the jobs' doing, so nobody is given up for them.
+        "max_deliveries": 10,
         "sweep_every_s": 5,
         "orphan_after_s": 20,
         "min_free_bytes": 0,
