@@ -65,6 +65,26 @@ demo: $(STAMP) ## Start everything on a free port, turn the example into out/dem
 test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: corpus
+corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)
+	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
+
+.PHONY: chaos
+chaos: $(STAMP) ## Five minutes of random kills; the last line says what was lost (docs/reliability.md)
+	@exec $(BIN)/python -m tests.chaos.storm --seconds 300
+
+.PHONY: chaos-rq
+chaos-rq: $(STAMP) ## The same kills over RQ alone, for comparison
+	@exec $(BIN)/python -m tests.chaos.plain_rq --seconds 300
+
+.PHONY: load
+load: $(STAMP) ## Measure the API on loopback: uploads, status reads, event streams, memory (LOAD_ARGS)
+	@$(BIN)/python benchmarks/load.py $(LOAD_ARGS)
+
+.PHONY: openapi
+openapi: $(STAMP) ## Write openapi.json anew
+	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .

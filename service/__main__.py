@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-
-import uvicorn
+import sys
 
 from service.main import create_app
+from service.security import UnsafeExposureError
+from service.server import ApiServer
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger
@@ -18,15 +19,11 @@ def main() -> None:
     configure_logging("service", settings.log_level)
     for name in unknown_variables(os.environ):
         get_logger("service").warning("unknown_variable", name=name)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        # Our own lines: JSON, with the request id.
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
+    try:
+        app = create_app(settings)
+    except UnsafeExposureError as error:
+        sys.exit(f"talkface: refused: {error}")
+    ApiServer(app, host=settings.host, port=settings.port).run()
 
 
 if __name__ == "__main__":

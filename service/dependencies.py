@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from redis import Redis
 
+from service.job_views import JobViews
+from service.keys import Scope
+from service.metrics import Metrics
+from service.quotas import Quotas
+from service.schemas.job import Links
+from service.security import Guard, Principal
 from service.settings import ServiceSettings
+from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
+from worker.contract.statistics import StatisticsReader
 
 
 @dataclass(frozen=True)
@@ -23,42 +33,121 @@ class Resources:
         artifacts: Uploads and results.
         accept_limiter: Bounds the uploads that are decoded at the same time. Those that wait hold
             no thread, so that status reads never wait behind them.
+        guard: Says who asks and what they may do.
+        quotas: How many jobs a caller may have.
+        redis: The ledger's Redis, for what is not about a job.
+        statistics: What was counted about all jobs.
+        watch: Wakes who waits for a job.
+        metrics: What this process counts.
     """
 
     settings: ServiceSettings
     ledger: Ledger
     artifacts: ArtifactStore
     accept_limiter: CapacityLimiter
+    guard: Guard
+    quotas: Quotas
+    redis: Redis
+    statistics: StatisticsReader
+    watch: JobWatch
+    metrics: Metrics
 
 
 def _resources(request: Request) -> Resources:
     return cast(Resources, request.app.state.resources)
 
 
-def _settings(request: Request) -> ServiceSettings:
+# Coroutines, though nothing is awaited: the framework runs plain functions in a thread, each time.
+
+
+async def _all(request: Request) -> Resources:
+    return _resources(request)
+
+
+async def _settings(request: Request) -> ServiceSettings:
     return _resources(request).settings
 
 
-def _ledger(request: Request) -> Ledger:
+async def _ledger(request: Request) -> Ledger:
     return _resources(request).ledger
 
 
-def _artifacts(request: Request) -> ArtifactStore:
+async def _artifacts(request: Request) -> ArtifactStore:
     return _resources(request).artifacts
 
 
-def _base_url(request: Request) -> str:
-    public_url = _settings(request).public_url
-    return (public_url or str(request.scope.get("root_path", ""))).rstrip("/")
+async def _watch(request: Request) -> JobWatch:
+    return _resources(request).watch
 
 
-def _request_id(request: Request) -> str:
+async def _metrics(request: Request) -> Metrics:
+    return _resources(request).metrics
+
+
+async def _job_views(request: Request) -> JobViews:
+    resources = _resources(request)
+    base_url = resources.settings.public_url or str(request.scope.get("root_path", ""))
+    links = Links(base_url.rstrip("/"), resources.guard.link_query)
+    return JobViews(resources.ledger, links)
+
+
+async def _request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
-ResourcesDep = Annotated[Resources, Depends(_resources)]
+# For the OpenAPI document; the guard reads the header itself and answers with a problem.
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key, `tf_<env>_<id>_<secret>`; only where the deployment requires keys.",
+)
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+
+
+async def _reader(request: Request, _key: _Bearer) -> Principal:
+    return await _resources(request).guard.admit(request, Scope.READ)
+
+
+async def _lister(request: Request, _key: _Bearer) -> Principal:
+    return await _resources(request).guard.admit_to_list(request)
+
+
+async def _writer(request: Request, _key: _Bearer) -> Principal:
+    return await _resources(request).guard.admit(request, Scope.WRITE)
+
+
+async def _admin(request: Request, _key: _Bearer) -> Principal:
+    return await _resources(request).guard.admit(request, Scope.ADMIN)
+
+
+async def _content_reader(
+    request: Request, job_id: Annotated[str, Path()], _key: _Bearer
+) -> Principal:
+    return await _resources(request).guard.admit_link(request, job_id, "content")
+
+
+async def _events_reader(
+    request: Request, job_id: Annotated[str, Path()], _key: _Bearer
+) -> Principal:
+    return await _resources(request).guard.admit_link(request, job_id, "events")
+
+
+ResourcesDep = Annotated[Resources, Depends(_all)]
 SettingsDep = Annotated[ServiceSettings, Depends(_settings)]
 LedgerDep = Annotated[Ledger, Depends(_ledger)]
 ArtifactsDep = Annotated[ArtifactStore, Depends(_artifacts)]
-BaseUrlDep = Annotated[str, Depends(_base_url)]
+WatchDep = Annotated[JobWatch, Depends(_watch)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+JobViewsDep = Annotated[JobViews, Depends(_job_views)]
 RequestIdDep = Annotated[str, Depends(_request_id)]
+PrincipalDep = Annotated[Principal, Depends(_reader)]
+"""A caller with the scope read."""
+ListerDep = Annotated[Principal, Depends(_lister)]
+"""A caller with the scope read and jobs of their own."""
+WriterDep = Annotated[Principal, Depends(_writer)]
+"""A caller with the scope write."""
+AdminDep = Annotated[Principal, Depends(_admin)]
+"""A caller with the scope admin; where no key is needed, everyone."""
+ContentReaderDep = Annotated[Principal, Depends(_content_reader)]
+"""A caller with the scope read, or with a signed link to the content of `job_id`."""
+EventsReaderDep = Annotated[Principal, Depends(_events_reader)]
+"""A caller with the scope read, or with a signed link to the events of `job_id`."""

@@ -9,17 +9,23 @@ from importlib.metadata import version
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
-from service.middleware import BodyLimitMiddleware, RequestMiddleware
+from service.metrics import Metrics
+from service.middleware import BodyLimitMiddleware, KeyBeforeBodyMiddleware, RequestMiddleware
 from service.problems import install_problem_handlers
-from service.routers import health, jobs, talking_face
+from service.quotas import Quotas
+from service.routers import events, health, jobs, talking_face
+from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
+from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.inputs import MAX_REFERENCES
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import connect
+from worker.contract.statistics import StatisticsReader
 
 _DAY_S = 86_400.0
 _log = get_logger(__name__)
@@ -30,8 +36,12 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     Args:
         settings: The deployment's settings, by default from the environment.
+
+    Raises:
+        UnsafeExposureError: The settings would open the service to the network without keys.
     """
     settings = settings or ServiceSettings()
+    check_exposure(settings)
     app = FastAPI(
         title="talkface",
         summary="A portrait or a video, and a voice, become a talking-face video.",
@@ -41,27 +51,49 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         form_limits={"max_files": 3 + MAX_REFERENCES, "max_fields": 32, "max_part_size": 16 * 1024},
     )
     redis = connect(settings.redis_url)
-    app.state.redis = redis
     app.state.resources = Resources(
         settings=settings,
         ledger=Ledger(redis),
         artifacts=ArtifactStore(settings.data_dir, min_free_bytes=settings.min_free_bytes),
         accept_limiter=CapacityLimiter(settings.parallel_decodes),
+        guard=Guard(settings, redis),
+        quotas=Quotas(redis),
+        redis=redis,
+        statistics=StatisticsReader(redis),
+        watch=JobWatch(settings.redis_url, max_waiting=settings.max_watchers),
+        metrics=Metrics(),
     )
     # The last that is added is the outermost.
-    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestMiddleware)
-    install_problem_handlers(app)
-    app.include_router(talking_face.router)
-    app.include_router(jobs.router)
-    app.include_router(health.router)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        max_receiving_bytes=settings.max_receiving_bytes,
+        min_free_bytes=settings.min_free_bytes,
+    )
+    app.add_middleware(KeyBeforeBodyMiddleware, guard=app.state.resources.guard)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+            expose_headers=["Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"],
+            max_age=600,
+        )
+    app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
+    routers = (talking_face.router, jobs.router, events.router, health.router)
+    install_problem_handlers(app, [route for router in routers for route in router.routes])
+    for router in routers:
+        app.include_router(router)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
+    await run_in_threadpool(resources.guard.prepare)
     removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
     _log.info("service_started", swept=removed)
     yield
-    await run_in_threadpool(app.state.redis.close)
+    await resources.watch.aclose()
+    await run_in_threadpool(resources.redis.close)

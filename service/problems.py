@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -12,8 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from redis import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Route
 
-from service.schemas.problem import FieldError, Problem
+from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.inputs import WrongCombinationError
@@ -39,20 +40,49 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     ErrorCode.JOB_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.RESULT_NOT_AVAILABLE: HTTPStatus.CONFLICT,
+    ErrorCode.RESULT_EXPIRED: HTTPStatus.GONE,
     ErrorCode.RANGE_NOT_SATISFIABLE: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    ErrorCode.JOB_TERMINAL: HTTPStatus.CONFLICT,
+    ErrorCode.IDEMPOTENCY_CONFLICT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: HTTPStatus.CONFLICT,
+    ErrorCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.CONCURRENCY_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.QUEUE_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.STORE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.INSUFFICIENT_STORAGE: HTTPStatus.INSUFFICIENT_STORAGE,
     ErrorCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     ErrorCode.MODEL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     ErrorCode.OUT_OF_MEMORY: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.WORKER_LOST: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
+
+PROBLEM_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = {
+    "description": "Seconds to wait before the next request.",
+    "schema": {"type": "integer"},
+}
+
+# What every route may answer: malformed parameters, who asks, how often, the state of the house.
+_ANY_ROUTE: Final = (
+    ErrorCode.INVALID_OPTIONS,
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.STORE_UNAVAILABLE,
+    ErrorCode.INTERNAL_ERROR,
+)
 
 # What the framework itself answers with a bare status.
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: ErrorCode.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.METHOD_NOT_ALLOWED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ErrorCode.FILE_TOO_LARGE,
+    # Raised while a body is read, where the framework lets no other exception through.
+    HTTPStatus.SERVICE_UNAVAILABLE: ErrorCode.QUEUE_FULL,
 }
 
 
@@ -63,6 +93,7 @@ class ProblemError(Exception):
         code: The stable word.
         detail: One sentence for a person.
         params: Figures for programs.
+        errors: The fields of the request that are wrong.
         headers: Further response headers.
     """
 
@@ -72,12 +103,14 @@ class ProblemError(Exception):
         detail: str,
         *,
         params: Mapping[str, ParamValue] | None = None,
+        errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.params = dict(params or {})
+        self.errors = list(errors)
         self.headers = dict(headers or {})
 
 
@@ -102,13 +135,37 @@ def make_problem(
     )
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route's problems stand in the OpenAPI document."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in statuses
-    }
+def problem_responses(*codes: str, only_these: bool = False) -> dict[int | str, dict[str, Any]]:
+    """How a route's problems stand in the OpenAPI document: one example for each code.
+
+    Args:
+        codes: What the route itself may answer.
+        only_these: Leave out what a route may answer that asks who calls, and Redis.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in (*map(ErrorCode, codes), *(() if only_these else _ANY_ROUTE)):
+        status = STATUS[code]
+        response = responses.setdefault(
+            status.value,
+            {
+                "description": status.phrase,
+                "content": {
+                    PROBLEM_TYPE: {
+                        "schema": {"$ref": "#/components/schemas/Problem"},
+                        "examples": {},
+                    }
+                },
+            },
+        )
+        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+            response["headers"] = {"Retry-After": RETRY_AFTER}
+        example = make_problem(
+            code, EXAMPLE_DETAILS[code], request_id="0b6ad9b1f3c54c0e8f64a1b9c8e2d7f0"
+        )
+        response["content"][PROBLEM_TYPE]["examples"][code.value] = {
+            "value": example.model_dump(mode="json")
+        }
+    return responses
 
 
 def problem_of_failure(failure: JobFailure, request_id: str) -> Problem:
@@ -127,22 +184,32 @@ def problem_response(
     """The response to the current request."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     problem = make_problem(code, detail, request_id=request_id, params=params, errors=errors)
-    retry = {"Retry-After": "2"} if STATUS[code] == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    is_temporary = STATUS[code] in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    retry = {"Retry-After": "2"} if is_temporary else {}
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=STATUS[code],
         headers={"Cache-Control": "no-store", **retry, **(headers or {})},
-        media_type="application/problem+json",
+        media_type=PROBLEM_TYPE,
     )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Answer all that a route may raise with a problem; the middleware does so for the rest."""
+def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer all that a route may raise with a problem; the middleware does so for the rest.
+
+    Args:
+        app: The application.
+        routes: All of its own.
+    """
 
     @app.exception_handler(ProblemError)
     async def on_problem(_request: Request, error: ProblemError) -> JSONResponse:
         return problem_response(
-            error.code, error.detail, params=error.params, headers=error.headers
+            error.code,
+            error.detail,
+            params=error.params,
+            errors=error.errors,
+            headers=error.headers,
         )
 
     @app.exception_handler(WrongCombinationError)
@@ -169,7 +236,10 @@ def install_problem_handlers(app: FastAPI) -> None:
             ErrorCode.NOT_FOUND: f"Nothing is served at {request.url.path}.",
             ErrorCode.METHOD_NOT_ALLOWED: f"{request.method} is not possible here.",
         }.get(code, str(error.detail))
-        return problem_response(code, detail, headers=error.headers)
+        headers = dict(error.headers or {})
+        if code is ErrorCode.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_allowed_methods(request, routes))
+        return problem_response(code, detail, headers=headers)
 
     @app.exception_handler(RedisError)
     async def on_redis(_request: Request, error: RedisError) -> JSONResponse:
@@ -191,6 +261,18 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(
             ErrorCode.RESULT_NOT_AVAILABLE, "The video's file is no longer there."
         )
+
+
+def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
+    """All methods of an address; the framework tells those of its first route only."""
+    return sorted(
+        {
+            method
+            for route in routes
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+    )
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from limits import parse
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.contract.inputs import MAX_REFERENCES
 from worker.contract.intake import IntakeLimits
@@ -49,6 +50,82 @@ class ServiceSettings(BaseSettings):
     parallel_decodes: Annotated[
         int, Field(ge=1, description="Uploads that are decoded at the same time.")
     ] = 4
+
+    max_receiving_bytes: Annotated[
+        int, Field(gt=0, description="Bodies of all unfinished requests of a process together.")
+    ] = 4 * 2**30
+    require_keys: Annotated[
+        bool, Field(description="Every request needs an API key (`talkface keys create`).")
+    ] = False
+    allow_anonymous: Annotated[
+        bool,
+        Field(description="Serve anyone who reaches this machine, without keys; else refused."),
+    ] = False
+    secret_file: Annotated[
+        Path | None,
+        Field(description="The installation's secret, mode 0600; unset: <data_dir>/secrets/."),
+    ] = None
+    link_ttl_s: Annotated[
+        int, Field(ge=60, le=7 * 86_400, description="How long a signed link works, in seconds.")
+    ] = 3600
+    read_rate: Annotated[
+        str, Field(description="Reads of one caller in each API process, such as 3000/minute.")
+    ] = "3000/minute"
+    write_rate: Annotated[
+        str, Field(description="Other requests of one caller in each API process.")
+    ] = "120/minute"
+    max_concurrent_jobs: Annotated[
+        int | None,
+        Field(ge=1, description="Open jobs of one caller, unless the key says otherwise."),
+    ] = 32
+    max_jobs_a_day: Annotated[
+        int | None,
+        Field(ge=1, description="Jobs of one caller in a day, UTC, unless the key says otherwise."),
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(description="Sites whose pages may call the API, separated by commas; none."),
+    ] = ()
+    webhook_timeout_s: Annotated[
+        float, Field(gt=0, le=60, description="Longest delivery of one webhook, in seconds.")
+    ] = 10.0
+
+    max_open_jobs: Annotated[
+        int, Field(ge=1, description="Jobs of all callers that may wait or run; more are refused.")
+    ] = 1000
+    max_waiting_uploads: Annotated[
+        int, Field(ge=0, description="Uploads that may wait to be decoded; more are refused.")
+    ] = 64
+    max_watchers: Annotated[
+        int, Field(ge=0, description="Clients of each API process that may wait for a job.")
+    ] = 1000
+    retention_s: Annotated[
+        float, Field(ge=0, description="Files are erased so long after a job's end; 0: never.")
+    ] = 7 * 86_400.0
+    require_durable_redis: Annotated[
+        bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
+    ] = True
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(
+                origin.strip().rstrip("/") for origin in value.split(",") if origin.strip()
+            )
+        return value
+
+    @field_validator("read_rate", "write_rate")
+    @classmethod
+    def _check_rate(cls, value: str) -> str:
+        parse(value)  # raises ValueError, which becomes the setting's error
+        return value
+
+    @property
+    def secret_path(self) -> Path:
+        """The file of the installation's secret; never inside the artifact folder."""
+        return self.secret_file or self.data_dir / "secrets" / "install.key"
 
     @property
     def intake_limits(self) -> IntakeLimits:

@@ -10,7 +10,9 @@ import typer
 from talkface.doctor import doctor
 from talkface.evaluate import evaluate
 from talkface.generate import generate
+from talkface.keys import app as keys_app
 from talkface.prepare import prepare
+from talkface.rebuild import rebuild
 from talkface.train import train
 from talkface.up import up
 
@@ -27,6 +29,8 @@ app.command()(prepare)
 app.command()(train)
 app.command()(evaluate)
 app.command()(doctor)
+app.command()(rebuild)
+app.add_typer(keys_app, name="keys")
 
 
 @app.command()

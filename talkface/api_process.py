@@ -10,15 +10,12 @@ import os
 import socket
 import sys
 
-import uvicorn
-
 from service.main import create_app
+from service.security import UnsafeExposureError
+from service.server import ApiServer
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger
-
-# Open downloads may go on for so long after SIGTERM, in seconds.
-GRACE_S = 5
 
 
 def main() -> None:
@@ -27,14 +24,11 @@ def main() -> None:
     configure_logging("service", settings.log_level)
     for name in unknown_variables(os.environ):
         get_logger("service").warning("unknown_variable", name=name)
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    try:
+        app = create_app(settings)
+    except UnsafeExposureError as error:
+        sys.exit(f"talkface: refused: {error}")
+    ApiServer(app).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 if __name__ == "__main__":

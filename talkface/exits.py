@@ -22,7 +22,7 @@ class Exit(IntEnum):
 
 
 # Never renumbered: scripts depend on it. 10-29 the input, 30-39 the request, 40-49 the
-# installation, 50-59 the model.
+# installation, 50-59 the model, 60-69 who asks and how often.
 EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 10,
     ErrorCode.UNDECODABLE_MEDIA: 11,
@@ -41,12 +41,23 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.JOB_NOT_FOUND: 33,
     ErrorCode.RESULT_NOT_AVAILABLE: 34,
     ErrorCode.RANGE_NOT_SATISFIABLE: 35,
+    ErrorCode.RESULT_EXPIRED: 36,
+    ErrorCode.JOB_TERMINAL: 37,
+    ErrorCode.IDEMPOTENCY_CONFLICT: 38,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 39,
     ErrorCode.STORE_UNAVAILABLE: 40,
     ErrorCode.NOT_READY: 41,
     ErrorCode.INSUFFICIENT_STORAGE: 42,
     ErrorCode.INTERNAL_ERROR: 43,
+    ErrorCode.QUEUE_FULL: 44,
+    ErrorCode.WORKER_LOST: 45,
+    ErrorCode.DEADLINE_EXCEEDED: 46,
     ErrorCode.MODEL_ERROR: 50,
     ErrorCode.OUT_OF_MEMORY: 51,
+    ErrorCode.UNAUTHORIZED: 60,
+    ErrorCode.FORBIDDEN: 61,
+    ErrorCode.RATE_LIMITED: 62,
+    ErrorCode.CONCURRENCY_LIMITED: 63,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -124,7 +125,24 @@ def _socket_path(folder: Path) -> Path:
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return path
     # Not TMPDIR: it may be as long.
-    return Path(tempfile.mkdtemp(prefix="talkface-", dir="/tmp")) / "redis.sock"
+    socket = Path(tempfile.mkdtemp(prefix="talkface-", dir="/tmp")) / "redis.sock"
+    _address_file(folder).write_text(str(socket))
+    return socket
+
+
+def _address_file(folder: Path) -> Path:
+    """Where the socket is, for other commands, when it is not in the folder."""
+    return folder / "socket-path"
+
+
+def private_redis_url(data_dir: Path) -> str | None:
+    """Address of the private Redis that a `talkface up` with this folder has, if it runs."""
+    for path in (data_dir / "redis" / "redis.sock", _address_file(data_dir / "redis")):
+        with contextlib.suppress(OSError):
+            socket = path if path.is_socket() else Path(path.read_text())
+            if socket.is_socket():
+                return f"unix://{quote(str(socket))}"
+    return None
 
 
 def remove_socket(redis: PrivateRedis) -> None:

@@ -2,6 +2,8 @@
 
     talkface up ──┬── private Redis   only when TALKFACE_REDIS_URL is not set
                   ├── API             on the socket that `up` has bound
+                  ├── reconciler      re-delivery, deadlines, webhooks, retention
+                  ├── inspector       looks for faces while jobs wait; CPU only
                   └── worker 1..N
 
 What dies is started again; what was started is stopped, however `up` ends.
@@ -25,6 +27,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -40,7 +43,6 @@ from talkface.supervisor import Program, Supervisor, SupervisorError
 TICK_S = 0.1
 PROBE_TIMEOUT_S = 1.0
 PROBE_INTERVAL_S = 0.5
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ def up(
     ] = Path("talkface-data"),
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
 ) -> None:
-    """Run the API, workers and (unless TALKFACE_REDIS_URL is set) a private Redis until Ctrl-C."""
+    """Run everything until Ctrl-C: API, workers, inspector, reconciler, and a private Redis.
+
+    With TALKFACE_REDIS_URL that Redis is used instead.
+    """
     options = UpOptions(host=host, port=port, data_dir=data_dir, workers=workers)
     with _signals() as signals, ExitStack() as stack:
         try:
@@ -114,6 +119,7 @@ def _signals() -> Iterator[_Signals]:
 
 
 def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
+    _check_exposure(options.host)
     listener = stack.enter_context(_listen(options.host, options.port))
     data_dir = options.data_dir.resolve()
     stack.enter_context(_locked(data_dir))
@@ -146,6 +152,21 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     _tell("stopping")
 
 
+def _check_exposure(host: str) -> None:
+    """Refuse here already what the API would refuse at each of its starts."""
+    # Late: the service loads the web framework, which the other commands do without.
+    from service.security import UnsafeExposureError, check_exposure
+    from service.settings import ServiceSettings
+
+    try:
+        settings = ServiceSettings(host=host)
+        check_exposure(settings)
+    except (UnsafeExposureError, ValidationError) as error:
+        fail(Exit.START_FAILED, str(error))
+    if settings.allow_anonymous:
+        _tell(f"listening on {host}: anyone who reaches this machine can use the service")
+
+
 @contextmanager
 def _listen(host: str, port: int) -> Iterator[socket.socket]:
     """Bind the port; it is ours before anything is started."""
@@ -158,8 +179,6 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             f"cannot listen on {host}:{port}: {error.strerror or error}. "
             "Choose another port with --port (0 takes a free one)",
         )
-    if host not in LOOPBACK:
-        _tell(f"listening on {host}: anyone who reaches this machine can use the service")
     with listener:
         yield listener
 
@@ -214,8 +233,28 @@ def _programs(
         # Workers that each take all cores wait for one another at every small operation.
         share = (os.cpu_count() or 1) // options.workers
         threads["OMP_NUM_THREADS"] = str(max(1, share))
-    return [
+    programs = [
         api,
+        Program(
+            name="reconciler",
+            command=[*python, "service.reconciler"],
+            environment=environment,
+            failure_hint=api.failure_hint,
+        ),
+    ]
+    # The test card draws whatever it is given; a picture without a face is no error there.
+    if environment.get("TALKFACE_RENDERER") != "test-card":
+        programs.append(
+            Program(
+                name="inspector",
+                command=[*python, "worker.inspection"],
+                # One picture at a time must not take the renderers' cores.
+                environment={"OMP_NUM_THREADS": "1", **environment},
+                failure_hint=api.failure_hint,
+            )
+        )
+    return [
+        *programs,
         *(
             Program(
                 name=f"worker {number}",

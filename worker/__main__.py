@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
-import socket
 import sys
-import threading
-from types import FrameType
-
-from redis import RedisError
-from rq.utils import import_attribute
 
 from model.errors import ModelError
+from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
-from worker.contract.environment import unknown_variables
 from worker.contract.ledger import Ledger
-from worker.contract.logs import configure_logging, get_logger
-from worker.contract.queues import JOB_FUNCTION, connect
-from worker.gpu_worker import GpuWorker
+from worker.contract.logs import get_logger
+from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
 from worker.jobs import WorkerContext, install, render_talking_face
-from worker.progress import Heartbeat
+from worker.loop import begin, listen, process_name
+from worker.progress import Heartbeat, Stop
 from worker.runtime import load_renderer
 from worker.settings import WorkerSettings
 
+BROKEN = 71
+"""Exit status of a process whose device failed; another one may start anew (EX_OSERR)."""
 _log = get_logger("worker")
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; the exit status."""
+    """Run until SIGTERM or SIGINT, or until the device fails; the exit status."""
     settings = WorkerSettings()
-    configure_logging("worker", settings.log_level)
-    for name in unknown_variables(os.environ):
-        _log.warning("unknown_variable", name=name)
-    # RQ hides an ImportError in a job module behind "Invalid attribute name": find it now.
-    if import_attribute(JOB_FUNCTION) is not render_talking_face:
-        raise RuntimeError(f"{JOB_FUNCTION} does not resolve to the function of this process")
-
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, _exit_at_once)
-    signal.signal(signal.SIGINT, _exit_at_once)
+    begin("worker", settings.log_level, JOB_FUNCTION, render_talking_face)
     try:
         renderer = load_renderer(settings)
         renderer.warm_up()
@@ -49,51 +33,34 @@ def main() -> int:
         return 1
     _log.info("renderer_warm", **renderer.info.model_dump())
 
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    with Heartbeat(Ledger(connect(settings.redis_url)), name, settings.lease_s) as heartbeat:
-        install(
-            WorkerContext(
-                worker=name,
-                ledger=Ledger(connect(settings.redis_url)),
-                store=ArtifactStore(settings.data_dir),
-                renderer=renderer,
-                heartbeat=heartbeat,
-                stop=stop,
-                lease_s=settings.lease_s,
-            )
+    name, stop = process_name(), Stop(settings.grace_s)
+    beats = Ledger(connect(settings.redis_url))
+    with Heartbeat(beats, name, settings.lease_s, settings.stall_s) as heartbeat:
+        context = WorkerContext(
+            worker=name,
+            ledger=Ledger(connect(settings.redis_url)),
+            store=ArtifactStore(settings.data_dir),
+            renderer=renderer,
+            heartbeat=heartbeat,
+            stop=stop,
+            lease_s=settings.lease_s,
+            deadline=deadline_policy(settings, renderer.info.device),
         )
-        _listen(settings.redis_url, name, stop)
+        install(context)
+        listen(settings.redis_url, name, stop, RENDER_QUEUE)
+    if context.broken:
+        _log.error("device_failed", kind=context.broken[0])
+        return BROKEN
     _log.info("worker_stopped")
     return 0
 
 
-def _listen(redis_url: str, name: str, stop: threading.Event) -> None:
-    """Work, and begin anew whenever Redis goes away and comes back."""
-
-    def note(_signum: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
-    pause_s, round_number = 0.5, 0
-    while not stop.is_set():
-        try:
-            # RQ refuses a name that it remembers as alive, so each round has its own.
-            worker = GpuWorker(connect(redis_url, timeout_s=15.0), f"{name}-{round_number}", stop)
-            _log.info("worker_listening")
-            pause_s = 0.5
-            worker.work(logging_level="WARNING")
-        except RedisError as error:
-            # Not the message of the error: it may repeat the URL with its password.
-            _log.warning("redis_unavailable", kind=type(error).__name__, retry_s=pause_s)
-        round_number += 1
-        stop.wait(pause_s)
-        pause_s = min(2 * pause_s, 5.0)
-
-
-def _exit_at_once(_signum: int, _frame: FrameType | None) -> None:
-    # While the renderer loads there is no job to hand back.
-    sys.exit(0)
+def deadline_policy(settings: WorkerSettings, device: str) -> DeadlinePolicy:
+    """How long a job may take on a device: what the settings say, else what the device can do."""
+    per_audio_s = settings.deadline_per_audio_s
+    if per_audio_s is None:
+        per_audio_s = 10.0 if device.startswith("cuda") else 60.0
+    return DeadlinePolicy(settings.deadline_base_s, per_audio_s)
 
 
 if __name__ == "__main__":

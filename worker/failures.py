@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 
 from model.errors import (
@@ -69,6 +71,50 @@ _OUT_OF_MEMORY = Cause(
 )
 _FULL = Cause(ErrorCode.INSUFFICIENT_STORAGE, True, "The server's storage is full; try later.")
 _GONE = Cause(ErrorCode.MODEL_ERROR, False, "The job's input files are gone; send them again.")
+
+
+# What torch says of a device that this process can use no more; the exception's class differs by version.
+_STICKY = (
+    "CUDA error",
+    "device-side assert",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "an illegal memory access",
+)
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether the volume had no room: nothing is wrong with the job, and later there may be some."""
+    return any(
+        isinstance(one, StorageFullError)
+        or (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT))
+        # ffmpeg says it in words.
+        or (isinstance(one, EncodingError) and os.strerror(errno.ENOSPC) in str(one))
+        for one in _chain(error)
+    )
+
+
+def is_sticky(error: BaseException) -> bool:
+    """Whether the process must be replaced: after most CUDA errors every further call fails too.
+
+    Running out of memory is none of them.
+    """
+    return any(
+        type(one).__name__ == "AcceleratorError"
+        or (isinstance(one, RuntimeError) and any(sign in str(one) for sign in _STICKY))
+        for one in _chain(error)
+        if type(one).__name__ != "OutOfMemoryError"
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception and what led to it."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
 
 
 def classify(error: BaseException) -> Cause:

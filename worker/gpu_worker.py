@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import FrameType
 from typing import Any
 
@@ -11,7 +10,9 @@ from rq import SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from worker.contract.queues import AllowedJob, render_queue
+from worker.contract.messages import QueueName
+from worker.contract.queues import RENDER_QUEUE, AllowedJob, open_queue
+from worker.progress import Stop
 
 
 class GpuWorker(SimpleWorker):
@@ -25,14 +26,17 @@ class GpuWorker(SimpleWorker):
         redis: A client for RQ alone; RQ changes its time-outs.
         name: Unique name of this process.
         stop: Set when this process is asked to stop.
+        queue: What it listens to.
     """
 
     max_connection_wait_time = 5.0
     log_job_description = False
 
-    def __init__(self, redis: Redis, name: str, stop: threading.Event) -> None:
+    def __init__(
+        self, redis: Redis, name: str, stop: Stop, queue: QueueName = RENDER_QUEUE
+    ) -> None:
         super().__init__(
-            [render_queue(redis)],
+            [open_queue(redis, queue)],
             name=name,
             connection=redis,
             job_class=AllowedJob,

@@ -6,31 +6,37 @@ No torch here: what draws is the renderer that the process loaded before it bega
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
 
+from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.intake import file_sha256
 from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, get_logger
-from worker.contract.messages import JobRecord, JobResult
-from worker.failures import classify, describe
+from worker.contract.messages import FinishedRender, JobRecord, JobResult
+from worker.contract.recovery import deadline_failure
+from worker.failures import classify, describe, is_sticky, is_storage_full
 from worker.progress import (
+    CancelledError,
+    DeadlineError,
     HandBackError,
     Heartbeat,
     LeaseLostError,
     LedgerProgress,
+    Stop,
 )
 from worker.runtime import Renderer, RenderRequest
 
 MAX_RETRIES: Final = 1
+FULL_PAUSE_S: Final = 3.0
+"""How long a worker waits when its volume is full, before the job is tried again."""
 _REDIS_AWAY: Final = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
 _log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
@@ -48,6 +54,8 @@ class WorkerContext:
         heartbeat: Keeps the lease.
         stop: Set when this process is asked to stop.
         lease_s: Length of a lease in seconds.
+        deadline: How long a job may take, or None for ever.
+        broken: Filled with a reason when this process can render no more and has to be replaced.
     """
 
     worker: str
@@ -55,8 +63,10 @@ class WorkerContext:
     store: ArtifactStore
     renderer: Renderer
     heartbeat: Heartbeat
-    stop: threading.Event
+    stop: Stop
     lease_s: float
+    deadline: DeadlinePolicy | None = None
+    broken: list[str] = field(default_factory=list)
 
 
 _installed: list[WorkerContext] = []
@@ -80,7 +90,12 @@ def render_talking_face(job_id: str, attempt: int) -> None:
     record = _insist(
         context,
         lambda: context.ledger.claim(
-            job_id, attempt, token, worker=context.worker, lease_s=context.lease_s
+            job_id,
+            attempt,
+            token,
+            worker=context.worker,
+            lease_s=context.lease_s,
+            deadline=context.deadline,
         ),
     )
     with bound(job_id=job_id):
@@ -96,16 +111,32 @@ def render_talking_face(job_id: str, attempt: int) -> None:
 
 def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
     _log.info("job_started", attempt=record.attempt)
-    progress = LedgerProgress(context.ledger, record.id, token, context.heartbeat, context.stop)
+    progress = LedgerProgress(context.ledger, record, token, context.heartbeat, context.stop)
     try:
         result, timings_s = _render(context, record, token, progress)
     except HandBackError:
         _insist(context, lambda: context.ledger.hand_back(record.id, token))
         _log.info("job_handed_back", attempt=record.attempt)
+    except CancelledError:
+        _insist(context, lambda: context.ledger.finish_cancelled(record.id, token))
+        _log.info("job_cancelled", attempt=record.attempt)
+    except DeadlineError:
+        failure = deadline_failure(record.deadline_at)
+        _insist(context, lambda: context.ledger.fail(record.id, token, failure))
+        _log.warning("deadline_exceeded", attempt=record.attempt)
     except LeaseLostError:
         _log.warning("lease_lost", attempt=record.attempt)
     except Exception as error:  # noqa: BLE001  the job boundary: whatever it is, the ledger is told
         _log.warning("job_failed", code=classify(error).code.value, exc_info=True)
+        if is_sticky(error):
+            # Every further call would fail in this process; another one starts with a fresh device.
+            context.broken.append(type(error).__name__)
+            context.stop.set()
+        if is_storage_full(error):
+            # Not the job's fault, and no failure of it: it waits for room, until its deadline.
+            context.stop.wait(FULL_PAUSE_S)
+            _insist(context, lambda: context.ledger.hand_back(record.id, token))
+            return
         if classify(error).retryable and record.retries < MAX_RETRIES:
             _insist(context, lambda: context.ledger.hand_back(record.id, token, is_retry=True))
             return
@@ -115,7 +146,21 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
         is_ours = _insist(
             context, lambda: context.ledger.succeed(record.id, token, result, timings_s)
         )
+        if not is_ours:
+            _withdraw(context, record.id, result.key)
         _log.info("job_succeeded", is_ours=is_ours, timings_s=timings_s, frames=result.num_frames)
+
+
+def _withdraw(context: WorkerContext, job_id: str, key: str) -> None:
+    """Erase what was published for a job that went elsewhere or was deleted.
+
+    The ledger is asked once more: "not ours" is also what a second asking hears when the answer to
+    the first was lost, and then the file is the job's result.
+    """
+    record = _insist(context, lambda: context.ledger.get(job_id))
+    if record is None or record.result is None or record.result.key != key:
+        context.store.delete(key)
+        context.store.delete(FinishedRender.key_of(key))
 
 
 def _render(
@@ -135,6 +180,7 @@ def _render(
         key = f"results/{record.id}/{token}.mp4"
         sha256, num_bytes = file_sha256(output), output.stat().st_size
         store.put(key, output)
+        context.heartbeat.note_progress()
     result = JobResult(
         key=key,
         content_type="video/mp4",
@@ -149,6 +195,11 @@ def _render(
         renderer=drawn.info,
         video=drawn.video,
     )
+    finished = FinishedRender(result=result, timings_s=drawn.timings_s)
+    with store.scratch() as folder:
+        # So that a ledger that was lost can be told what has been rendered (`talkface rebuild`).
+        (folder / "result.json").write_text(finished.model_dump_json())
+        store.put(FinishedRender.key_of(key), folder / "result.json")
     return result, drawn.timings_s
 
 
@@ -159,6 +210,8 @@ def _insist(context: WorkerContext, call: Callable[[], _Answer]) -> _Answer:
         try:
             return call()
         except _REDIS_AWAY:
+            # Waiting for Redis is not a hung render.
+            context.heartbeat.note_progress()
             if context.stop.is_set() and pause_s >= 3.0:
                 raise
             time.sleep(pause_s)

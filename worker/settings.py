@@ -1,4 +1,4 @@
-"""Deployment settings of the worker, read once from `TALKFACE_*` by the entry point."""
+"""Deployment settings of the workers, read once from `TALKFACE_*` by the entry point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class WorkerSettings(BaseSettings):
-    """Settings of `python -m worker`."""
+    """Settings of `python -m worker` and `python -m worker.inspection`."""
 
     model_config = SettingsConfigDict(env_prefix="TALKFACE_", frozen=True)
 
@@ -48,6 +48,21 @@ class WorkerSettings(BaseSettings):
         float,
         Field(ge=1, description="A job whose worker is silent for so long counts as abandoned."),
     ] = 30.0
+    stall_s: Annotated[
+        float,
+        Field(ge=1, description="A render without progress for so long ends its process (70)."),
+    ] = 600.0
+    grace_s: Annotated[
+        float,
+        Field(ge=0, description="After SIGTERM a render that can end in so long is finished."),
+    ] = 10.0
+    deadline_base_s: Annotated[
+        float, Field(ge=1, description="A job fails when its first start is so long ago, ...")
+    ] = 600.0
+    deadline_per_audio_s: Annotated[
+        float | None,
+        Field(ge=0, description="... plus this times the sound; unset: 60 on a CPU, 10 on a GPU."),
+    ] = None
     test_card_frame_ms: Annotated[
         float,
         Field(ge=0, description="What one frame of the test card costs, to imitate a render."),

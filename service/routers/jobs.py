@@ -1,29 +1,75 @@
-"""`GET /v1/jobs/<id>`: how a job stands, and its video."""
+"""`/v1/jobs`: how jobs stand, their videos, and their end."""
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
-from starlette.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
-from service.dependencies import ArtifactsDep, BaseUrlDep, LedgerDep
-from service.problems import ProblemError, problem_responses
+from service.dependencies import (
+    ArtifactsDep,
+    ContentReaderDep,
+    JobViewsDep,
+    LedgerDep,
+    ListerDep,
+    PrincipalDep,
+    WatchDep,
+    WriterDep,
+)
+from service.job_views import JobViews
+from service.problems import RETRY_AFTER, ProblemError, problem_responses
 from service.ranges import parse_range
-from service.schemas.job import JobPublic, public_job
+from service.schemas.examples import (
+    CANCELLED_JOB,
+    CANCELLING_JOB,
+    FAILED_JOB,
+    QUEUED_JOB,
+    RUNNING_JOB,
+    SUCCEEDED_JOB,
+)
+from service.schemas.job import JobPage, JobPublic
+from service.schemas.problem import FieldError
+from service.security import Principal
+from service.watch import JobWatch
+from worker.contract.answers import CancelOutcome
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
-from worker.contract.messages import JobRecord, JobResult, JobState
+from worker.contract.ledger_reader import CursorError
+from worker.contract.messages import JobResult, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_JOB_ID = re.compile(r"[0-9a-f]{32}")
+MAX_WAIT_S = 60.0
+# How often who waits looks at the job itself: an event may have been trimmed, a client have gone.
+_LOOK_S = 5.0
 _RETRY = {"Retry-After": "1"}
 JobId = Annotated[str, Path(description="The `id` of a job.")]
 _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.get(
+    "",
+    summary="Your jobs, newest first",
+    responses=problem_responses(),
+)
+async def list_jobs(
+    response: Response,
+    principal: ListerDep,
+    ledger: LedgerDep,
+    views: JobViewsDep,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most jobs of a page.")] = 20,
+    cursor: Annotated[
+        str | None, Query(max_length=100, description="`next_cursor` of the page before.")
+    ] = None,
+) -> JobPage:
+    """A page of the caller's jobs; `next_cursor` leads to what is older."""
+    response.headers["Cache-Control"] = "no-store"
+    return await run_in_threadpool(_page, principal, ledger, views, cursor, limit)
 
 
 @router.get(
@@ -31,25 +77,48 @@ _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
     summary="How a job stands, or its video",
     response_model=JobPublic,
     responses={
-        200: {"content": _MP4},
-        **problem_responses(404, 409, 422, 503),
+        200: {
+            "description": "The job object; with `Accept: video/mp4` the video, once there is one",
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "queued": {"value": QUEUED_JOB},
+                        "running": {"value": RUNNING_JOB},
+                        "succeeded": {"value": SUCCEEDED_JOB},
+                        "failed": {"value": FAILED_JOB},
+                        "cancelled": {"value": CANCELLED_JOB},
+                    }
+                },
+                **_MP4,
+            },
+            "headers": {"Retry-After": RETRY_AFTER | {"description": "While the job is open."}},
+        },
+        206: {"content": _MP4, "description": "The range of the video that was asked for"},
+        304: {"description": "The client's copy of the video is the current one"},
+        **problem_responses(
+            "job_not_found", "result_not_available", "result_expired", "range_not_satisfiable"
+        ),
     },
 )
-def get_job(
+async def get_job(
     job_id: JobId,
     request: Request,
-    ledger: LedgerDep,
+    principal: PrincipalDep,
+    views: JobViewsDep,
     artifacts: ArtifactsDep,
-    base_url: BaseUrlDep,
+    watch: WatchDep,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end of an open job."),
+    ] = 0.0,
 ) -> Response:
-    """The job object; with `Accept: video/mp4` a job that succeeded answers with its video."""
-    record = _find(ledger, job_id)
-    if record.result is not None and _prefers_video(request.headers.get("accept", "")):
-        return _video(request, artifacts, record.id, record.result)
-    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
-    if not record.state.is_terminal:
-        headers |= _RETRY
-    return JSONResponse(public_job(record, base_url).model_dump(mode="json"), headers=headers)
+    """The job object; with `Accept: video/mp4` a job that succeeded answers with its video.
+
+    With `wait` the answer comes when the job has ended, or after so many seconds.
+    """
+    if wait > 0 and not watch.is_full:
+        await _wait_for_end(job_id, request, principal, views, watch, wait)
+    return await run_in_threadpool(_job_or_video, job_id, request, principal, views, artifacts)
 
 
 @router.get(
@@ -57,17 +126,23 @@ def get_job(
     summary="The video, for players",
     response_class=Response,
     responses={
-        200: {"content": _MP4},
+        200: {"content": _MP4, "description": "The whole video"},
         206: {"content": _MP4, "description": "The range that was asked for"},
         304: {"description": "The client's copy is the current one"},
-        **problem_responses(404, 409, 416, 422, 503),
+        **problem_responses(
+            "job_not_found", "result_not_available", "result_expired", "range_not_satisfiable"
+        ),
     },
 )
 def get_content(
-    job_id: JobId, request: Request, ledger: LedgerDep, artifacts: ArtifactsDep
+    job_id: JobId,
+    request: Request,
+    principal: ContentReaderDep,
+    views: JobViewsDep,
+    artifacts: ArtifactsDep,
 ) -> Response:
     """The MP4 whatever `Accept` says, in one piece or in the range that is asked for."""
-    record = _find(ledger, job_id)
+    record = views.find_kept(job_id, principal)
     if record.result is None:
         raise ProblemError(
             ErrorCode.RESULT_NOT_AVAILABLE,
@@ -81,18 +156,145 @@ def get_content(
 
 @router.head("/{job_id}/content", include_in_schema=False)
 def head_content(
-    job_id: JobId, request: Request, ledger: LedgerDep, artifacts: ArtifactsDep
+    job_id: JobId,
+    request: Request,
+    principal: ContentReaderDep,
+    views: JobViewsDep,
+    artifacts: ArtifactsDep,
 ) -> Response:
     """The headers of the video."""
-    return get_content(job_id, request, ledger, artifacts)
+    return get_content(job_id, request, principal, views, artifacts)
 
 
-def _find(ledger: Ledger, job_id: str) -> JobRecord:
-    # An id that cannot be ours is not found either; there is nothing to learn from the difference.
-    record = ledger.get(job_id) if _JOB_ID.fullmatch(job_id) else None
-    if record is None:
-        raise ProblemError(ErrorCode.JOB_NOT_FOUND, "There is no job of this id.")
-    return record
+@router.post(
+    "/{job_id}/cancel",
+    summary="Stop a job",
+    response_model=JobPublic,
+    responses={
+        200: {
+            "description": "The job is cancelled, now or since before",
+            "content": {"application/json": {"example": CANCELLED_JOB}},
+        },
+        202: {
+            "description": "The job runs, and stops before its next batch of frames",
+            "model": JobPublic,
+            "content": {"application/json": {"example": CANCELLING_JOB}},
+        },
+        **problem_responses("job_not_found", "job_terminal"),
+    },
+)
+def cancel_job(
+    job_id: JobId, principal: WriterDep, views: JobViewsDep, ledger: LedgerDep
+) -> Response:
+    """A job that waits is cancelled at once; one that runs stops a moment later."""
+    record = views.find(job_id, principal)
+    outcome = ledger.request_cancel(job_id)
+    if outcome is CancelOutcome.TERMINAL:
+        record = views.find(job_id, principal)
+        raise ProblemError(
+            ErrorCode.JOB_TERMINAL,
+            f"The job has {record.state.value}; there is nothing left to cancel.",
+            params={"state": record.state.value},
+        )
+    job = views.public(views.find(job_id, principal))
+    return _json(job, status=200 if outcome is CancelOutcome.CANCELLED else 202)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Erase a job and everything of it",
+    response_class=Response,
+    responses={
+        204: {"description": "Inputs, video, events and the job itself are erased"},
+        **problem_responses("job_not_found"),
+    },
+)
+def delete_job(
+    job_id: JobId,
+    principal: WriterDep,
+    views: JobViewsDep,
+    ledger: LedgerDep,
+    artifacts: ArtifactsDep,
+) -> Response:
+    """Nothing of a person's face or voice remains; a job that runs is stopped."""
+    views.find(job_id, principal)
+    # The ledger first: should this process end in between, the sweep finds files without a job.
+    ledger.delete(job_id)
+    for kind in ("inputs", "results"):
+        artifacts.delete_prefix(f"{kind}/{job_id}")
+    return Response(status_code=204)
+
+
+def _page(
+    principal: Principal, ledger: Ledger, views: JobViews, cursor: str | None, limit: int
+) -> JobPage:
+    try:
+        page = ledger.list_jobs(principal.id, cursor=cursor, limit=limit)
+    except CursorError as error:
+        detail = f"The cursor is not valid: {error}."
+        raise ProblemError(
+            ErrorCode.INVALID_OPTIONS,
+            detail,
+            errors=[FieldError(field="cursor", message=str(error))],
+        ) from None
+    return JobPage(
+        data=[views.public(record) for record in page.records], next_cursor=page.next_cursor
+    )
+
+
+async def _wait_for_end(
+    job_id: str,
+    request: Request,
+    principal: Principal,
+    views: JobViews,
+    watch: JobWatch,
+    wait_s: float,
+) -> None:
+    """Return when the job has ended, the time is over, the client gone, or the server stops."""
+
+    async def has_ended() -> bool:
+        record = await run_in_threadpool(views.find, job_id, principal)
+        return record.state.is_terminal
+
+    if await has_ended():
+        return
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    async with watch.subscribe(job_id) as events:
+        while (left_s := until - loop.time()) > 0:
+            event = await events.next(min(left_s, _LOOK_S))
+            if event is not None and not event.state.is_terminal:
+                continue
+            if event is not None or events.is_closed or await request.is_disconnected():
+                return
+            if await has_ended():
+                return
+
+
+def _job_or_video(
+    job_id: str,
+    request: Request,
+    principal: Principal,
+    views: JobViews,
+    artifacts: ArtifactStore,
+) -> Response:
+    record = views.find_kept(job_id, principal)
+    if record.result is not None and _prefers_video(request.headers.get("accept", "")):
+        return _video(request, artifacts, record.id, record.result)
+    headers = {"Vary": "Accept"}
+    if not record.state.is_terminal:
+        headers |= _RETRY
+    return _json(views.public(record), headers=headers)
+
+
+def _json(job: JobPublic, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        job.model_dump_json(),
+        status_code=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
 
 
 def _video(request: Request, artifacts: ArtifactStore, job_id: str, result: JobResult) -> Response:

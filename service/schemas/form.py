@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import UploadFile
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from service.webhooks import check_callback_url
 from worker.contract.messages import SamplingOptions
 
 
@@ -31,6 +32,10 @@ class TalkingFaceForm(SamplingOptions):
     ] = None
     driving_video: Annotated[
         UploadFile | None, Field(description="A video whose head motion the portrait takes over.")
+    ] = None
+    callback_url: Annotated[
+        Annotated[str, AfterValidator(check_callback_url)] | None,
+        Field(description="An https address that is told of the job's end."),
     ] = None
 
     def options(self) -> SamplingOptions:

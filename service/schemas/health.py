@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Health(BaseModel):
     """The process runs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ok", "version": "0.1.0"}]}
+    )
 
     status: str = "ok"
     version: str
@@ -15,7 +19,26 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """Jobs can be accepted and will be worked on."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ready",
+                    "redis": True,
+                    "durable": True,
+                    "storage": True,
+                    "live_workers": 1,
+                    "live_inspectors": 1,
+                }
+            ]
+        }
+    )
+
     status: str = "ready"
     redis: bool
+    durable: bool | None = Field(
+        description="Whether Redis keeps each write on its disk; null where it does not tell."
+    )
     storage: bool
     live_workers: int
+    live_inspectors: int

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.problems import problem_of_failure
+from service.schemas.examples import RUNNING_JOB
 from service.schemas.problem import Problem
 from worker.contract.messages import (
+    BboxXyxy,
     FrameCount,
     JobInput,
     JobRecord,
@@ -20,10 +25,12 @@ from worker.contract.messages import (
 
 
 class JobLinks(BaseModel):
-    """Where to go next; `content` appears with the video."""
+    """Where to go next; `content` appears with the video, `cancel` goes with the end."""
 
     self: str
+    events: str
     content: str | None
+    cancel: str | None
 
 
 class ResultPublic(BaseModel):
@@ -53,106 +60,122 @@ class ResultPublic(BaseModel):
 class JobPublic(BaseModel):
     """`GET /v1/jobs/<id>`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "5f0c3b7e9d1a4c62a8e47b90c1d2e3f4",
-                    "object": "job",
-                    "state": "running",
-                    "stage": "generating",
-                    "progress": 0.42,
-                    "frames": {"done": 105, "total": 250},
-                    "attempt": 1,
-                    "created_at": "2026-11-21T10:00:00Z",
-                    "started_at": "2026-11-21T10:00:01Z",
-                    "finished_at": None,
-                    "timings_s": {"queued": 1.0},
-                    "input": {
-                        "audio": {
-                            "seconds": 10.0,
-                            "sample_rate_hz": 48000,
-                            "channels": 1,
-                            "format": "wav",
-                            "bytes": 960044,
-                            "sha256": "c" * 64,
-                        },
-                        "image": {
-                            "width": 1024,
-                            "height": 1024,
-                            "format": "jpeg",
-                            "bytes": 183000,
-                            "sha256": "a" * 64,
-                        },
-                        "video": None,
-                        "driving_video": None,
-                        "references": [],
-                        "options": {
-                            "seed": 0,
-                            "preset": "balanced",
-                            "num_inference_steps": None,
-                            "fps": 25.0,
-                            "face_index": 0,
-                            "lip_strength": 1.0,
-                        },
-                    },
-                    "result": None,
-                    "error": None,
-                    "links": {
-                        "self": "/v1/jobs/5f0c3b7e9d1a4c62a8e47b90c1d2e3f4",
-                        "content": None,
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [RUNNING_JOB]})
 
     id: str
-    object: str = "job"
+    object: Literal["job"] = "job"
     state: JobState
     stage: Stage | None
-    progress: float
+    progress: float = Field(description="0 to 1.")
     frames: FrameCount | None
+    queue_position: int | None = Field(description="Jobs that are started before this one.")
+    eta_s: float | None = Field(
+        description="Seconds to the end by measured speed, or null where nothing was measured."
+    )
     attempt: int
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    deadline_at: datetime | None
+    cancel_requested_at: datetime | None
+    expires_at: datetime | None = Field(description="When the files are erased.")
     timings_s: dict[str, float]
     input: JobInput
+    face_boxes: tuple[BboxXyxy, ...] | None = Field(
+        description="Faces of the picture, largest first; null before anyone looked."
+    )
     result: ResultPublic | None
     error: Problem | None
     links: JobLinks
 
 
-def public_job(record: JobRecord, base_url: str) -> JobPublic:
+class JobPage(BaseModel):
+    """`GET /v1/jobs`: the caller's jobs, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"object": "list", "data": [RUNNING_JOB], "next_cursor": None}]
+        }
+    )
+
+    object: Literal["list"] = "list"
+    data: list[JobPublic]
+    next_cursor: str | None = Field(description="Send it as `cursor` for what is older.")
+
+
+@dataclass(frozen=True)
+class Links:
+    """Makes the addresses in a job object.
+
+    Args:
+        base_url: What they begin with: a path prefix, or scheme and host; no slash at the end.
+        query: What an address ends with that is fetched without a key: job, `content` or `events`.
+    """
+
+    base_url: str
+    query: Callable[[str, Literal["content", "events"]], str] = lambda _job, _purpose: ""
+
+    def job(self, job_id: str) -> str:
+        """The job itself."""
+        return f"{self.base_url}/v1/jobs/{job_id}"
+
+    def events(self, job_id: str) -> str:
+        """Its events."""
+        return f"{self.job(job_id)}/events{self.query(job_id, 'events')}"
+
+    def content(self, job_id: str) -> str:
+        """Its video."""
+        return f"{self.job(job_id)}/content{self.query(job_id, 'content')}"
+
+
+def public_job(
+    record: JobRecord,
+    links: Links,
+    *,
+    queue_position: int | None = None,
+    eta_s: float | None = None,
+) -> JobPublic:
     """Derive what a client sees.
 
     Args:
         record: The ledger's record.
-        base_url: What links begin with: a path prefix, or scheme and host; no slash at the end.
+        links: Makes addresses.
+        queue_position: Jobs that are started before it, 0 = next; None unless it waits.
+        eta_s: Seconds to its end; None = not known.
     """
-    self_link = f"{base_url}/v1/jobs/{record.id}"
     result: ResultPublic | None = None
-    if record.result is not None:
-        result = _public_result(record.result, record, f"{self_link}/content")
+    if record.result is not None and not record.erased:
+        result = _public_result(record.result, record, links.content(record.id))
     error: Problem | None = None
     if record.failure is not None:
         error = problem_of_failure(record.failure, record.request_id)
+    self_link = links.job(record.id)
     return JobPublic(
         id=record.id,
         state=record.state,
         stage=record.stage,
         progress=_progress(record),
         frames=record.frames,
+        queue_position=queue_position,
+        eta_s=eta_s,
         attempt=record.attempt,
         created_at=record.created_at,
         started_at=record.started_at,
         finished_at=record.finished_at,
+        deadline_at=record.deadline_at,
+        cancel_requested_at=record.cancel_requested_at,
+        expires_at=record.expires_at,
         timings_s=_timings_s(record),
         input=record.input,
+        face_boxes=record.face_boxes,
         result=result,
         error=error,
-        links=JobLinks(self=self_link, content=result.url if result else None),
+        links=JobLinks(
+            self=self_link,
+            events=links.events(record.id),
+            content=result.url if result else None,
+            cancel=None if record.state.is_terminal else f"{self_link}/cancel",
+        ),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.contract.errors import ErrorCode, ParamValue
@@ -42,3 +44,45 @@ class Problem(BaseModel):
     request_id: str | None = None
     params: dict[str, ParamValue] = Field(default_factory=dict)
     errors: list[FieldError] = Field(default_factory=list)
+
+
+EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The picture is not JPEG, PNG or WebP. Send one of these; "
+    "the name does not matter.",
+    ErrorCode.UNDECODABLE_MEDIA: "The picture looks like JPEG but cannot be decoded. Save it again "
+    "and resend it.",
+    ErrorCode.FILE_TOO_LARGE: "The picture has 31457280 bytes; the limit is 20971520. Send a "
+    "smaller file.",
+    ErrorCode.AUDIO_TOO_SHORT: "The audio lasts 0.05 s; at least 0.2 s are needed.",
+    ErrorCode.AUDIO_TOO_LONG: "The audio is longer than the limit of 600 s. Send it in parts.",
+    ErrorCode.VIDEO_TOO_SHORT: "The video lasts 0.04 s; at least 0.2 s are needed.",
+    ErrorCode.VIDEO_TOO_LONG: "The video is longer than the limit of 600 s. Send it in parts.",
+    ErrorCode.INVALID_OPTIONS: "The request is not valid: fps: Input should be less than or equal "
+    "to 60.",
+    ErrorCode.FACE_TOO_SMALL: "The picture has 60 x 40 pixels, so no face in it can have the 64 "
+    "pixels that are needed. Send a larger picture.",
+    ErrorCode.MALFORMED_REQUEST: "Missing boundary in multipart.",
+    ErrorCode.JOB_NOT_FOUND: "There is no job of this id.",
+    ErrorCode.RESULT_NOT_AVAILABLE: "The job is running; it has no video yet.",
+    ErrorCode.RESULT_EXPIRED: "The files of this job were erased when their time was over. Send "
+    "them again.",
+    ErrorCode.RANGE_NOT_SATISFIABLE: "The video has 1843200 bytes; the range bytes=2000000- lies "
+    "outside.",
+    ErrorCode.JOB_TERMINAL: "The job has succeeded; there is nothing left to cancel.",
+    ErrorCode.IDEMPOTENCY_CONFLICT: "This Idempotency-Key was used with other files or options. "
+    "Use a new key for a new request.",
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: "A request with this Idempotency-Key is being worked on. "
+    "Send it again in a moment.",
+    ErrorCode.UNAUTHORIZED: "Send a valid API key: `Authorization: Bearer tf_...`.",
+    ErrorCode.FORBIDDEN: "This key may not do that; it needs the scope write.",
+    ErrorCode.RATE_LIMITED: "Too many requests: at most 120 in 60 s. Wait as long as Retry-After "
+    "says.",
+    ErrorCode.CONCURRENCY_LIMITED: "You have 32 open jobs, as many as you may. Wait until one of "
+    "them ends.",
+    ErrorCode.QUEUE_FULL: "1000 jobs are waiting, as many as may. Try again later.",
+    ErrorCode.STORE_UNAVAILABLE: "The job store cannot be reached; try again shortly.",
+    ErrorCode.NOT_READY: "Not ready: no worker is alive.",
+    ErrorCode.INSUFFICIENT_STORAGE: "The server's storage is full; try again later.",
+    ErrorCode.INTERNAL_ERROR: "Something went wrong here. Tell the operator this request id.",
+}
+"""What a person may read, for the codes that a request may be answered with."""

@@ -96,6 +96,13 @@ def test_a_killed_api_is_replaced_and_callers_wait(
         assert up.wait_for_end(answer.json())["state"] == "succeeded"
 
 
+def test_a_killed_reconciler_is_replaced(run_up: Any, tmp_path: Path) -> None:
+    with run_up(tmp_path / "data") as up:
+        [reconciler] = up.children("service.reconciler")
+        reconciler.send_signal(signal.SIGKILL)
+        wait_for_another(up, "service.reconciler", reconciler.pid)
+
+
 def test_accepted_jobs_survive_the_death_of_redis_and_of_everything(
     run_up: Any, tmp_path: Path, portrait: Path, voice: Path
 ) -> None:

@@ -99,9 +99,16 @@ class RedisServer:
 
 
 class WorkerProcess:
-    """`python -m worker` with its log in a file."""
+    """`python -m worker`, or another module, with its log in a file."""
 
-    def __init__(self, redis_url: str, data_dir: Path, log: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        data_dir: Path,
+        log: Path,
+        module: str = "worker",
+        **settings: object,
+    ) -> None:
         variables = {
             "redis_url": redis_url,
             "data_dir": data_dir,
@@ -113,7 +120,7 @@ class WorkerProcess:
         self._log = log
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker"], env=environment, stderr=stream
+                [sys.executable, "-m", module], env=environment, stderr=stream
             )
 
     def log(self) -> str:
@@ -125,6 +132,10 @@ class WorkerProcess:
     def terminate(self) -> int:
         """SIGTERM; the exit status."""
         self._process.terminate()
+        return self._process.wait(timeout=PATIENCE_S)
+
+    def wait(self) -> int:
+        """The exit status of a process that ends by itself."""
         return self._process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
@@ -168,9 +179,9 @@ def start_worker(
 ) -> Iterator[StartWorker]:
     started: list[WorkerProcess] = []
 
-    def start(**settings: object) -> WorkerProcess:
+    def start(module: str = "worker", **settings: object) -> WorkerProcess:
         log = tmp_path / f"worker-{len(started)}.log"
-        worker = WorkerProcess(redis_server.url, data_dir, log, **settings)
+        worker = WorkerProcess(redis_server.url, data_dir, log, module, **settings)
         started.append(worker)
         return worker
 

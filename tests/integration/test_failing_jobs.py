@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from worker.contract.ledger import Ledger
 from worker.contract.messages import RendererInfo
 from worker.gpu_worker import GpuWorker
 from worker.jobs import WorkerContext, install, render_talking_face
-from worker.progress import Heartbeat, ProgressSink
+from worker.progress import Heartbeat, ProgressSink, Stop
 from worker.runtime import Renderer, RenderRequest, RenderResult, TestCardRenderer
 
 PostJob = Callable[..., str]
@@ -42,16 +41,19 @@ class Stumbling:
 
 
 @contextmanager
-def working(server: RedisServer, data_dir: Path, renderer: Renderer) -> Iterator[GpuWorker]:
+def working(
+    server: RedisServer, data_dir: Path, renderer: Renderer, broken: list[str] | None = None
+) -> Iterator[GpuWorker]:
+    broken = [] if broken is None else broken
     with (
         server.client() as for_rq,
         server.client() as for_us,
         server.client() as for_beats,
         Heartbeat(Ledger(for_beats), "tester", 30) as heartbeat,
     ):
-        stop = threading.Event()
+        stop = Stop()
         ledger, store = Ledger(for_us), ArtifactStore(data_dir)
-        install(WorkerContext("tester", ledger, store, renderer, heartbeat, stop, 30))
+        install(WorkerContext("tester", ledger, store, renderer, heartbeat, stop, 30, None, broken))
         yield GpuWorker(for_rq, "tester", stop)
 
 
@@ -117,7 +119,7 @@ def test_a_delivery_that_comes_twice_renders_once(
         render_talking_face(job_id, 1)
 
     assert client.get(f"/v1/jobs/{job_id}").json() == first
-    assert len(list((data_dir / "artifacts" / "results" / job_id).iterdir())) == 1
+    assert len(list((data_dir / "artifacts" / "results" / job_id).glob("*.mp4"))) == 1
 
 
 def test_a_render_whose_job_went_to_another_worker_is_dropped(
@@ -153,3 +155,57 @@ def test_inputs_that_are_gone_end_the_job(
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["attempt"]) == ("failed", 1)
     assert "send them again" in job["error"]["detail"]
+
+
+def test_a_broken_device_ends_the_process_and_not_the_job(
+    redis_server: RedisServer, redis: Redis, client: TestClient, post: PostJob, data_dir: Path
+) -> None:
+    first, second = post(0.2), post(0.2)
+    broken: list[str] = []
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with working(redis_server, data_dir, Stumbling(error), broken) as worker:
+        worker.work()  # would go on for ever
+
+    assert broken == ["RuntimeError"]
+    jobs = [client.get(f"/v1/jobs/{job_id}").json() for job_id in (first, second)]
+    assert [(job["state"], job["attempt"]) for job in jobs] == [("queued", 2), ("queued", 1)]
+    run(redis_server, data_dir, TestCardRenderer())
+    assert client.get(f"/v1/jobs/{first}").json()["state"] == "succeeded"
+
+
+def test_a_video_of_a_job_that_was_deleted_meanwhile_is_withdrawn(
+    redis_server: RedisServer, redis: Redis, client: TestClient, post: PostJob, data_dir: Path
+) -> None:
+    job_id = post(0.2)
+
+    class Unwanted(Stumbling):
+        """Draws to the end; then somebody deletes the job."""
+
+        def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
+            result = self._card.render(request, progress)
+            Ledger(redis).delete(job_id)
+            return result
+
+    run(redis_server, data_dir, Unwanted())
+
+    assert Ledger(redis).get(job_id) is None
+    assert list((data_dir / "artifacts" / "results" / job_id).iterdir()) == []
+
+
+def test_a_job_waits_for_room_on_a_full_volume(
+    redis_server: RedisServer,
+    client: TestClient,
+    post: PostJob,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.jobs.FULL_PAUSE_S", 0.01)
+    job_id = post(0.2)
+    full = OSError(28, "No space left on device")
+
+    run(redis_server, data_dir, Stumbling(*[full] * 5))
+
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["state"], job["attempt"]) == ("succeeded", 6)
+    assert len(list((data_dir / "artifacts" / "results" / job_id).glob("*.mp4"))) == 1

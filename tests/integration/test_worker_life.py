@@ -13,6 +13,7 @@ from rq.serializers import JSONSerializer
 from starlette.testclient import TestClient
 
 from service.main import create_app
+from service.reconciler import Reconciler, ReconcilerSettings
 from service.settings import ServiceSettings
 from tests.integration.conftest import (
     RedisServer,
@@ -21,6 +22,8 @@ from tests.integration.conftest import (
     picture,
     tone,
 )
+from worker.contract.ledger import Ledger
+from worker.progress import STALLED
 
 PostJob = Callable[..., str]
 
@@ -119,3 +122,82 @@ def test_a_queue_entry_cannot_name_a_foreign_function(
 
     wait_for_success(client, job_id)
     assert not target.exists()
+
+
+def test_a_render_that_ends_within_the_grace_is_finished(
+    client: TestClient, start_worker: StartWorker, post: PostJob
+) -> None:
+    worker = start_worker(test_card_frame_ms=40, grace_s=60)
+    job_id = post(2.0)
+    eventually(lambda: (job_of(client, job_id)["frames"] or {}).get("done"), "frames are drawn")
+
+    assert worker.terminate() == 0
+
+    job = job_of(client, job_id)
+    assert (job["state"], job["attempt"]) == ("succeeded", 1)
+
+
+def test_a_running_job_is_cancelled_between_batches(
+    client: TestClient, ledger: Ledger, start_worker: StartWorker, post: PostJob, data_dir: Path
+) -> None:
+    start_worker(test_card_frame_ms=50)
+    long, short = post(60.0), post(0.2)
+    eventually(lambda: (job_of(client, long)["frames"] or {}).get("done"), "frames are drawn")
+
+    ledger.request_cancel(long)
+
+    eventually(lambda: job_of(client, long)["state"] == "cancelled", "the job is cancelled")
+    wait_for_success(client, short)
+    assert list((data_dir / "scratch").iterdir()) == []
+
+
+def test_deleting_a_running_job_stops_its_render(
+    client: TestClient, ledger: Ledger, start_worker: StartWorker, post: PostJob, data_dir: Path
+) -> None:
+    worker = start_worker(test_card_frame_ms=50)
+    job_id = post(60.0)
+    eventually(lambda: (job_of(client, job_id)["frames"] or {}).get("done"), "frames are drawn")
+
+    assert ledger.delete(job_id)
+
+    worker.wait_for("lease_lost")
+    assert client.get(f"/v1/jobs/{job_id}").status_code == 404
+    assert not (data_dir / "artifacts" / "results").exists()
+
+
+def test_a_hung_render_ends_its_process_and_is_done_by_another(
+    redis_server: RedisServer,
+    client: TestClient,
+    start_worker: StartWorker,
+    post: PostJob,
+    data_dir: Path,
+) -> None:
+    hung = start_worker(test_card_frame_ms=3_600_000, stall_s=1, lease_s=1)
+    job_id = post(0.2)
+
+    assert hung.wait() == STALLED
+
+    assert "stacks of all threads" in hung.log()
+    assert "render" in hung.log().split("stacks of all threads")[1]
+    start_worker()
+    settings = ReconcilerSettings(
+        redis_url=redis_server.url, data_dir=data_dir, lost_after_s=0.1, min_free_bytes=0
+    )
+    reconciler = Reconciler(settings)
+
+    def is_done() -> bool:
+        reconciler.round()
+        return bool(job_of(client, job_id)["state"] == "succeeded")
+
+    eventually(is_done, "another worker does it")
+    assert job_of(client, job_id)["attempt"] == 2
+
+
+def test_a_job_that_takes_too_long_fails_at_its_deadline(
+    client: TestClient, start_worker: StartWorker, post: PostJob
+) -> None:
+    start_worker(test_card_frame_ms=50, deadline_base_s=1, deadline_per_audio_s=0)
+    job_id = post(60.0)
+
+    eventually(lambda: job_of(client, job_id)["state"] == "failed", "the deadline passes")
+    assert job_of(client, job_id)["error"]["code"] == "deadline_exceeded"

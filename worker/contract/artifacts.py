@@ -116,6 +116,25 @@ class ArtifactStore:
         except (FileNotFoundError, NotADirectoryError):
             raise ArtifactNotFoundError(key) from None
 
+    def delete(self, key: str) -> None:
+        """Erase one file; nothing there is fine."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._path(key).unlink()
+
+    def names(self, prefix: str) -> dict[str, float]:
+        """What lies directly below a folder of keys, with its age in seconds.
+
+        Half-copied files are left out; `sweep` is for them.
+        """
+        now = time.time()
+        found: dict[str, float] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for path in self._path(prefix).iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if _KEY.fullmatch(path.name):
+                        found[path.name] = now - path.stat().st_mtime
+        return found
+
     def delete_prefix(self, prefix: str) -> None:
         """Erase everything under a folder of keys such as `inputs/<job>`; nothing there is fine."""
         with contextlib.suppress(FileNotFoundError):

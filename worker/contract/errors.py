@@ -34,7 +34,17 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     JOB_NOT_FOUND = "job_not_found"
     RESULT_NOT_AVAILABLE = "result_not_available"
+    RESULT_EXPIRED = "result_expired"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    JOB_TERMINAL = "job_terminal"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
+    # Who asks, and how often.
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    CONCURRENCY_LIMITED = "concurrency_limited"
+    QUEUE_FULL = "queue_full"
     # The installation.
     STORE_UNAVAILABLE = "store_unavailable"
     NOT_READY = "not_ready"
@@ -43,6 +53,8 @@ class ErrorCode(StrEnum):
     # The job only.
     MODEL_ERROR = "model_error"
     OUT_OF_MEMORY = "out_of_memory"
+    WORKER_LOST = "worker_lost"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
 class IntakeError(Exception):

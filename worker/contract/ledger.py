@@ -1,146 +1,189 @@
 """The small ledger that knows the truth about every job.
 
-    accept ──▶ queued ──claim──▶ running ──finish──▶ succeeded | failed
+    accept ──▶ queued ──claim──▶ running ──finish──▶ succeeded | failed | cancelled
                   ▲                 │
                   └────hand back────┘
 
 A job is one Redis hash; ids that are not terminal stand in `open`. An RQ entry is a disposable
 delivery of one attempt. Whoever runs a job holds its token: `report`, `finish` and `hand_back` do
 nothing without it (fencing), so a worker that was thought dead cannot overwrite its successor.
+
+A job with a picture is delivered to `inspect` first where somebody inspects; the inspector holds it
+by a token too, but the job stays queued.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from pydantic import BaseModel
 from redis import Redis, WatchError
 from redis.client import Pipeline
+from rq import Queue
 
+from worker.contract.answers import CancelOutcome, DeadlinePolicy, ReportAnswer
+from worker.contract.events import write_state
+from worker.contract.idempotency import IdempotencyKey, IdempotencyRecord
+from worker.contract.ledger_reader import LedgerReader
+from worker.contract.ledger_records import flat, to_hash
+from worker.contract.ledger_scripts import (
+    CANCEL,
+    CLAIM,
+    CLAIM_INSPECTION,
+    DELETE,
+    END,
+    FINISH,
+    INSPECTORS,
+    OPEN,
+    RENEW,
+    REPORT,
+    STATISTICS,
+    WORKERS,
+    job_key,
+    jobs_key,
+    lease_key,
+    open_key,
+)
 from worker.contract.messages import (
+    BboxXyxy,
     FrameCount,
     JobFailure,
-    JobInput,
     JobRecord,
     JobResult,
     JobState,
+    QueueName,
     Stage,
 )
-from worker.contract.queues import deliver, render_queue
-
-# One hash tag, so that all keys of the ledger live in one slot of a cluster.
-_PREFIX: Final = "tf:{j}:"
-_OPEN: Final = f"{_PREFIX}open"
-_WORKERS: Final = f"{_PREFIX}workers"
-
-# KEYS job, lease; ARGV token, attempt, lease in ms, time, worker. Refuses what is terminal, what
-# another worker holds, and a delivery of an attempt that is over. Asking again is harmless.
-_CLAIM: Final = """
-local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not job[1] or job[1] == 'succeeded' or job[1] == 'failed' then return 0 end
-if job[2] ~= ARGV[2] then return 0 end
-local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
-redis.call('HSET', KEYS[1], 'state', 'running', 'stage', 'validating', 'token', ARGV[1],
-           'started_at', ARGV[4], 'worker', ARGV[5])
-redis.call('HDEL', KEYS[1], 'frames_done', 'frames_total', 'timings_s')
-return 1
-"""
-
-# KEYS job, lease; ARGV token, lease in ms.
-_RENEW: Final = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-
-# KEYS job; ARGV token, then fields and values.
-_REPORT: Final = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
-return 1
-"""
-
-# KEYS job, lease, open; ARGV token, id, then fields and values.
-_FINISH: Final = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-redis.call('HDEL', KEYS[1], 'token', 'stage')
-redis.call('DEL', KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[2])
-return 1
-"""
+from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, deliver, delivery_id
 
 
-class Ledger:
+class Ledger(LedgerReader):
     """The jobs in one Redis.
 
     Every method may raise `redis.RedisError` when Redis cannot be reached or refuses.
     """
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._queue = render_queue(redis)
-        self._claim = redis.register_script(_CLAIM)
-        self._renew = redis.register_script(_RENEW)
-        self._report = redis.register_script(_REPORT)
-        self._finish = redis.register_script(_FINISH)
+        super().__init__(redis)
+        self._claim = redis.register_script(CLAIM)
+        self._claim_inspection = redis.register_script(CLAIM_INSPECTION)
+        self._renew = redis.register_script(RENEW)
+        self._report = redis.register_script(REPORT)
+        self._finish = redis.register_script(FINISH)
+        self._end_open = redis.register_script(END)
+        self._cancel = redis.register_script(CANCEL)
+        self._delete = redis.register_script(DELETE)
 
-    def ping(self) -> None:
-        """Return if Redis answers."""
-        self._redis.ping()
+    # --- the caller's side --------------------------------------------------------------------------------------------
 
-    def accept(self, record: JobRecord) -> None:
+    def accept(self, record: JobRecord, *, idempotency: IdempotencyKey | None = None) -> JobRecord:
         """Write a new job and its first delivery in one transaction.
 
-        When this returns the job is accepted; when it raises it may or may not be.
-        """
-        with self._pipeline() as pipeline:
-            pipeline.multi()
-            pipeline.hset(_job_key(record.id), mapping=_to_hash(record))
-            pipeline.zadd(_OPEN, {record.id: record.created_at.timestamp()})
-            deliver(self._queue, pipeline, record.id, record.attempt)
-            pipeline.execute()
+        When this returns the job is accepted; when it raises `RedisError` it may or may not be.
 
-    def get(self, job_id: str) -> JobRecord | None:
-        """The job, or None if there is none of this id."""
-        raw = cast(dict[bytes, bytes], self._redis.hgetall(_job_key(job_id)))
-        return _from_hash(raw) if raw else None
+        Returns:
+            The record with the queue that was chosen: `inspect` if it has a picture and somebody
+            inspects, else `render`.
+
+        Raises:
+            IdempotencyTakenError: The key leads to another job or request; nothing was written.
+        """
+        is_inspected = record.input.image is not None and self.count_live_inspectors() > 0
+        record = record.model_copy(
+            update={"queue": INSPECT_QUEUE if is_inspected else RENDER_QUEUE}
+        )
+        while True:
+            with self._pipeline() as pipeline:
+                # A transaction that watches is never sent twice: where the answer to EXEC was lost
+                # the client raises WatchError, and the second look finds the job.
+                pipeline.watch(job_key(record.id))  # type: ignore[no-untyped-call]
+                if pipeline.exists(job_key(record.id)):
+                    return record
+                if idempotency is not None:
+                    self._idempotency.watch(pipeline, idempotency)
+                pipeline.multi()
+                self._write_new(pipeline, record, idempotency)
+                try:
+                    pipeline.execute()
+                except WatchError:
+                    continue
+                return record
+
+    def idempotency_reserve(self, key: IdempotencyKey) -> IdempotencyRecord | None:
+        """See `IdempotencyKeys.reserve`."""
+        return self._idempotency.reserve(key)
+
+    def idempotency_release(self, key: IdempotencyKey) -> None:
+        """See `IdempotencyKeys.release`."""
+        self._idempotency.release(key)
+
+    def request_cancel(self, job_id: str) -> CancelOutcome:
+        """Cancel a job that waits, or ask a running one to stop."""
+        answer = int(self._cancel(args=[job_id, _now()]))
+        if answer == 1:
+            self.drop_deliveries(job_id)
+        return {
+            -1: CancelOutcome.UNKNOWN,
+            0: CancelOutcome.TERMINAL,
+            1: CancelOutcome.CANCELLED,
+            2: CancelOutcome.REQUESTED,
+        }[answer]
+
+    def delete(self, job_id: str) -> bool:
+        """Erase all that the ledger knows of a job; a worker that runs it stops and writes nothing.
+
+        Its files are the caller's business, and a render that is about to publish may leave one
+        that the reconciler's sweep then finds.
+
+        Returns:
+            Whether there was such a job.
+        """
+        self.drop_deliveries(job_id)
+        return bool(self._delete(args=[job_id]))
+
+    # --- the worker's side --------------------------------------------------------------------------------------------
 
     def claim(
-        self, job_id: str, attempt: int, token: str, *, worker: str, lease_s: float
+        self,
+        job_id: str,
+        attempt: int,
+        token: str,
+        *,
+        worker: str,
+        lease_s: float,
+        deadline: DeadlinePolicy | None = None,
     ) -> JobRecord | None:
-        """Take a delivered job, or None if the delivery is stale: terminal, held or superseded."""
-        now = datetime.now(UTC).isoformat()
+        """Take a delivered job, or None if the delivery is stale: terminal, held or superseded.
+
+        Args:
+            job_id: The job.
+            attempt: The delivery's.
+            token: What the caller will hold it by.
+            worker: Name of the caller's process.
+            lease_s: How long the job is ours without a `renew`, in seconds.
+            deadline: Sets the job's deadline if it has none yet.
+        """
+        limits = ("", "") if deadline is None else deadline
         taken = self._claim(
-            keys=[_job_key(job_id), _lease_key(job_id)],
-            args=[token, attempt, int(lease_s * 1000), now, worker],
+            args=[job_id, token, attempt, int(lease_s * 1000), _now(), worker, *limits]
         )
         return self.get(job_id) if taken else None
 
     def renew(self, job_id: str, token: str, *, lease_s: float) -> bool:
         """Hold the job for longer; False if it is no longer ours."""
-        keys = [_job_key(job_id), _lease_key(job_id)]
-        return bool(self._renew(keys=keys, args=[token, int(lease_s * 1000)]))
+        return bool(self._renew(args=[job_id, token, int(lease_s * 1000)]))
 
     def report(
-        self,
-        job_id: str,
-        token: str,
-        *,
-        stage: Stage,
-        frames: FrameCount | None,
-    ) -> bool:
-        """Tell how far a running job is; False if it is no longer ours."""
+        self, job_id: str, token: str, *, stage: Stage, frames: FrameCount | None
+    ) -> ReportAnswer:
+        """Tell how far a running job is; falsy if it is no longer ours."""
         fields: dict[str, str | int] = {"stage": stage.value}
         if frames is not None:
             fields |= {"frames_done": frames.done, "frames_total": frames.total}
-        return bool(self._report(keys=[_job_key(job_id)], args=[token, *_flat(fields)]))
+        return ReportAnswer(int(self._report(args=[job_id, token, *flat(fields)])))
 
     def succeed(
         self, job_id: str, token: str, result: JobResult, timings_s: Mapping[str, float]
@@ -153,15 +196,25 @@ class Ledger:
             "result": result.model_dump_json(),
             "timings_s": json.dumps(dict(timings_s)),
         }
-        return self._end(job_id, token, fields)
+        record = self.get(job_id)
+        spent_s = sum(timings_s.values())
+        measured: tuple[str, float, float] = ("", 0.0, 0.0)
+        if record is not None and spent_s > 0 and result.seconds > 0:
+            measured = (record.input.options.preset, spent_s / result.seconds, spent_s)
+        return self._end(job_id, token, fields, measured)
 
     def fail(self, job_id: str, token: str, failure: JobFailure) -> bool:
         """End a job with a reason; False and no change if it is no longer ours."""
-        fields = {"state": JobState.FAILED.value, "failure": failure.model_dump_json()}
-        return self._end(job_id, token, fields)
+        return self._end(job_id, token, _failed(failure))
+
+    def finish_cancelled(self, job_id: str, token: str) -> bool:
+        """End a job that was asked to stop; False and no change if it is no longer ours."""
+        return self._end(job_id, token, {"state": JobState.CANCELLED.value})
 
     def hand_back(self, job_id: str, token: str, *, is_retry: bool = False) -> bool:
         """Put a running job back to the front of the queue as its next attempt.
+
+        A job that was asked to stop meanwhile is cancelled instead.
 
         Args:
             job_id: The job.
@@ -171,108 +224,166 @@ class Ledger:
         Returns:
             False, and nothing changed, if the job is no longer ours.
         """
-        key = _job_key(job_id)
+        key = job_key(job_id)
         while True:
             with self._pipeline() as pipeline:
                 pipeline.watch(key)  # type: ignore[no-untyped-call]
-                stored = cast(list[bytes | None], pipeline.hmget(key, ["token", "attempt"]))
+                names = ["token", "attempt", "queue", "cancel_requested_at"]
+                stored = cast(list[bytes | None], pipeline.hmget(key, names))
                 if stored[0] != token.encode() or stored[1] is None:
                     return False
-                attempt = int(stored[1]) + 1
+                if stored[3] is not None:
+                    return self.finish_cancelled(job_id, token)
                 pipeline.multi()
-                pipeline.hset(key, mapping={"state": JobState.QUEUED.value, "attempt": attempt})
-                pipeline.hdel(
-                    key, "token", "stage", "started_at", "worker", "frames_done", "frames_total"
-                )
                 if is_retry:
                     pipeline.hincrby(key, "retries", 1)
-                pipeline.delete(_lease_key(job_id))
-                deliver(self._queue, pipeline, job_id, attempt, at_front=True)
+                queue_name = cast(QueueName, (stored[2] or b"render").decode())
+                self.write_next_attempt(pipeline, job_id, int(stored[1]) + 1, queue_name)
                 try:
                     pipeline.execute()
                 except WatchError:
                     continue
                 return True
 
-    def beat(self, worker: str) -> None:
-        """Say that a worker process is alive."""
-        self._redis.zadd(_WORKERS, {worker: time.time()})
+    # --- the inspector's side -----------------------------------------------------------------------------------------
 
-    def sign_off(self, worker: str) -> None:
-        """Say that a worker process ends."""
-        self._redis.zrem(_WORKERS, worker)
+    def claim_inspection(
+        self, job_id: str, attempt: int, token: str, *, lease_s: float
+    ) -> JobRecord | None:
+        """Hold a queued job to look at its picture, or None if the delivery is stale."""
+        taken = self._claim_inspection(args=[job_id, token, attempt, int(lease_s * 1000)])
+        return self.get(job_id) if taken else None
 
-    def count_live_workers(self, *, within_s: float) -> int:
-        """Worker processes that were heard of in the last `within_s` seconds."""
-        now = time.time()
-        # Who was silent for ten times as long never comes back under that name.
-        self._redis.zremrangebyscore(_WORKERS, "-inf", now - 10 * within_s)
-        return int(self._redis.zcount(_WORKERS, now - within_s, "+inf"))
+    def pass_inspection(self, job_id: str, token: str, boxes: Sequence[BboxXyxy] | None) -> bool:
+        """Send an inspected job on to the renderers; False if it is no longer ours.
 
-    def _end(self, job_id: str, token: str, fields: Mapping[str, str | int]) -> bool:
-        return bool(
-            self._finish(
-                keys=[_job_key(job_id), _lease_key(job_id), _OPEN],
-                args=[
-                    token,
-                    job_id,
-                    *_flat({**fields, "finished_at": datetime.now(UTC).isoformat()}),
-                ],
-            )
+        Args:
+            job_id: The job.
+            token: What the inspector claimed it with.
+            boxes: The faces, largest first, or None if they could not be looked for.
+        """
+        key = job_key(job_id)
+        while True:
+            with self._pipeline() as pipeline:
+                pipeline.watch(key)  # type: ignore[no-untyped-call]
+                stored = cast(list[bytes | None], pipeline.hmget(key, ["token", "attempt"]))
+                if stored[0] != token.encode() or stored[1] is None:
+                    return False
+                attempt = int(stored[1])
+                pipeline.multi()
+                pipeline.hset(key, "queue", RENDER_QUEUE)
+                if boxes is not None:
+                    pipeline.hset(key, "face_boxes", json.dumps([list(box) for box in boxes]))
+                pipeline.hdel(key, "token")
+                pipeline.delete(lease_key(job_id))
+                deliver(self._render_queue, pipeline, job_id, attempt)
+                try:
+                    pipeline.execute()
+                except WatchError:
+                    continue
+                return True
+
+    # --- the reconciler's side ----------------------------------------------------------------------------------------
+
+    def end_open(
+        self, job_id: str, failure: JobFailure | None, *, attempt: int | None = None
+    ) -> bool:
+        """End an open job without its token; a worker that runs it stops at its next report.
+
+        Args:
+            job_id: The job.
+            failure: Why it failed; None = it is cancelled.
+            attempt: Only if this is still its attempt; None = whatever it is.
+
+        Returns:
+            False, and nothing changed, if it had ended, or is at another attempt.
+        """
+        fields: Mapping[str, str | int] = (
+            {"state": JobState.CANCELLED.value} if failure is None else _failed(failure)
         )
+        which = "" if attempt is None else attempt
+        return bool(self._end_open(args=[job_id, which, _now(), *flat(fields)]))
+
+    def write_next_attempt(
+        self,
+        pipeline: Pipeline,
+        job_id: str,
+        attempt: int,
+        queue_name: QueueName,
+        *,
+        at_front: bool = True,
+    ) -> None:
+        """Add to an open transaction: the job waits again as this attempt."""
+        key = job_key(job_id)
+        pipeline.hset(
+            key,
+            mapping={"state": JobState.QUEUED.value, "attempt": attempt, "queue": queue_name},
+        )
+        pipeline.hdel(key, "token", "stage", "started_at", "worker", "frames_done", "frames_total")
+        pipeline.delete(lease_key(job_id))
+        pipeline.hincrby(STATISTICS, "redeliveries", 1)
+        write_state(pipeline, job_id, JobState.QUEUED, attempt)
+        deliver(self._queue(queue_name), pipeline, job_id, attempt, at_front=at_front)
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def beat(self, worker: str, *, is_inspector: bool = False) -> None:
+        """Say that a process is alive."""
+        self._redis.zadd(INSPECTORS if is_inspector else WORKERS, {worker: time.time()})
+
+    def sign_off(self, worker: str, *, is_inspector: bool = False) -> None:
+        """Say that a process ends."""
+        self._redis.zrem(INSPECTORS if is_inspector else WORKERS, worker)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _write_new(
+        self, pipeline: Pipeline, record: JobRecord, idempotency: IdempotencyKey | None
+    ) -> None:
+        accepted = {record.id: record.created_at.timestamp()}
+        fields = to_hash(record)
+        if idempotency is not None:
+            self._idempotency.write(pipeline, idempotency, record.id)
+            # So that deleting the job deletes the key.
+            fields["idempotency"] = idempotency.redis_key
+        pipeline.hset(job_key(record.id), mapping=fields)
+        pipeline.zadd(OPEN, accepted)
+        pipeline.zadd(open_key(record.principal), accepted)
+        pipeline.zadd(jobs_key(record.principal), accepted)
+        write_state(pipeline, record.id, record.state, record.attempt)
+        deliver(self._queue(record.queue), pipeline, record.id, record.attempt)
+
+    def _end(
+        self,
+        job_id: str,
+        token: str,
+        fields: Mapping[str, str | int],
+        measured: tuple[str, float, float] = ("", 0.0, 0.0),
+    ) -> bool:
+        return bool(self._finish(args=[job_id, token, _now(), *measured, *flat(fields)]))
+
+    def drop_deliveries(self, job_id: str) -> None:
+        """Take a job out of the queues, so that nobody counts it; a stale delivery does no harm."""
+        attempt = cast(bytes | None, self._redis.hget(job_key(job_id), "attempt"))
+        if attempt is None:
+            return
+        with self._pipeline() as pipeline:
+            for queue_name in (INSPECT_QUEUE, RENDER_QUEUE):
+                name = delivery_id(job_id, int(attempt), queue_name)
+                pipeline.lrem(self._queue(queue_name).key, 0, name)
+                pipeline.delete(f"rq:job:{name}")
+            pipeline.execute()
+
+    def _queue(self, name: QueueName) -> Queue:
+        return self._inspect_queue if name == INSPECT_QUEUE else self._render_queue
 
     def _pipeline(self) -> Pipeline:
         return self._redis.pipeline(transaction=True)
 
 
-def _job_key(job_id: str) -> str:
-    return f"{_PREFIX}job:{job_id}"
+def _failed(failure: JobFailure) -> dict[str, Any]:
+    return {"state": JobState.FAILED.value, "failure": failure.model_dump_json()}
 
 
-def _lease_key(job_id: str) -> str:
-    return f"{_PREFIX}lease:{job_id}"
-
-
-def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
-    return [word for pair in fields.items() for word in pair]
-
-
-def _to_hash(record: JobRecord) -> dict[Any, Any]:
-    """The fields of a new job; what is None has no field."""
-    return {
-        "id": record.id,
-        "state": record.state.value,
-        "attempt": str(record.attempt),
-        "retries": str(record.retries),
-        "created_at": record.created_at.isoformat(),
-        "request_id": record.request_id,
-        "input": record.input.model_dump_json(),
-    }
-
-
-def _from_hash(raw: Mapping[bytes, bytes]) -> JobRecord:
-    fields = {name.decode(): value.decode() for name, value in raw.items()}
-
-    def parsed(model: type[BaseModel], name: str) -> BaseModel | None:
-        return model.model_validate_json(fields[name]) if name in fields else None
-
-    frames: FrameCount | None = None
-    if "frames_total" in fields:
-        frames = FrameCount(done=int(fields["frames_done"]), total=int(fields["frames_total"]))
-    values: dict[str, Any] = {
-        "id": fields["id"],
-        "state": fields["state"],
-        "stage": fields.get("stage"),
-        "attempt": int(fields["attempt"]),
-        "retries": int(fields["retries"]),
-        "frames": frames,
-        "created_at": fields["created_at"],
-        "started_at": fields.get("started_at"),
-        "finished_at": fields.get("finished_at"),
-        "request_id": fields["request_id"],
-        "input": parsed(JobInput, "input"),
-        "timings_s": json.loads(fields.get("timings_s", "{}")),
-        "result": parsed(JobResult, "result"),
-        "failure": parsed(JobFailure, "failure"),
-    }
-    return JobRecord.model_validate(values)
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -13,21 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
 
+QueueName = Literal["inspect", "render"]
+BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
 
 
 class JobState(StrEnum):
-    """Where a job stands; the last two are terminal and are written once."""
+    """Where a job stands; the last three are terminal and are written once."""
 
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
     @property
     def is_terminal(self) -> bool:
         """Whether the state never changes again."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED)
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Stage(StrEnum):
@@ -180,6 +183,18 @@ class JobResult(Message):
     video: VideoUse | None = None
 
 
+class FinishedRender(Message):
+    """What is stored beside a video, so that a lost ledger can be rebuilt."""
+
+    result: JobResult
+    timings_s: dict[str, float]
+
+    @staticmethod
+    def key_of(video_key: str) -> str:
+        """Its artifact key, from that of the video."""
+        return f"{video_key.removesuffix('.mp4')}.json"
+
+
 class JobFailure(Message):
     """Why a job failed: a code and its figures, never an HTTP status."""
 
@@ -196,19 +211,57 @@ class FrameCount(Message):
 
 
 class JobRecord(Message):
-    """The stored truth about one job; `service.schemas` derives from it what a client sees."""
+    """The stored truth about one job; `service.schemas` derives from it what a client sees.
+
+    Args:
+        id: 32 hexadecimal digits.
+        state: Where it stands.
+        stage: What its worker is doing, while it runs.
+        attempt: Number of its current delivery, from 1.
+        retries: Attempts that followed a failure.
+        deaths: Attempts whose worker died.
+        queue: Where it waits, or was taken from.
+        principal: Whose it is; None where nobody has a key.
+        frames: How far the drawing has come.
+        created_at: When it was accepted.
+        started_at: When its worker took it.
+        finished_at: When it became terminal.
+        deadline_at: When it fails if it has not ended; None = set when a worker first takes it.
+        cancel_requested_at: When a running job was asked to stop.
+        retention_s: How long inputs and result are kept after the end, None = for ever.
+        expires_at: When they are erased; known once the job has ended.
+        erased: They are.
+        callback_url: Where to tell about the end.
+        request_id: Of the request that made it.
+        input: Everything that determines the video.
+        face_boxes: The faces of the picture, largest first, pixels of the normalised picture; None =
+            nobody looked yet.
+        timings_s: Seconds per stage.
+        result: The video of a job that succeeded.
+        failure: Why it failed.
+    """
 
     id: str
     state: JobState
     stage: Stage | None = None
     attempt: int = 1
     retries: int = 0
+    deaths: int = 0
+    queue: QueueName = "render"
+    principal: str | None = None
     frames: FrameCount | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    retention_s: float | None = None
+    expires_at: datetime | None = None
+    erased: bool = False
+    callback_url: str | None = None
     request_id: str
     input: JobInput
+    face_boxes: tuple[BboxXyxy, ...] | None = None
     timings_s: dict[str, float] = Field(default_factory=dict)
     result: JobResult | None = None
     failure: JobFailure | None = None

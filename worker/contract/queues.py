@@ -1,4 +1,4 @@
-"""Redis connections and the one RQ queue. RQ only delivers; `worker.contract.ledger` decides."""
+"""Redis connections and the two RQ queues. RQ only delivers; `worker.contract.ledger` decides."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-RENDER_QUEUE: Final = "render"
+from worker.contract.messages import QueueName
+
+RENDER_QUEUE: Final[QueueName] = "render"
+INSPECT_QUEUE: Final[QueueName] = "inspect"
 JOB_FUNCTION: Final = "worker.jobs.render_talking_face"
-ALLOWED_FUNCTIONS: Final = frozenset({JOB_FUNCTION})
+INSPECT_FUNCTION: Final = "worker.inspection.inspect_portrait"
+ALLOWED_FUNCTIONS: Final = frozenset({JOB_FUNCTION, INSPECT_FUNCTION})
 
 
 class ForbiddenFunctionError(Exception):
@@ -72,20 +76,37 @@ def connect(url: str, *, timeout_s: float = 5.0) -> Redis:
     )
 
 
+def open_queue(redis: Redis, name: QueueName) -> Queue:
+    """A queue that workers of one kind listen to."""
+    return Queue(name, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)
+
+
 def render_queue(redis: Redis) -> Queue:
-    """The queue that workers listen to."""
-    return Queue(RENDER_QUEUE, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)
+    """The queue that renderers listen to."""
+    return open_queue(redis, RENDER_QUEUE)
+
+
+def inspect_queue(redis: Redis) -> Queue:
+    """The queue that inspectors listen to."""
+    return open_queue(redis, INSPECT_QUEUE)
+
+
+def delivery_id(job_id: str, attempt: int, queue: QueueName = RENDER_QUEUE) -> str:
+    """Name of a delivery; an inspection and the render after it belong to one attempt."""
+    return f"{job_id}_{attempt}" + ("_inspect" if queue == INSPECT_QUEUE else "")
 
 
 def deliver(
     queue: Queue, pipeline: Pipeline, job_id: str, attempt: int, *, at_front: bool = False
 ) -> None:
     """Add one delivery of an attempt to a transaction that is open already."""
+    is_inspection = queue.name == INSPECT_QUEUE
+    name = INSPECT_QUEUE if is_inspection else RENDER_QUEUE
     queue.enqueue(
-        JOB_FUNCTION,
+        INSPECT_FUNCTION if is_inspection else JOB_FUNCTION,
         job_id,
         attempt,
-        job_id=f"{job_id}_{attempt}",
+        job_id=delivery_id(job_id, attempt, name),
         # RQ's own limit of 180 s would kill any longer job.
         job_timeout=-1,
         result_ttl=0,

@@ -79,7 +79,13 @@ def test_without_redis_the_service_starts_and_says_so(client: TestClient) -> Non
     ready = client.get("/readyz")
 
     assert alive.json()["status"] == "ok"
-    assert ready.json()["params"] == {"redis": False, "storage": True, "live_workers": 0}
+    assert ready.json()["params"] == {
+        "redis": False,
+        "durable": None,
+        "storage": True,
+        "live_workers": 0,
+        "live_inspectors": 0,
+    }
 
 
 @pytest.mark.parametrize("is_declared", [True, False])

@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from service.settings import ServiceSettings
+from service.reconciler import ReconcilerSettings
 from worker.contract.environment import SETTING_NAMES, unknown_variables
 from worker.contract.messages import SamplingOptions
 from worker.settings import WorkerSettings
@@ -41,7 +41,7 @@ def test_the_decoder_child_imports_next_to_nothing() -> None:
 
 
 def test_every_setting_of_every_process_is_a_known_variable() -> None:
-    fields = {*ServiceSettings.model_fields, *WorkerSettings.model_fields}
+    fields = {*ReconcilerSettings.model_fields, *WorkerSettings.model_fields}
 
     assert fields == SETTING_NAMES
 

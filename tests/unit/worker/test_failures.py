@@ -9,7 +9,7 @@ import pytest
 from model import errors
 from worker.contract.artifacts import StorageFullError
 from worker.contract.errors import ErrorCode
-from worker.failures import CAUSES, classify, describe
+from worker.failures import CAUSES, classify, describe, is_sticky, is_storage_full
 
 
 def tree(root: type[errors.ModelError]) -> Iterator[type[errors.ModelError]]:
@@ -60,3 +60,39 @@ def test_an_error_of_a_new_class_is_told_like_its_parent() -> None:
 def test_what_is_not_the_models_has_a_code_too(error: Exception, code: ErrorCode) -> None:
     assert describe(error).code is code
     assert "division" not in describe(error).detail
+
+
+@pytest.mark.parametrize(
+    ("error", "sticky"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), False),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA error: out of memory"), False),
+        (type("AcceleratorError", (RuntimeError,), {})("unknown"), True),
+        (RuntimeError("shapes do not fit"), False),
+        (errors.NoFaceError("CUDA error"), False),
+    ],
+)
+def test_an_error_after_which_the_device_is_useless_is_told_apart(
+    error: Exception, sticky: bool
+) -> None:
+    wrapped = errors.SamplingError("drawing failed")
+    wrapped.__cause__ = error
+
+    assert is_sticky(error) is sticky
+    assert is_sticky(wrapped) is sticky
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (StorageFullError("full"), True),
+        (OSError(28, "No space left on device"), True),
+        (errors.EncodingError("ffmpeg could not write x: No space left on device"), True),
+        (OSError(13, "Permission denied"), False),
+        (errors.EncodingError("ffmpeg could not write x: Broken pipe"), False),
+    ],
+)
+def test_a_full_volume_is_told_apart(error: Exception, full: bool) -> None:
+    assert is_storage_full(error) is full

@@ -1,0 +1,149 @@
+"""API keys: `tf_<env>_<id>_<secret>`, kept as digests in Redis.
+
+The id finds the record, the secret proves the holder. A secret has 256 random bits, so a plain
+SHA-256 of the key keeps it: there is nothing to guess that a slow hash would protect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, cast
+
+from pydantic import BaseModel, ConfigDict
+from redis import Redis
+
+KEYS_HASH: Final = "tf:{j}:keys"
+ENVIRONMENT: Final = re.compile(r"[a-z0-9]{1,16}")
+PRINCIPAL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_KEY: Final = re.compile(r"tf_[a-z0-9]{1,16}_([0-9a-f]{16})_[0-9a-f]{64}")
+# What an unknown id is compared with, so that it takes as long as a known one.
+_NO_DIGEST: Final = "0" * 64
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` may do everything, with the jobs of everyone."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class ApiKey(BaseModel):
+    """What is kept of a key.
+
+    `principal` owns the jobs: the key's own id, or that of the key which it replaces. A quota that
+    is None is the deployment's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    env: str
+    name: str
+    principal: str
+    scopes: frozenset[Scope]
+    max_concurrent_jobs: int | None = None
+    max_jobs_a_day: int | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    sha256: str
+
+    def is_valid(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class KeyStore:
+    """The keys in one Redis. Every method may raise `redis.RedisError`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def create(
+        self,
+        name: str,
+        *,
+        env: str = "live",
+        scopes: Iterable[Scope] = (Scope.READ, Scope.WRITE),
+        principal: str | None = None,
+        max_concurrent_jobs: int | None = None,
+        max_jobs_a_day: int | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Make a key.
+
+        Args:
+            name: For people; told in lists.
+            env: A word inside the key, so that a test key is seen to be one.
+            scopes: What it may do.
+            principal: Whose jobs it shares; by default nobody's.
+            max_concurrent_jobs: Jobs that may be open at the same time; None: the deployment's.
+            max_jobs_a_day: Jobs accepted in one day, UTC; None: the deployment's.
+            expires_at: When it ends by itself.
+
+        Returns:
+            The record and the key itself, which is told this once and kept nowhere.
+
+        Raises:
+            ValueError: `env` or `principal` has characters that it may not have.
+        """
+        if not ENVIRONMENT.fullmatch(env):
+            raise ValueError(f"env is {env!r}; expected 1 to 16 of a-z and 0-9")
+        if principal is not None and not PRINCIPAL.fullmatch(principal):
+            raise ValueError(f"principal is {principal!r}; expected 1 to 63 of a-z, 0-9 and -")
+        key_id = secrets.token_hex(8)
+        text = f"tf_{env}_{key_id}_{secrets.token_hex(32)}"
+        record = ApiKey(
+            id=key_id,
+            env=env,
+            name=name,
+            principal=principal or key_id,
+            scopes=frozenset(scopes),
+            max_concurrent_jobs=max_concurrent_jobs,
+            max_jobs_a_day=max_jobs_a_day,
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+            sha256=_digest(text),
+        )
+        self._redis.hset(KEYS_HASH, key_id, record.model_dump_json())
+        return record, text
+
+    def all(self) -> list[ApiKey]:
+        """All keys, also those that are revoked, oldest first."""
+        stored = cast(list[bytes], self._redis.hvals(KEYS_HASH))
+        keys = [ApiKey.model_validate_json(raw) for raw in stored]
+        return sorted(keys, key=lambda key: key.created_at)
+
+    def revoke(self, key_id: str) -> bool:
+        """End a key at once and for ever; False if there is none of this id."""
+        raw = cast(bytes | None, self._redis.hget(KEYS_HASH, key_id))
+        if raw is None:
+            return False
+        key = ApiKey.model_validate_json(raw)
+        if key.revoked_at is None:
+            # Nothing else of a record ever changes, so no other change can be overwritten here.
+            ended = key.model_copy(update={"revoked_at": datetime.now(UTC)})
+            self._redis.hset(KEYS_HASH, key_id, ended.model_dump_json())
+        return True
+
+    def authenticate(self, text: str) -> ApiKey | None:
+        """The record of a key that is valid now, else None."""
+        match = _KEY.fullmatch(text)
+        if match is None:
+            return None
+        raw = cast(bytes | None, self._redis.hget(KEYS_HASH, match[1]))
+        key = ApiKey.model_validate_json(raw) if raw is not None else None
+        expected = key.sha256 if key is not None else _NO_DIGEST
+        is_same = hmac.compare_digest(_digest(text), expected)
+        return key if is_same and key is not None and key.is_valid(datetime.now(UTC)) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,210 @@
+"""`python -m service.reconciler`: puts right what died, again and again. No torch, no web.
+
+Each round, all of it safe to run twice at the same time:
+
+    lost jobs ─▶ delivered again    deadlines ─▶ failed    webhooks ─▶ sent    time over ─▶ erased
+    now and then: orphaned files and RQ's own lists
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Annotated
+
+from pydantic import Field
+from redis import RedisError
+
+from service.secret_file import InstallSecret, SecretFileError
+from service.security import ANONYMOUS
+from service.settings import ServiceSettings
+from service.sweep import Sweeper
+from service.webhooks import Outcome, WebhookSender, retry_delay_s
+from worker.contract.artifacts import ArtifactStore
+from worker.contract.environment import unknown_variables
+from worker.contract.ledger import Ledger
+from worker.contract.logs import bound, configure_logging, get_logger
+from worker.contract.messages import JobRecord
+from worker.contract.outbox import Outbox, OutboxEvent
+from worker.contract.queues import connect
+from worker.contract.recovery import Recovered, Recovery, deadline_failure
+
+PARALLEL_WEBHOOKS = 8
+_log = get_logger("reconciler")
+
+
+class ReconcilerSettings(ServiceSettings):
+    """Settings of `python -m service.reconciler`, beside those of the service."""
+
+    reconcile_every_s: Annotated[
+        float, Field(gt=0, description="Pause between two rounds of the reconciler, in seconds.")
+    ] = 2.0
+    lost_after_s: Annotated[
+        float,
+        Field(gt=0, description="A job that nobody holds for so long is delivered again."),
+    ] = 10.0
+    max_deliveries: Annotated[
+        int, Field(ge=1, description="A job whose worker died so often fails with worker_lost.")
+    ] = 3
+    sweep_every_s: Annotated[
+        float, Field(gt=0, description="Pause between two looks for orphaned files, in seconds.")
+    ] = 600.0
+    orphan_after_s: Annotated[
+        float, Field(gt=0, description="Files without a job are erased when they are so old.")
+    ] = 3600.0
+    record_retention_s: Annotated[
+        float, Field(ge=0, description="An expired job is remembered for so long, without files.")
+    ] = 30 * 86_400.0
+
+
+class Reconciler:
+    """One round after the other.
+
+    Args:
+        settings: The deployment's settings.
+        sender: Sends webhooks; None = made from the settings when the first one is due.
+    """
+
+    def __init__(self, settings: ReconcilerSettings, sender: WebhookSender | None = None) -> None:
+        redis = connect(settings.redis_url)
+        self._settings = settings
+        self._ledger = Ledger(redis)
+        self._outbox = Outbox(redis)
+        self._recovery = Recovery(
+            redis, lost_after_s=settings.lost_after_s, max_deaths=settings.max_deliveries
+        )
+        self._sweeper = Sweeper(
+            ArtifactStore(settings.data_dir),
+            self._ledger,
+            self._recovery,
+            orphan_after_s=settings.orphan_after_s,
+            record_kept_s=settings.record_retention_s,
+        )
+        self._sender = sender
+        # So that a receiver that hangs delays no recovery.
+        self._senders = ThreadPoolExecutor(PARALLEL_WEBHOOKS, thread_name_prefix="webhook")
+        self._in_flight = 0
+        self._lock = threading.Lock()
+        self._swept_at = float("-inf")
+
+    def run(self, stop: threading.Event) -> None:
+        """Go round until `stop` is set; Redis may be away for any time."""
+        while not stop.is_set():
+            try:
+                self.round()
+            except RedisError as error:
+                # Not its message, which may repeat the URL with its password.
+                _log.warning("redis_unavailable", kind=type(error).__name__)
+            except OSError as error:
+                _log.error("storage_unavailable", reason=error.strerror)
+            stop.wait(self._settings.reconcile_every_s)
+        self._senders.shutdown(wait=True, cancel_futures=True)
+
+    def round(self) -> None:
+        """Everything once.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached.
+            OSError: The storage cannot be used.
+        """
+        for job in self._recovery.lost():
+            with bound(job_id=job.job_id):
+                outcome = self._recovery.recover(job)
+                if outcome is not Recovered.CHANGED:
+                    _log.warning("job_recovered", outcome=outcome.value, attempt=job.attempt)
+        for record in self._recovery.overdue():
+            self._end_overdue(record)
+        if moved := self._recovery.unattended():
+            _log.warning("inspection_skipped", jobs=moved)
+        self._send_webhooks()
+        if expired := self._sweeper.expire():
+            _log.info("expired", jobs=expired)
+        if time.monotonic() - self._swept_at >= self._settings.sweep_every_s:
+            self._swept_at = time.monotonic()
+            swept, cleaned = self._sweeper.sweep(), self._recovery.clean_rq()
+            _log.info("swept", files=swept, queue_entries=cleaned)
+
+    def _end_overdue(self, record: JobRecord) -> None:
+        with bound(job_id=record.id):
+            if self._ledger.end_open(record.id, deadline_failure(record.deadline_at)):
+                _log.warning("deadline_exceeded", attempt=record.attempt)
+
+    def _send_webhooks(self) -> None:
+        with self._lock:
+            free = PARALLEL_WEBHOOKS - self._in_flight
+        if free <= 0:
+            return
+        for event in self._outbox.due(limit=free):
+            with self._lock:
+                self._in_flight += 1
+            self._senders.submit(self._deliver, event)
+
+    def _deliver(self, event: OutboxEvent) -> None:
+        """Send one event and write down what became of it; runs in a thread of its own."""
+        try:
+            with bound(job_id=event.job_id):
+                record = self._ledger.get(event.job_id)
+                if record is None:  # deleted meanwhile
+                    self._outbox.done(event.id, "given_up")
+                    return
+                self._settle(event, self._webhook_sender(), record.principal or ANONYMOUS)
+        except (RedisError, OSError, SecretFileError) as error:
+            # The event comes up again by itself, under the same id.
+            _log.warning("webhook_postponed", kind=type(error).__name__)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def _settle(self, event: OutboxEvent, sender: WebhookSender, principal: str) -> None:
+        delivery = sender.send(event, principal=principal)
+        delay_s = retry_delay_s(event.attempts)
+        if delivery.outcome is Outcome.DELIVERED:
+            self._outbox.done(event.id, "delivered")
+        elif delivery.outcome is Outcome.GIVE_UP or delay_s is None:
+            self._outbox.done(event.id, "given_up")
+        else:
+            self._outbox.reschedule(event.id, time.time() + delay_s)
+
+    def _webhook_sender(self) -> WebhookSender:
+        with self._lock:
+            if self._sender is None:
+                self._sender = make_sender(self._settings)
+            return self._sender
+
+
+def make_sender(settings: ServiceSettings) -> WebhookSender:
+    """The sender with the installation's secret."""
+    secret = InstallSecret(settings.secret_path)
+    return WebhookSender(secret, timeout_s=settings.webhook_timeout_s)
+
+
+def _until_signal(set_stop: Callable[[], None]) -> None:
+    def note(_signum: int, _frame: FrameType | None) -> None:
+        set_stop()
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    settings = ReconcilerSettings()
+    configure_logging("reconciler", settings.log_level)
+    for name in unknown_variables(os.environ):
+        _log.warning("unknown_variable", name=name)
+    stop = threading.Event()
+    _until_signal(stop.set)
+    _log.info("reconciler_started")
+    Reconciler(settings).run(stop)
+    _log.info("reconciler_stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Files that belong to nobody: what killed processes left, and what was kept long enough.
+
+Files are erased on the ledger's word alone, so the ledger is first asked who it is: one that has
+forgotten everything (a lost volume) must not talk us into erasing what `talkface rebuild` needs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from itertools import islice
+from typing import Final
+
+from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
+from worker.contract.ledger import Ledger
+from worker.contract.logs import get_logger
+from worker.contract.messages import FinishedRender, JobRecord
+from worker.contract.recovery import Recovery
+
+_MARKS: Final = "ledger"
+_LOOKED_AT: Final = 64
+_log = get_logger("reconciler")
+
+
+class Sweeper:
+    """Erases files that no job needs.
+
+    Args:
+        store: Where the files are.
+        ledger: Knows the jobs.
+        recovery: Knows what has expired.
+        orphan_after_s: Age from which files without a job are nobody's: longer than any upload
+            takes from its first file to the ledger's word.
+        record_kept_s: How long a job that has expired is remembered without its files.
+    """
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        ledger: Ledger,
+        recovery: Recovery,
+        *,
+        orphan_after_s: float,
+        record_kept_s: float,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._recovery = recovery
+        self._orphan_after_s = orphan_after_s
+        self._record_kept_s = record_kept_s
+
+    def expire(self) -> int:
+        """Erase the files of jobs whose time is over, and records that outlived their files.
+
+        Returns:
+            How many jobs.
+        """
+        due = self._recovery.expired()
+        for record in due:
+            self._erase(record.id)
+            if record.erased:
+                self._ledger.delete(record.id)
+            else:
+                self._recovery.mark_erased(record.id, record_kept_s=self._record_kept_s)
+        return len(due)
+
+    def sweep(self) -> int:
+        """Erase what belongs to no job.
+
+        Returns:
+            How many files and folders.
+        """
+        removed = self._store.sweep(older_than_s=self._orphan_after_s)
+        if not self._is_our_ledger():
+            _log.error("ledger_lost", hint="nothing is erased; run talkface rebuild")
+            return removed
+        for job_id, age_s in self._store.names("inputs").items():
+            record = self._ledger.get(job_id)
+            if (record is None and age_s > self._orphan_after_s) or (record and record.erased):
+                self._store.delete_prefix(f"inputs/{job_id}")
+                removed += 1
+        for job_id, age_s in self._store.names("results").items():
+            removed += self._sweep_results(job_id, age_s)
+        return removed
+
+    def adopt(self) -> None:
+        """From now on this ledger is the one whose word counts."""
+        self._store.delete_prefix(_MARKS)
+        self._mark(self._recovery.ledger_id(secrets.token_hex(16)))
+
+    def _sweep_results(self, job_id: str, age_s: float) -> int:
+        record = self._ledger.get(job_id)
+        if record is None:
+            if age_s <= self._orphan_after_s:
+                return 0
+            self._store.delete_prefix(f"results/{job_id}")
+            return 1
+        # While a job is open, each file there may be the one that is about to count.
+        if not record.state.is_terminal:
+            return 0
+        wanted = _wanted(record)
+        orphans = [name for name in self._store.names(f"results/{job_id}") if name not in wanted]
+        for name in orphans:
+            self._store.delete(f"results/{job_id}/{name}")
+        return len(orphans)
+
+    def _erase(self, job_id: str) -> None:
+        self._store.delete_prefix(f"inputs/{job_id}")
+        self._store.delete_prefix(f"results/{job_id}")
+
+    def _is_our_ledger(self) -> bool:
+        marks = self._store.names(_MARKS)
+        name = self._recovery.ledger_id(secrets.token_hex(16))
+        if name in marks:
+            return True
+        if marks:
+            return False
+        # The first time: files without a single job in the ledger are those of another one.
+        some = list(islice(self._store.names("inputs"), _LOOKED_AT))
+        if some and not any(self._recovery.is_known(job_id) for job_id in some):
+            return False
+        self._mark(name)
+        return True
+
+    def _mark(self, name: str) -> None:
+        with self._store.scratch() as folder:
+            (folder / "mark").write_text("the ledger of this folder\n")
+            try:
+                self._store.put(f"{_MARKS}/{name}", folder / "mark")
+            except ArtifactExistsError:
+                return
+
+
+def _wanted(record: JobRecord) -> set[str]:
+    if record.result is None or record.erased:
+        return set()
+    keys = (record.result.key, FinishedRender.key_of(record.result.key))
+    return {key.rsplit("/", 1)[1] for key in keys}

@@ -1,0 +1,211 @@
+"""One reader of job events for all who wait in this process.
+
+    Redis streams ──one XREAD for all watched jobs──▶ JobWatch ──▶ a mailbox for each who waits
+
+A client that waits costs a mailbox and neither a thread nor a connection to Redis. Redis may go away
+for a while: who waits keeps waiting, and reads on where the stream was left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from redis import RedisError
+from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.contract.events import FIRST, JobEvent, parse_events
+from worker.contract.ledger_scripts import events_key
+from worker.contract.logs import get_logger
+
+# Who begins to wait is known to the reader after so long at the latest.
+_BLOCK_MS: Final = 200
+_PAUSE_S: Final = 0.5
+# Far more than a job tells in the time that a slow client may be behind.
+_MAILBOX: Final = 256
+_EVENT_ID: Final = re.compile(r"(\d{1,18})-(\d{1,18})")
+_log = get_logger(__name__)
+
+
+def parse_event_id(text: str) -> tuple[int, int] | None:
+    """A stream id as a pair that sorts, or None for anything else."""
+    match = _EVENT_ID.fullmatch(text)
+    return (int(match.group(1)), int(match.group(2))) if match else None
+
+
+class Subscription:
+    """The events of one job, in order and each once; made by `JobWatch.subscribe`."""
+
+    def __init__(self, after_id: str) -> None:
+        self._events: deque[JobEvent] = deque(maxlen=_MAILBOX)
+        self._last = parse_event_id(after_id) or (0, 0)
+        self._news = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this process is about to end, so that nothing more comes."""
+        return self._is_closed
+
+    async def next(self, timeout_s: float) -> JobEvent | None:
+        """The next event, or None when none came in time or the watch was closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._is_closed:
+                    while self._events:
+                        event = self._events.popleft()
+                        number = parse_event_id(event.id)
+                        # What was read at the beginning may arrive by the mailbox as well.
+                        if number is not None and number > self._last:
+                            self._last = number
+                            return event
+                    self._news.clear()
+                    await self._news.wait()
+        return None
+
+    def _begin(self, past: list[JobEvent]) -> None:
+        # What is in the mailbox already is newer, or the same.
+        live = list(self._events)
+        self._events.clear()
+        self._events.extend([*past, *live])
+
+    def _deliver(self, event: JobEvent) -> None:
+        self._events.append(event)
+        self._news.set()
+
+    def _close(self) -> None:
+        self._is_closed = True
+        self._news.set()
+
+
+class _Watched:
+    """A job that someone waits for."""
+
+    def __init__(self) -> None:
+        # Not what the first client says that it knows: the others may know less.
+        self.last_id = FIRST
+        self.subscriptions: set[Subscription] = set()
+
+
+class JobWatch:
+    """Tells who waits what happens to jobs.
+
+    Everything runs in one event loop; nothing is connected before the first who waits.
+
+    Args:
+        redis_url: Where the ledger is.
+        max_waiting: Most who may wait at the same time.
+    """
+
+    def __init__(self, redis_url: str, *, max_waiting: int) -> None:
+        self._redis: Redis = Redis.from_url(
+            redis_url,
+            socket_connect_timeout=2.0,
+            socket_timeout=5.0,
+            retry=Retry(NoBackoff(), 1),
+        )
+        self._max_waiting = max_waiting
+        self._watched: dict[str, _Watched] = {}
+        self._num_waiting = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def num_waiting(self) -> int:
+        """How many wait now."""
+        return self._num_waiting
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody else may begin to wait."""
+        return self._is_closed or self._num_waiting >= self._max_waiting
+
+    @asynccontextmanager
+    async def subscribe(self, job_id: str, after_id: str = FIRST) -> AsyncIterator[Subscription]:
+        """The events of a job after the one with this id, from the past and the future.
+
+        Raises:
+            redis.RedisError: The past cannot be read.
+        """
+        subscription = Subscription(after_id)
+        watched = self._watched.setdefault(job_id, _Watched())
+        watched.subscriptions.add(subscription)
+        self._num_waiting += 1
+        if self._is_closed:
+            subscription._close()
+        try:
+            # In the list first, then the past: nothing falls between the two.
+            subscription._begin(await self._past(job_id, after_id))
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read(), name="job-watch")
+            yield subscription
+        finally:
+            self._num_waiting -= 1
+            watched.subscriptions.discard(subscription)
+            if not watched.subscriptions and self._watched.get(job_id) is watched:
+                del self._watched[job_id]
+
+    async def newest_id(self, job_id: str) -> str:
+        """Id of the newest event of a job, `FIRST` if none is kept.
+
+        Raises:
+            redis.RedisError: It cannot be read.
+        """
+        entries: Any = await self._redis.xrevrange(events_key(job_id), count=1)
+        return entries[0][0].decode() if entries else FIRST
+
+    def close(self) -> None:
+        """End all waiting; called when the server begins to stop."""
+        self._is_closed = True
+        for watched in self._watched.values():
+            for subscription in watched.subscriptions:
+                subscription._close()
+
+    async def aclose(self) -> None:
+        """Close the connections too."""
+        self.close()
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+        await self._redis.aclose()
+
+    async def _past(self, job_id: str, after_id: str) -> list[JobEvent]:
+        # "(" excludes the id itself.
+        entries = await self._redis.xrange(events_key(job_id), min=f"({after_id}")
+        return parse_events([(b"", entries)])
+
+    async def _read(self) -> None:
+        """Read for all, as long as anyone waits."""
+        while self._watched and not self._is_closed:
+            jobs = {events_key(job_id): entry for job_id, entry in self._watched.items()}
+            try:
+                answer = await self._redis.xread(
+                    {key: entry.last_id for key, entry in jobs.items()}, block=_BLOCK_MS
+                )
+            except RedisError as error:
+                _log.warning("events_unavailable", kind=type(error).__name__)
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            for key, events in _by_key(answer):
+                watched = jobs[key]
+                watched.last_id = events[-1].id
+                for subscription in watched.subscriptions:
+                    for event in events:
+                        subscription._deliver(event)
+
+
+def _by_key(answer: Any) -> list[tuple[str, list[JobEvent]]]:
+    """The events in XREAD's answer about several streams, whatever the protocol."""
+    if not answer:
+        return []
+    if isinstance(answer, dict):  # RESP3
+        return [(key.decode(), parse_events({key: told})) for key, told in answer.items()]
+    return [(key.decode(), parse_events([(key, told)])) for key, told in answer]

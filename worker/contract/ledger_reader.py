@@ -1,0 +1,188 @@
+"""The half of the ledger that changes nothing: what is known about jobs."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, cast
+
+from redis import Redis
+
+from worker.contract import events
+from worker.contract.events import JobEvent
+from worker.contract.idempotency import IdempotencyKeys, IdempotencyRecord
+from worker.contract.ledger_records import from_hash
+from worker.contract.ledger_scripts import (
+    INSPECTORS,
+    OPEN,
+    POSITION,
+    SPEED,
+    WORKERS,
+    job_key,
+    jobs_key,
+    open_key,
+)
+from worker.contract.messages import JobRecord, JobState
+from worker.contract.queues import inspect_queue, render_queue
+
+ALIVE_S: Final = 30.0
+"""A process that was silent for longer counts as gone, in seconds."""
+_SPARE: Final = 16
+
+
+class JobPage(NamedTuple):
+    """Some of a caller's jobs, newest first; `next_cursor` is None on the last page."""
+
+    records: list[JobRecord]
+    next_cursor: str | None
+
+
+class CursorError(ValueError):
+    """A cursor is not one that `list_jobs` gave."""
+
+
+class LedgerReader:
+    """The jobs in one Redis, to be looked at.
+
+    Every method may raise `redis.RedisError` when Redis cannot be reached or refuses.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._render_queue = render_queue(redis)
+        self._inspect_queue = inspect_queue(redis)
+        self._idempotency = IdempotencyKeys(redis)
+        self._position = redis.register_script(POSITION)
+
+    def ping(self) -> None:
+        """Return if Redis answers."""
+        self._redis.ping()
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """The job, or None if there is none of this id."""
+        raw = cast(dict[bytes, bytes], self._redis.hgetall(job_key(job_id)))
+        return from_hash(raw) if raw else None
+
+    def list_jobs(
+        self, principal: str | None, *, cursor: str | None = None, limit: int = 20
+    ) -> JobPage:
+        """A caller's jobs, newest first.
+
+        Args:
+            principal: The caller; None where nobody has a key.
+            cursor: `next_cursor` of the page before; jobs may come and go in between.
+            limit: Most jobs of a page.
+
+        Raises:
+            CursorError: `cursor` is none of ours.
+        """
+        newest, last_id = _parsed_cursor(cursor)
+        # Jobs of the very same microsecond as the last one may have been on the page before.
+        found = cast(
+            list[tuple[bytes, float]],
+            self._redis.zrevrangebyscore(
+                jobs_key(principal), newest, "-inf", start=0, num=limit + _SPARE, withscores=True
+            ),
+        )
+        ids = [
+            (job_id.decode(), score)
+            for job_id, score in found
+            if not (last_id and repr(score) == newest and job_id.decode() >= last_id)
+        ]
+        page = ids[:limit]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for job_id, _ in page:
+                pipeline.hgetall(job_key(job_id))
+            hashes = cast(list[dict[bytes, bytes]], pipeline.execute())
+        next_cursor = f"{page[-1][1]!r}_{page[-1][0]}" if len(ids) > limit else None
+        return JobPage([from_hash(raw) for raw in hashes if raw], next_cursor)
+
+    def count_open(self, principal: str | None) -> int:
+        """A caller's jobs that have not ended."""
+        return int(self._redis.zcard(open_key(principal)))
+
+    def count_all_open(self) -> int:
+        """Jobs of all callers that have not ended."""
+        return int(self._redis.zcard(OPEN))
+
+    def queue_position(self, job_id: str) -> int | None:
+        """How many deliveries are in front of a job's, 0 = next; None if it does not wait."""
+        keys = [self._inspect_queue.key, self._render_queue.key]
+        position = int(self._position(keys=keys, args=[job_id]))
+        return None if position < 0 else position
+
+    def eta_s(self, record: JobRecord, position: int | None = None) -> float | None:
+        """Seconds until a job has probably ended, from what was measured; None if nothing was.
+
+        Args:
+            record: The job.
+            position: Its `queue_position` where that is known already.
+        """
+        if record.state is JobState.RUNNING:
+            return self._left_s(record)
+        if record.state is not JobState.QUEUED:
+            return None
+        if position is None:
+            position = self.queue_position(record.id) or 0
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(SPEED, [record.input.options.preset, "job"])
+            pipeline.zcount(WORKERS, time.time() - ALIVE_S, "+inf")
+            pipeline.zcard(OPEN)
+            pipeline.llen(self._render_queue.key)
+            pipeline.llen(self._inspect_queue.key)
+            answers = pipeline.execute()
+        (speed, job_s), num_workers, num_open, *waiting = answers
+        if speed is None or job_s is None or num_workers == 0:
+            return None
+        # Who runs has half of its work behind it on average.
+        running = min(num_workers, max(0, num_open - sum(waiting)))
+        ahead_s = (position + running / 2) * float(job_s) / num_workers
+        return float(ahead_s + float(speed) * record.input.audio.seconds)
+
+    def read_events(
+        self, job_id: str, after_id: str = events.FIRST, block_ms: int = 0
+    ) -> list[JobEvent]:
+        """See `worker.contract.events.read_events`."""
+        return events.read_events(self._redis, job_id, after_id, block_ms)
+
+    def idempotency_lookup(self, principal: str | None, key: str) -> IdempotencyRecord | None:
+        """See `IdempotencyKeys.lookup`."""
+        return self._idempotency.lookup(principal, key)
+
+    def count_live_workers(self, *, within_s: float) -> int:
+        """Worker processes that were heard of in the last `within_s` seconds."""
+        return self._count_living(WORKERS, within_s)
+
+    def count_live_inspectors(self, *, within_s: float = ALIVE_S) -> int:
+        """Inspecting processes that were heard of in the last `within_s` seconds."""
+        return self._count_living(INSPECTORS, within_s)
+
+    def _count_living(self, key: str, within_s: float) -> int:
+        now = time.time()
+        # Who was silent for ten times as long never comes back under that name.
+        self._redis.zremrangebyscore(key, "-inf", now - 10 * within_s)
+        return int(self._redis.zcount(key, now - within_s, "+inf"))
+
+    def _left_s(self, record: JobRecord) -> float | None:
+        """What a running job still needs: at its own pace, else at that of its preset."""
+        frames, started_at = record.frames, record.started_at
+        if frames is not None and frames.done and started_at is not None:
+            elapsed_s = (datetime.now(UTC) - started_at).total_seconds()
+            return elapsed_s / frames.done * (frames.total - frames.done)
+        speed = cast(bytes | None, self._redis.hget(SPEED, record.input.options.preset))
+        return None if speed is None else float(speed) * record.input.audio.seconds
+
+
+def _parsed_cursor(cursor: str | None) -> tuple[str, str]:
+    """Highest score, and the id that was the last one of the page before."""
+    if cursor is None:
+        return "+inf", ""
+    score, _, job_id = cursor.partition("_")
+    try:
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or not job_id.isalnum():
+        raise CursorError("expected the next_cursor of the page before")
+    return repr(value), job_id

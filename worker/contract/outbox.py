@@ -1,0 +1,90 @@
+"""Webhooks that are due: written with the job's end in one step, taken out by the reconciler.
+
+An event that is taken is hidden from others for a while. Whoever took it says `done` or
+`reschedule`; if it dies instead, the event comes up again under the same id.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Final, Literal, cast
+
+from redis import Redis
+
+from worker.contract.ledger_scripts import OUTBOX, PREFIX, STATISTICS, TAKE_DUE
+from worker.contract.messages import Message
+
+HIDDEN_S: Final = 60.0
+"""How long an event that was taken is hidden: longer than one try to send it lasts."""
+
+
+class OutboxEvent(Message):
+    """One webhook. The id is the same in every try.
+
+    Args:
+        id: `evt_<job id>`.
+        job_id: The job that ended.
+        type: `job.succeeded`, `job.failed` or `job.cancelled`.
+        occurred_at: When it ended.
+        callback_url: Where to send it.
+        attempts: Tries so far.
+    """
+
+    id: str
+    job_id: str
+    type: str
+    occurred_at: datetime
+    callback_url: str
+    attempts: int
+
+
+class Outbox:
+    """The webhooks in one Redis; every method may raise `redis.RedisError`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._take_due = redis.register_script(TAKE_DUE)
+
+    def due(self, now: float | None = None, *, limit: int = 32) -> list[OutboxEvent]:
+        """Take the events that are due.
+
+        Args:
+            now: Unix time in seconds, None = the current one.
+            limit: Most events.
+        """
+        now = time.time() if now is None else now
+        taken = cast(list[list[bytes]], self._take_due(keys=[OUTBOX], args=[now, limit, HIDDEN_S]))
+        return [_parsed(fields) for fields in taken]
+
+    def reschedule(self, event_id: str, at: float) -> None:
+        """Try again at a Unix time in seconds; counts the try that failed."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hincrby(STATISTICS, "webhooks|failed", 1)
+            # Only what is still there: the job may have been deleted meanwhile.
+            pipeline.zadd(OUTBOX, {event_id: at}, xx=True)
+            pipeline.execute()
+        if self._redis.exists(_event_key(event_id)):
+            self._redis.hincrby(_event_key(event_id), "attempts", 1)
+
+    def done(self, event_id: str, outcome: Literal["delivered", "given_up"] = "delivered") -> None:
+        """Forget an event: it was delivered, or given up."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hincrby(STATISTICS, f"webhooks|{outcome}", 1)
+            pipeline.zrem(OUTBOX, event_id)
+            pipeline.delete(_event_key(event_id))
+            pipeline.execute()
+
+    def count(self) -> int:
+        """Events that are not done."""
+        return int(self._redis.zcard(OUTBOX))
+
+
+def _event_key(event_id: str) -> str:
+    return f"{PREFIX}outbox:{event_id}"
+
+
+def _parsed(raw: list[bytes]) -> OutboxEvent:
+    words = [word.decode() for word in raw]
+    fields = dict(zip(words[::2], words[1::2], strict=True))
+    return OutboxEvent.model_validate({**fields, "attempts": int(fields["attempts"])})

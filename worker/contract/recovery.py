@@ -1,0 +1,288 @@
+"""What the ledger has to be told by somebody who looks at all of it: the reconciler.
+
+    open, not leased, in no queue for a while     delivered again, as the next attempt, in front
+    ... three times because its worker died       fails with worker_lost
+    open, its deadline passed                     fails with deadline_exceeded
+    RQ's own lists of deliveries that are over    cleaned
+
+Every change is made only if the job is still as it was seen, so that two reconcilers do no harm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, cast
+
+from redis import Redis, WatchError
+
+from worker.contract.errors import ErrorCode
+from worker.contract.ledger import Ledger
+from worker.contract.ledger_scripts import EXPIRE, LEDGER_ID, OPEN, events_key, job_key, lease_key
+from worker.contract.messages import JobFailure, JobRecord, JobState, QueueName
+from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, delivery_id
+
+_QUEUES: Final[tuple[QueueName, ...]] = (INSPECT_QUEUE, RENDER_QUEUE)
+_BATCH: Final = 1000
+# Sets in which RQ remembers deliveries by the time of something.
+_RQ_LISTS: Final = ("wip", "failed", "finished", "deferred", "canceled", "scheduled")
+
+
+class Recovered(StrEnum):
+    """What became of a job that was lost."""
+
+    REDELIVERED = "redelivered"
+    CANCELLED = "cancelled"
+    WORKER_LOST = "worker_lost"
+    CHANGED = "changed"
+
+
+def deadline_failure(deadline_at: datetime | None) -> JobFailure:
+    """What a client is told of a job that took too long."""
+    when = "" if deadline_at is None else f" at {deadline_at.isoformat(timespec='seconds')}"
+    return JobFailure(
+        code=ErrorCode.DEADLINE_EXCEEDED,
+        detail=f"The job's deadline passed{when} before it was done.",
+        params={"deadline_at": None if deadline_at is None else deadline_at.isoformat()},
+    )
+
+
+@dataclass(frozen=True)
+class LostJob:
+    """An open job that nobody holds and no queue has."""
+
+    job_id: str
+    attempt: int
+
+
+class Recovery:
+    """Looks after the jobs in one Redis; every method may raise `redis.RedisError`.
+
+    Args:
+        redis: A client.
+        lost_after_s: How long a job must be nowhere before it counts as lost, in seconds: a moment
+            between two places is none.
+        max_deaths: A job whose workers died so often fails.
+    """
+
+    def __init__(self, redis: Redis, *, lost_after_s: float = 10.0, max_deaths: int = 3) -> None:
+        self._redis = redis
+        self._ledger = Ledger(redis)
+        self._lost_after_s = lost_after_s
+        self._max_deaths = max_deaths
+        self._missing_since: dict[LostJob, float] = {}
+
+    def lost(self) -> list[LostJob]:
+        """The jobs that were missing at every look for `lost_after_s`; call it every few seconds."""
+        now = time.monotonic()
+        missing = set(self._missing())
+        self._missing_since = {job: self._missing_since.get(job, now) for job in missing}
+        return [
+            job for job, since in self._missing_since.items() if now - since >= self._lost_after_s
+        ]
+
+    def recover(self, job: LostJob) -> Recovered:
+        """Deliver a lost job again, or end it where that was done too often."""
+        record = self._ledger.get(job.job_id)
+        if record is None or record.state.is_terminal or record.attempt != job.attempt:
+            return Recovered.CHANGED
+        has_died = record.state is JobState.RUNNING
+        if record.cancel_requested_at is not None:
+            is_done = self._ledger.end_open(job.job_id, None, attempt=job.attempt)
+            return Recovered.CANCELLED if is_done else Recovered.CHANGED
+        if has_died and record.deaths + 1 >= self._max_deaths:
+            failure = JobFailure(
+                code=ErrorCode.WORKER_LOST,
+                detail=f"The worker died {record.deaths + 1} times while it rendered this job.",
+                params={"deaths": record.deaths + 1},
+            )
+            is_done = self._ledger.end_open(job.job_id, failure, attempt=job.attempt)
+            return Recovered.WORKER_LOST if is_done else Recovered.CHANGED
+        return Recovered.REDELIVERED if self._redeliver(record, has_died) else Recovered.CHANGED
+
+    def overdue(self) -> Iterator[JobRecord]:
+        """Open jobs whose deadline has passed."""
+        now = time.time()
+        open_ids = [raw.decode() for raw in cast(list[bytes], self._redis.zrange(OPEN, 0, -1))]
+        # One small field first: most jobs are not due.
+        for job_id, (deadline_at,) in self._fields(open_ids, "deadline_at"):
+            if deadline_at is None or float(deadline_at) > now:
+                continue
+            record = self._ledger.get(job_id)
+            if record is not None and not record.state.is_terminal:
+                yield record
+
+    def unattended(self) -> int:
+        """Send jobs on to the renderers that wait for an inspection while nobody inspects.
+
+        Returns:
+            How many.
+        """
+        if self._ledger.count_live_inspectors() > 0:
+            return 0
+        moved = 0
+        for delivery in self._list(self._key(INSPECT_QUEUE)):
+            job_id = delivery.split("_")[0]
+            record = self._ledger.get(job_id)
+            if record is not None and record.queue == INSPECT_QUEUE:
+                moved += self._redeliver(record, has_died=False, at_front=False)
+            self._redis.lrem(self._key(INSPECT_QUEUE), 0, delivery)
+        return moved
+
+    def expired(self, *, limit: int = 64) -> list[JobRecord]:
+        """Jobs that ended so long ago that their files, or the last of them, are to go."""
+        due = cast(
+            list[bytes],
+            self._redis.zrangebyscore(EXPIRE, "-inf", time.time(), start=0, num=limit),
+        )
+        records = []
+        for raw in due:
+            record = self._ledger.get(raw.decode())
+            if record is None:
+                self._redis.zrem(EXPIRE, raw)
+            else:
+                records.append(record)
+        return records
+
+    def mark_erased(self, job_id: str, *, record_kept_s: float) -> None:
+        """The files of a job are gone; its record stays for a while, to say so."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.watch(job_key(job_id))  # type: ignore[no-untyped-call]
+            if not pipeline.exists(job_key(job_id)):
+                return
+            pipeline.multi()
+            pipeline.hset(job_key(job_id), "erased", "1")
+            pipeline.delete(events_key(job_id))
+            pipeline.zadd(EXPIRE, {job_id: time.time() + record_kept_s})
+            pipeline.execute()
+
+    def is_known(self, job_id: str) -> bool:
+        """Whether the ledger has a job."""
+        return bool(self._redis.exists(job_key(job_id)))
+
+    def ledger_id(self, fresh: str) -> str:
+        """What this ledger is called: `fresh` if it has no name yet."""
+        self._redis.set(LEDGER_ID, fresh, nx=True)
+        return cast(bytes, self._redis.get(LEDGER_ID)).decode()
+
+    def clean_rq(self) -> int:
+        """Forget RQ's records of deliveries that are over, and entries that no worker will finish.
+
+        Returns:
+            How many.
+        """
+        cleaned = 0
+        for name in _QUEUES:
+            stuck = self._list(f"{self._key(name)}:intermediate")
+            cleaned += sum(self._drop_if_over(f"{self._key(name)}:intermediate", d) for d in stuck)
+            for kind in _RQ_LISTS:
+                key = f"rq:{kind}:{name}"
+                for raw in cast(list[bytes], self._redis.zrange(key, 0, -1)):
+                    # RQ writes `<delivery>:<execution>` for what it believes to be running.
+                    cleaned += self._drop_if_over(key, raw.decode(), is_sorted=True)
+        return cleaned + self._clean_workers()
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _missing(self) -> list[LostJob]:
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.zrange(OPEN, 0, -1)
+            for name in _QUEUES:
+                pipeline.lrange(self._key(name), 0, -1)
+            open_ids, *queued = cast(list[list[bytes]], pipeline.execute())
+        waiting = {delivery.decode() for queue in queued for delivery in queue}
+        candidates: list[LostJob] = []
+        ids = [raw.decode() for raw in open_ids]
+        for job_id, stored in self._fields(ids, "attempt", "queue", "state"):
+            if stored[0] is None:
+                continue
+            attempt, queue = int(stored[0]), cast(QueueName, (stored[1] or b"render").decode())
+            is_waiting = delivery_id(job_id, attempt, queue) in waiting
+            if not (is_waiting and stored[2] == b"queued"):
+                candidates.append(LostJob(job_id, attempt))
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for job in candidates:
+                pipeline.exists(lease_key(job.job_id))
+            leased = pipeline.execute()
+        return [job for job, is_held in zip(candidates, leased, strict=True) if not is_held]
+
+    def _fields(
+        self, job_ids: Sequence[str], *names: str
+    ) -> Iterator[tuple[str, list[bytes | None]]]:
+        """Some fields of many jobs, a thousand at a time."""
+        for start in range(0, len(job_ids), _BATCH):
+            batch = job_ids[start : start + _BATCH]
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for job_id in batch:
+                    pipeline.hmget(job_key(job_id), list(names))
+                yield from zip(batch, pipeline.execute(), strict=True)
+
+    def _redeliver(self, record: JobRecord, has_died: bool, *, at_front: bool = True) -> bool:
+        """The next attempt of a job, if it is still as it was seen and nobody holds it."""
+        key, lease = job_key(record.id), lease_key(record.id)
+        # An inspection that was lost once is left out: the picture may be what kills its process.
+        queue: QueueName = RENDER_QUEUE
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.watch(key, lease)  # type: ignore[no-untyped-call]
+            stored = cast(list[bytes | None], pipeline.hmget(key, ["state", "attempt"]))
+            if (
+                stored[0] is None
+                or JobState(stored[0].decode()).is_terminal
+                or stored[1] != str(record.attempt).encode()
+                or pipeline.exists(lease)
+            ):
+                return False
+            pipeline.multi()
+            if has_died:
+                pipeline.hincrby(key, "deaths", 1)
+            self._ledger.write_next_attempt(
+                pipeline, record.id, record.attempt + 1, queue, at_front=at_front
+            )
+            for name in _QUEUES:
+                old = delivery_id(record.id, record.attempt, name)
+                pipeline.lrem(self._key(name), 0, old)
+                pipeline.lrem(f"{self._key(name)}:intermediate", 0, old)
+                pipeline.delete(f"rq:job:{old}")
+            try:
+                pipeline.execute()
+            except WatchError:
+                return False
+        return True
+
+    def _drop_if_over(self, key: str, entry: str, *, is_sorted: bool = False) -> int:
+        delivery = entry.split(":")[0]
+        job_id, _, rest = delivery.partition("_")
+        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["state", "attempt"]))
+        is_current = stored[1] is not None and rest.split("_")[0] == stored[1].decode()
+        if is_current and stored[0] in (b"queued", b"running"):
+            return 0
+        with self._redis.pipeline(transaction=True) as pipeline:
+            if is_sorted:
+                pipeline.zrem(key, entry)
+            else:
+                pipeline.lrem(key, 0, entry)
+            pipeline.delete(
+                f"rq:job:{delivery}", f"rq:results:{delivery}", f"rq:executions:{delivery}"
+            )
+            pipeline.execute()
+        return 1
+
+    def _clean_workers(self) -> int:
+        """Names of workers whose own key has expired."""
+        cleaned = 0
+        for name in (*_QUEUES, None):
+            key = "rq:workers" if name is None else f"rq:workers:{name}"
+            for worker in cast(set[bytes], self._redis.smembers(key)):
+                if not self._redis.exists(worker):
+                    cleaned += int(self._redis.srem(key, worker))
+        return cleaned
+
+    def _list(self, key: str) -> list[str]:
+        return [raw.decode() for raw in cast(list[bytes], self._redis.lrange(key, 0, -1))]
+
+    @staticmethod
+    def _key(name: QueueName) -> str:
+        return f"rq:queue:{name}"

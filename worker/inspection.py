@@ -1,0 +1,140 @@
+"""`python -m worker.inspection`: looks for faces while jobs wait, so that hopeless ones end early.
+
+CPU only, and no part of the model but the face detector: a portrait without a face is told within
+seconds, however many renders stand before it. What is found is a courtesy: the renderer looks for
+itself, and a job whose inspection fails for reasons of ours goes on to the renderers.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from model.errors import InputError, ModelError
+from model.face.detection import select_face
+from model.face.detectors import load_detector
+from worker.contract.artifacts import ArtifactStore
+from worker.contract.inputs import PORTRAIT
+from worker.contract.ledger import Ledger
+from worker.contract.logs import bound, get_logger
+from worker.contract.messages import BboxXyxy, JobRecord
+from worker.contract.queues import INSPECT_FUNCTION, INSPECT_QUEUE, connect
+from worker.failures import describe
+from worker.loop import begin, listen, process_name
+from worker.progress import Heartbeat, Stop
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from model.face.detection import FaceDetector
+
+_log = get_logger("inspection")
+
+
+@dataclass(frozen=True)
+class InspectionContext:
+    """What a delivery needs of its process."""
+
+    ledger: Ledger
+    store: ArtifactStore
+    detector: FaceDetector
+    heartbeat: Heartbeat
+    lease_s: float
+
+
+_installed: list[InspectionContext] = []
+
+
+def install(context: InspectionContext) -> None:
+    """Give the deliveries of this process their context; RQ passes them ids only."""
+    _installed[:] = [context]
+
+
+def inspect_portrait(job_id: str, attempt: int) -> None:
+    """Look at one job's picture: fail it, or send it on to the renderers.
+
+    Where Redis goes away meanwhile the job is delivered again by the reconciler.
+
+    Raises:
+        RuntimeError: No context is installed; this is not an inspecting process.
+        redis.RedisError: Redis went away.
+    """
+    if not _installed:
+        raise RuntimeError("inspect_portrait runs in an inspecting process only")
+    context, token = _installed[0], secrets.token_hex(16)
+    record = context.ledger.claim_inspection(job_id, attempt, token, lease_s=context.lease_s)
+    with bound(job_id=job_id):
+        if record is None:
+            _log.info("inspection_stale", attempt=attempt)
+            return
+        with (
+            bound(request_id=record.request_id),
+            context.heartbeat.holding(job_id, token),
+        ):
+            _inspect(context, record, token)
+
+
+def _inspect(context: InspectionContext, record: JobRecord, token: str) -> None:
+    boxes: list[BboxXyxy] | None = None
+    try:
+        boxes = _find_faces(context, record)
+    except InputError as error:
+        context.ledger.fail(record.id, token, describe(error))
+        _log.info("inspection_failed_job", code=describe(error).code.value)
+        return
+    except Exception:  # noqa: BLE001  the job boundary: the renderer will look for itself
+        _log.warning("inspection_impossible", exc_info=True)
+    is_ours = context.ledger.pass_inspection(record.id, token, boxes)
+    _log.info("inspected", faces=None if boxes is None else len(boxes), is_ours=is_ours)
+
+
+def _find_faces(context: InspectionContext, record: JobRecord) -> list[BboxXyxy]:
+    """Boxes of all faces, largest first.
+
+    Raises:
+        InputError: The face that the options name is absent or too small.
+    """
+    with (
+        context.store.local_copy(f"inputs/{record.id}/{PORTRAIT}") as path,
+        Image.open(path, formats=("PNG",)) as picture,
+    ):
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    faces = context.detector(pixels)
+    select_face(faces, record.input.options.face_index)
+    return [face.bbox_xyxy for face in faces]
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    settings = WorkerSettings()
+    # `python -m` runs this file under another name, while RQ imports it under its own.
+    from worker import inspection
+
+    begin("inspection", settings.log_level, INSPECT_FUNCTION, inspection.inspect_portrait)
+    try:
+        detector = load_detector(
+            settings.detector, weights_dir=settings.face_alignment_dir, device="cpu"
+        )
+        detector(np.full((192, 192, 3), 128, np.uint8))
+    except ModelError as error:
+        _log.error("cannot_load_detector", reason=str(error))
+        return 1
+    name, stop = process_name(), Stop()
+    ledger = Ledger(connect(settings.redis_url))
+    beats = Ledger(connect(settings.redis_url))
+    with Heartbeat(beats, name, settings.lease_s, settings.stall_s, is_inspector=True) as heartbeat:
+        store = ArtifactStore(settings.data_dir)
+        inspection.install(
+            inspection.InspectionContext(ledger, store, detector, heartbeat, settings.lease_s)
+        )
+        listen(settings.redis_url, name, stop, INSPECT_QUEUE)
+    _log.info("inspection_stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
