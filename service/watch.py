@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis import RedisError
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -28,6 +28,8 @@ from worker.contract.logs import get_logger
 # Who begins to wait is known to the reader after so long at the latest.
 _BLOCK_MS: Final = 200
 _PAUSE_S: Final = 0.5
+_CONNECTIONS: Final = 16
+_PATIENCE_S: Final = 20.0
 # Far more than a job tells in the time that a slow client may be behind.
 _MAILBOX: Final = 256
 _EVENT_ID: Final = re.compile(r"(\d{1,18})-(\d{1,18})")
@@ -105,12 +107,16 @@ class JobWatch:
     """
 
     def __init__(self, redis_url: str, *, max_waiting: int) -> None:
-        self._redis: Redis = Redis.from_url(
+        # Who comes when all connections are in use waits for one: hundreds may begin at once.
+        pool = BlockingConnectionPool.from_url(
             redis_url,
+            max_connections=_CONNECTIONS,
+            timeout=_PATIENCE_S,
             socket_connect_timeout=2.0,
             socket_timeout=5.0,
             retry=Retry(NoBackoff(), 1),
         )
+        self._redis = Redis.from_pool(pool)
         self._max_waiting = max_waiting
         self._watched: dict[str, _Watched] = {}
         self._num_waiting = 0

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel
+from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -20,8 +21,11 @@ from service.security import Principal
 from service.watch import JobWatch, parse_event_id
 from worker.contract.errors import ErrorCode
 from worker.contract.events import FIRST
+from worker.contract.logs import get_logger
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_log = get_logger(__name__)
 
 # Proxies close a connection that is silent for a minute; a stream that outlived its job is ended.
 _SILENCE_S: Final = 15.0
@@ -76,10 +80,19 @@ async def get_events(
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     after_id = FIRST if known is None else f"{known[0]}-{known[1]}"
     return StreamingResponse(
-        _stream(job_id, principal, views, watch, after_id),
+        _until_redis_fails(_stream(job_id, principal, views, watch, after_id)),
         media_type="text/event-stream",
         headers=_HEADERS,
     )
+
+
+async def _until_redis_fails(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """End a stream that cannot go on: its client comes again and resumes."""
+    try:
+        async for piece in stream:
+            yield piece
+    except RedisError as error:
+        _log.warning("events_interrupted", kind=type(error).__name__)
 
 
 async def _stream(

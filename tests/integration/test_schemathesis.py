@@ -18,7 +18,7 @@ from tests.integration.live_server import LiveServer, live_server
 from worker.contract.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = 6
+EXAMPLES = 25
 
 
 @pytest.fixture(scope="module")

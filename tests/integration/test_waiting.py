@@ -249,6 +249,23 @@ def test_two_streams_of_one_job_tell_the_same(
         assert first.rest() == second.rest()
 
 
+def test_more_clients_than_connections_to_redis_may_follow_a_job(
+    server: LiveServer, client: httpx2.Client, ledger: Ledger, job_id: str
+) -> None:
+    def follow() -> str:
+        with server.client() as own, watch(own, job_id) as response:
+            return str(Stream(response).rest()[-1]["event"])
+
+    # More than a client of Redis opens connections by default.
+    with ThreadPoolExecutor(120) as pool:
+        followers = [pool.submit(follow) for _ in range(120)]
+        eventually(lambda: metric(client, "tf_watchers") == 120, "all of them wait")
+        claim(ledger, job_id)
+        ledger.fail(job_id, TOKEN, FAILURE)
+
+        assert {follower.result() for follower in followers} == {"job"}
+
+
 def test_a_server_that_stops_lets_its_waiting_clients_go(
     server: LiveServer, client: httpx2.Client, job_id: str
 ) -> None:
