@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -377,7 +378,8 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
         rgb = _to_srgb(ImageOps.exif_transpose(picture))
     rgb.thumbnail(bound, Image.Resampling.LANCZOS)
     even = _pad_to_even(rgb)
-    even.save(request.destination, format="PNG", compress_level=1)
+    # Runs only: a third faster than matching strings on grain, and smaller on smooth pictures.
+    even.save(request.destination, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return {"width": even.width, "height": even.height}
 
 
