@@ -208,6 +208,8 @@ def main() -> int:
     arguments = parser.parse_args()
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _exit_on)
+    # A shell that runs this in the background has it ignore SIGINT; whoever sends one means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     log = arguments.output.with_suffix(".log")
     try:
