@@ -118,7 +118,8 @@ def ablate(config: AblationConfig) -> Path:
             "autoencoder": config.autoencoder,
             "landmark_completer": config.landmark_completer,
         }
-        name = f"{config.inputs}-{config.name}-seed{config.seed}"
+        # By the folder: without end-to-end training the start is the full model's.
+        name = f"{config.inputs}-{start.parent.parent.name}-seed{config.seed}"
         pack(parts, SHIPPED / INNER_MOUTHS, start, model_name=name, version="0")
     launch(stage3_end_to_end.build, stage3)
     return stage3.output / "checkpoint"
