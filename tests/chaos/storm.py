@@ -29,8 +29,8 @@ import imageio_ffmpeg
 from redis import Redis, RedisError
 
 from talkface.private_redis import find_redis_binary
-from tests.chaos.media import picture, tone
 from tests.chaos.processes import Storm, Victim
+from tests.uploads import picture, tone
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.messages import JobRecord, JobState

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import math
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from redis import Redis, RedisError
 from starlette.testclient import TestClient
 
 from service.main import create_app
 from service.settings import ServiceSettings
 from tests.films import film
+from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger
 from worker.contract.messages import (
     AudioInput,
@@ -195,28 +191,6 @@ def client(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
     settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
     with TestClient(create_app(settings)) as client:
         yield client
-
-
-def tone(seconds: float) -> bytes:
-    """A WAV of 300 Hz, 16 kHz mono."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(16_000)
-        samples = (
-            round(9000 * math.sin(2 * math.pi * 300 * index / 16_000))
-            for index in range(round(seconds * 16_000))
-        )
-        out.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
-    return buffer.getvalue()
-
-
-def picture(kind: str = "JPEG", size: tuple[int, int] = (96, 80)) -> bytes:
-    """A grey gradient."""
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize(size).convert("RGB").save(buffer, format=kind)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="session")

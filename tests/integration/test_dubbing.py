@@ -11,7 +11,8 @@ from redis import Redis
 from starlette.testclient import TestClient
 
 from model.media.video import probe
-from tests.integration.conftest import ID, StartWorker, eventually, new_record, picture, tone
+from tests.integration.conftest import ID, StartWorker, eventually, new_record
+from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger
 
 Parts = list[tuple[str, tuple[str, bytes]]]

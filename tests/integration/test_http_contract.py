@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 from service.keys import KeyStore
 from service.main import create_app
 from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer, StartWorker, eventually, picture, tone
+from tests.integration.conftest import RedisServer, StartWorker, eventually
+from tests.uploads import picture, tone
 from worker.contract.errors import ErrorCode
 from worker.contract.idempotency import IdempotencyKey
 from worker.contract.ledger import Ledger

@@ -12,7 +12,8 @@ from PIL import Image
 from redis import Redis
 from starlette.testclient import TestClient
 
-from tests.integration.conftest import StartWorker, eventually, picture, tone
+from tests.integration.conftest import StartWorker, eventually
+from tests.uploads import picture, tone
 
 
 def portrait() -> bytes:

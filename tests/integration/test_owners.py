@@ -14,7 +14,8 @@ from starlette.types import Message
 from service.keys import KeyStore, Scope
 from service.main import create_app
 from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer, StartWorker, eventually, picture, tone
+from tests.integration.conftest import RedisServer, StartWorker, eventually
+from tests.uploads import picture, tone
 
 
 class Caller:

@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 from starlette.testclient import TestClient
 
-from tests.integration.conftest import StartWorker, eventually, picture, tone
+from tests.integration.conftest import StartWorker, eventually
+from tests.uploads import picture, tone
 
 PostJob = Callable[..., str]
 

@@ -13,8 +13,9 @@ import pytest
 from redis import Redis
 
 from service.routers import events as events_router
-from tests.integration.conftest import RedisServer, StartWorker, eventually, picture, tone
+from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.integration.live_server import LiveServer, live_server
+from tests.uploads import picture, tone
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobFailure, Stage

@@ -15,13 +15,8 @@ from starlette.testclient import TestClient
 from service.main import create_app
 from service.reconciler import Reconciler, ReconcilerSettings
 from service.settings import ServiceSettings
-from tests.integration.conftest import (
-    RedisServer,
-    StartWorker,
-    eventually,
-    picture,
-    tone,
-)
+from tests.integration.conftest import RedisServer, StartWorker, eventually
+from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger
 from worker.progress import STALLED
 

@@ -1,4 +1,4 @@
-"""The smallest inputs that make a job."""
+"""The smallest uploads that make a job."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def tone(seconds: float) -> bytes:
     return buffer.getvalue()
 
 
-def picture() -> bytes:
-    """A JPEG of a grey gradient, 96 x 80 pixels."""
+def picture(kind: str = "JPEG", size: tuple[int, int] = (96, 80)) -> bytes:
+    """A grey gradient."""
     buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((96, 80)).convert("RGB").save(buffer, format="JPEG")
+    Image.linear_gradient("L").resize(size).convert("RGB").save(buffer, format=kind)
     return buffer.getvalue()
