@@ -42,13 +42,22 @@ def evaluate(
         Path | None, typer.Option(help="Folder of voices; default: the example.", **_FOLDER)
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Clips and photographs at most.")] = 8,
+    motion_limit: Annotated[int, typer.Option(min=1, help="Photographs of `motion` at most.")] = 50,
+    stride: Annotated[int, typer.Option(min=1, help="`motion` draws every so many frames.")] = 3,
+    crop_px: Annotated[
+        int | None,
+        typer.Option(
+            min=64, max=1024, help="Side at which videos are compared; default: the face's own."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Longer recordings are cut there.")] = 5.0,
     preset: Annotated[str, typer.Option(help="preview, fast, balanced or quality.")] = "balanced",
     seeds: Annotated[
         list[int] | None, typer.Option(help="Of the noise; may be given more than once.")
     ] = None,
     protocols: Annotated[
-        str, typer.Option(help="Of reenactment, dubbing, references, portraits; with commas.")
+        str,
+        typer.Option(help="Of reenactment, dubbing, references, portraits, motion; with commas."),
     ] = "reenactment,dubbing,references,portraits",
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the report.")] = Path(
         "out/evaluation"
@@ -104,6 +113,9 @@ def evaluate(
         portraits=portraits,
         speech=speech,
         limit=limit,
+        motion_limit=motion_limit,
+        stride=stride,
+        crop_px=crop_px,
         seconds=seconds,
         preset=preset,
         seeds=tuple(seeds or [0]),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InputError, UnsupportedMediaError
+from model.face.alignment import warp_points
 from model.face.detection import DetectedFace, FaceDetector
 from model.face.landmarks import NUM_LANDMARKS, mouth_opening
 from model.face.tracking import smooth_crops, track_face
@@ -71,6 +72,12 @@ class Clip:
     def affines(self) -> Points:
         """Picture pixels to crop units in every frame `(T, 2, 3)`, calmed over time."""
         return smooth_crops(self.landmarks, FPS)
+
+    @property
+    def crop_landmarks(self) -> Points:
+        """The face in every frame's own crop `(T, 68, 2)`, crop units."""
+        pairs = zip(self.affines, self.landmarks, strict=True)
+        return np.stack([warp_points(affine, points) for affine, points in pairs])
 
     @property
     def opening(self) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
     clips ─▶ find the face once ─┬▶ self-reenactment ┐
                                  ├▶ dubbing          │
                                  └▶ silence, leak    ├▶ evaluation.json  evaluation.md
-    portraits + voices ──────────▶ one-shot          ┘  contact sheets   plots
+    portraits + voices ──────────▶ one-shot          │  contact sheets   plots
+    portraits + clips ───────────▶ real motion       ┘
 
 `talkface evaluate` is its door.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.errors import InputError
 from model.evaluation.clips import (
@@ -28,6 +30,7 @@ from model.evaluation.clips import (
     read_clip,
     read_voice,
 )
+from model.evaluation.motion_protocol import RealMotion
 from model.evaluation.observation import Judges, Observer
 from model.evaluation.options import EvaluationOptions
 from model.evaluation.report import label_row
@@ -46,6 +49,7 @@ Tell = Callable[[str], None]
 ItemT = TypeVar("ItemT")
 
 _EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
+_ON_CLIPS: Final = frozenset({"reenactment", "dubbing", "references", "motion"})
 _SHEET_CLIPS: Final = 4
 _REFERENCE_CLIPS: Final = 4  # silence and leak draw 150 frames a clip
 
@@ -68,15 +72,17 @@ def evaluate(
     systems = load_systems(options, judges)
     results = Results(
         Reenactment(), Dubbing(judges), ReferenceTests(judges), Portraits(judges),
-        list(judges.skipped),
+        RealMotion(judges, options.stride), list(judges.skipped),
     )  # fmt: skip
-    wants_clips = {"reenactment", "dubbing", "references"} & set(options.protocols)
+    wants_clips = _ON_CLIPS & set(options.protocols)
     if wants_clips and options.clips is None:
         results.skipped.append(
             f"{', '.join(sorted(wants_clips))}: needs real videos; give their folder as --clips"
         )
-    elif wants_clips:
+    elif wants_clips - {"motion"}:
         _measure_clips(options, judges, systems, results, tell)
+    if "motion" in wants_clips and options.clips is not None:
+        _measure_motion(options, judges, systems, results, tell)
     if "portraits" in options.protocols:
         _measure_portraits(options, systems, results, tell)
     return write_report(options, systems, results)
@@ -122,7 +128,7 @@ def _measure_clips(
         tell(f"{source.name} ({number} of {len(sources)})")
         try:
             clip, frames = read_clip(source, judges.detector, options.max_frames)
-            observer = Observer(clip, frames.frames, judges)
+            observer = Observer(clip, frames.frames, judges, options.crop_px)
             _measure_clip(options, observer, frames, last, systems, results)
         except InputError as error:
             results.skipped.append(f"{source.name}: {error}")
@@ -185,8 +191,7 @@ def _measure_portraits(
         tell(f"{path.name} ({number + 1} of {len(chosen)})")
         voice = read_voice(next(spoken), options.max_frames)
         other = read_voice(voices[(number + 1) % len(voices)], options.max_frames)
-        image = read_picture(path)
-        image = np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
+        image = read_photograph(path)
         for system in systems.values():
             try:
                 results.portraits.add(
@@ -195,3 +200,36 @@ def _measure_portraits(
             except InputError as error:
                 results.skipped.append(f"{path.name}: {error}")
                 break
+
+
+def _measure_motion(
+    options: EvaluationOptions,
+    judges: Judges,
+    systems: Mapping[str, System],
+    results: Results,
+    tell: Tell,
+) -> None:
+    assert options.clips is not None
+    found = find_portraits(options.portraits or _EXAMPLES)
+    chosen = spread(found, options.motion_limit)
+    drivers = cycle(find_clips(options.layout, options.clips, every=options.every_clip))
+    for number, (path, source) in enumerate(zip(chosen, drivers, strict=False), start=1):
+        tell(f"{path.name} moved by {source.name} ({number} of {len(chosen)})")
+        try:
+            clip, frames = read_clip(source, judges.detector, options.max_frames)
+            image = read_photograph(path)
+            for system in systems.values():
+                results.motion.add(path.stem, image, clip, frames, system)
+        except InputError as error:
+            results.skipped.append(f"{path.name} moved by {source.name}: {error}")
+    if len(found) < options.motion_limit:
+        results.skipped.append(
+            f"motion: {options.motion_limit} photographs were asked for, and there are {len(found)} "
+            "of unseen people"
+        )
+
+
+def read_photograph(path: Path) -> NDArray[np.uint8]:
+    """A picture `(H, W, 3)`, uint8 RGB, with even sides as videos want them."""
+    image = read_picture(path)
+    return np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])

@@ -27,6 +27,7 @@ from model.evaluation.downloaded_networks import (
     frechet_distance,
 )
 from model.evaluation.landmark_metrics import (
+    MAX_LAG,
     articulation,
     best_lag,
     closure_rate,
@@ -106,17 +107,19 @@ class Observer:
         clip: The clip.
         real: Its frames `(T, H, W, 3)`.
         judges: Who judges.
+        crop_px: Side of the crops that are compared; None = the face's own size.
         window: Where the frames are compared.
     """
 
     clip: Clip
     real: Frames
     judges: Judges
+    crop_px: int | None = None
     window: FaceWindow = field(init=False)
     _real_crops: Frames = field(init=False)
 
     def __post_init__(self) -> None:
-        self.window = FaceWindow(self.clip.affines, self.clip.landmarks)
+        self.window = FaceWindow(self.clip.affines, self.clip.landmarks, self.crop_px)
         self._real_crops = self._crops(self.real)
 
     def observe_real(self, waveform: NDArray[np.float32] | None = None) -> Observation:
@@ -306,14 +309,15 @@ def mouth_figures(
     movement, needed = _movement(drawn), _movement(wanted)
     if min(movement, needed) < _STILL:  # a mouth that never moves has no r
         return {"articulation": movement / needed} if needed else {}
-    lag, highest = best_lag(drawn, wanted)
-    return {
+    figures = {
         "opening_r": correlation(drawn, wanted),
-        "best_lag": float(lag),
-        "r_best_lag": highest,
         "slope": slope(drawn, wanted),
         "articulation": articulation(drawn, wanted),
     }
+    if max(int(np.isfinite(o).sum()) for o in drawn) > 2 * MAX_LAG:  # fewer cannot be shifted
+        lag, highest = best_lag(drawn, wanted)
+        figures |= {"best_lag": float(lag), "r_best_lag": highest}
+    return figures
 
 
 def _movement(openings: Sequence[NDArray[np.float32]]) -> float:

@@ -9,8 +9,12 @@ from typing import Final, Literal
 from model.media.audio import FPS
 from model.training.data.layouts import Layout
 
-Protocol = Literal["reenactment", "dubbing", "references", "portraits"]
-PROTOCOLS: Final[tuple[Protocol, ...]] = ("reenactment", "dubbing", "references", "portraits")
+Protocol = Literal["reenactment", "dubbing", "references", "portraits", "motion"]
+PROTOCOLS: Final[tuple[Protocol, ...]] = (
+    "reenactment", "dubbing", "references", "portraits", "motion",
+)  # fmt: skip
+USUAL_PROTOCOLS: Final[tuple[Protocol, ...]] = PROTOCOLS[:4]
+"""What is measured unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class EvaluationOptions:
         every_clip: Take all of them, not only those that training leaves out.
         portraits: Folder of photographs; None = the example portrait.
         speech: Folder of voices; None = the example speech.
-        limit: Clips and photographs at most.
+        limit: Clips and photographs at most; `motion` has its own.
+        motion_limit: Photographs of `motion` at most.
+        stride: `motion` draws every so many frames.
+        crop_px: Side of the crops in which videos are compared; None = the face's own size.
         seconds: Longer recordings are cut there.
         preset: A key of `PRESETS`.
         seeds: Of the noise; every checkpoint is measured with each.
@@ -54,10 +61,13 @@ class EvaluationOptions:
     portraits: Path | None = None
     speech: Path | None = None
     limit: int = 8
+    motion_limit: int = 50
+    stride: int = 3
+    crop_px: int | None = None
     seconds: float = 5.0
     preset: str = "balanced"
     seeds: tuple[int, ...] = (0,)
-    protocols: tuple[Protocol, ...] = PROTOCOLS
+    protocols: tuple[Protocol, ...] = USUAL_PROTOCOLS
     device: str = "auto"
 
     @property

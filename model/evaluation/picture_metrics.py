@@ -1,6 +1,6 @@
 """How like the real frame a drawn one is: PSNR and SSIM around the mouth, sharpness of the lips.
 
-Frames are compared in the real video's own crop, at its own resolution, and within a mask that the
+Frames are compared in the real video's own crop, at its own resolution or a given one, and within a mask that the
 real video decides; so every system of a clip is measured on the same pixels:
 
     real landmarks ─▶ calm crops (2, 3) ─▶ hull of all jaws, below the nose base ─▶ mask (S, S)
@@ -22,6 +22,8 @@ from model.face.landmarks import OUTER_LIPS
 
 Crops = NDArray[np.uint8]
 
+FINE_PX: Final = 256
+"""Side of the crops in which faces of any size are compared with each other."""
 _CROP_PX: Final = (96, 256)
 """Least and greatest side of the crops that are compared."""
 _SSIM_WINDOW: Final = 7
@@ -33,15 +35,21 @@ class FaceWindow:
     Args:
         affines: `(T, 2, 3)`, picture pixels to crop units.
         landmarks: Real landmarks `(T, 68, 2)`, pixels.
+        crop_px: Side of the crops; None = the face's own size within 96 to 256.
     Attributes:
-        size_px: Side S of the crops: the face's own size within 96 to 256.
+        size_px: Side S of the crops.
         mask: `(S, S)`, the lower face over the whole clip.
     """
 
-    def __init__(self, affines: NDArray[np.float32], landmarks: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        affines: NDArray[np.float32],
+        landmarks: NDArray[np.float32],
+        crop_px: int | None = None,
+    ) -> None:
         self._affines = affines
         native = np.median([source_pixels(affine) for affine in affines])
-        self.size_px = int(np.clip(round(float(native)), *_CROP_PX))
+        self.size_px = crop_px or int(np.clip(round(float(native)), *_CROP_PX))
         faces = np.stack(
             [warp_points(a, points) for a, points in zip(affines, landmarks, strict=True)]
         )
@@ -104,6 +112,19 @@ def mouth_sharpness(frame: NDArray[np.uint8], landmarks: NDArray[np.float32]) ->
         return float("nan")
     grey = cv2.cvtColor(box, cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
+
+
+def fine_sharpness(
+    frame: NDArray[np.uint8], affine: NDArray[np.float32], landmarks: NDArray[np.float32]
+) -> float:
+    """`mouth_sharpness` in a crop of `FINE_PX`, so that it does not depend on the face's size in the picture.
+
+    Args:
+        frame: `(H, W, 3)`, uint8 RGB.
+        affine: Picture pixels to crop units `(2, 3)`.
+        landmarks: The face that the frame shows `(68, 2)`, crop units.
+    """
+    return mouth_sharpness(crop_image(frame, affine, FINE_PX), landmarks * np.float32(FINE_PX))
 
 
 def _check(first: Crops, second: Crops) -> None:

@@ -28,9 +28,14 @@ TITLES: Final = {
     "ssim_face": "SSIM of the face crop",
     "csim": "CSIM",
     "sharpness": "sharpness of the mouth / real",
+    "sharpness_mean": "sharpness of the mouth / the photograph's, mean",
+    "sharpness_median": "the same, median of the photographs",
+    "sharp_share": "share of photographs with at least 0.6",
     "lmd": "LMD, lips / inter-ocular distance",
     "opening_r": "mouth opening, r at lag 0",
-    "r_best_lag": "the same at the best lag within ±4 frames",
+    "r_median": "the same of one photograph, median",
+    "r_least": "the same, least",
+    "r_best_lag": "r at the best lag within ±4 frames",
     "best_lag": "best lag, frames (positive: late)",
     "slope": "drawn over wanted opening, slope",
     "articulation": "articulation ratio",
@@ -56,6 +61,7 @@ TITLES: Final = {
     "outside_psnr": "PSNR outside the mask in the MP4, dB",
     "faces_found": "frames in which a face is found again",
     "pairs": "pairs",
+    "pictures": "photographs",
 }
 """What the figures are called, in the order in which they are printed."""
 

@@ -11,7 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluation.motion_protocol import RealMotion
 from model.evaluation.options import EvaluationOptions
+from model.evaluation.picture_metrics import FINE_PX
 from model.evaluation.report import (
     column_table,
     label_row,
@@ -58,6 +60,7 @@ class Results:
         dubbing: Pairs of a video and another sound.
         references: Silence and leak.
         portraits: Photographs.
+        motion: Photographs that real mouths move.
         skipped: What was not measured, why, and how to have it measured.
         clips: Names of the clips that were measured.
         sheet: Rows of the contact sheet.
@@ -67,6 +70,7 @@ class Results:
     dubbing: Dubbing
     references: ReferenceTests
     portraits: Portraits
+    motion: RealMotion
     skipped: list[str]
     clips: list[str] = field(default_factory=list)
     sheet: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -84,6 +88,7 @@ def write_report(
         "dubbing": results.dubbing.figures(),
         "references": results.references.figures(),
         "portraits": results.portraits.figures(),
+        "motion": results.motion.figures(),
     }
     comparison = compare(options, reenactment) if reenactment else {}
     first = next(iter(systems.values()))
@@ -104,6 +109,8 @@ def write_report(
                 "device": str(first.pipeline.device),
                 "clips": results.clips,
                 "seconds": options.seconds,
+                "crop_px": options.crop_px,
+                "stride": options.stride,
             },
             "skipped": results.skipped,
             **{name: table for name, table in tables.items() if table},
@@ -111,6 +118,7 @@ def write_report(
             "per_clip": results.reenactment.per_clip(),
             "per_pair": results.dubbing.per_pair(),
             "per_picture": results.portraits.per_picture,
+            "per_driven_picture": results.motion.per_picture,
         }
     )
     (output / "evaluation.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
@@ -167,8 +175,14 @@ def _markdown(
         "dubbing": "Dubbing: the same clips with another clip's sound",
         "references": "Silence and leak: stills from the clips, gaps as shares of the mouth's width",
         "portraits": "One-shot: unseen photographs with unseen voices, drawn against wanted mouth",
+        "motion": "Real motion: unseen photographs with the mouths of unseen clips, one frame in "
+        f"{options.stride}, sharpness at {FINE_PX} px",
     }
-    parts = [f"# Evaluation\n\nPreset `{options.preset}`, seeds {list(options.seeds)}."]
+    size = "the face's own size" if options.crop_px is None else f"{options.crop_px} px"
+    parts = [
+        f"# Evaluation\n\nPreset `{options.preset}`, seeds {list(options.seeds)}, "
+        f"videos compared at {size}."
+    ]
     if comparison and not PRESETS[options.preset].num_inference_steps:
         parts.append(
             f"Preset `{options.preset}` moves each frame's own mouth: with detected landmarks that is "
@@ -190,9 +204,13 @@ def _draw(output: Path, results: Results) -> None:
     reenactment = results.reenactment
     if results.sheet:
         write_contact_sheet(results.sheet, output / "contact_sheet.png", columns=1)
-    if results.portraits.sheets:
-        rows = [label_row(title, tiles) for title, tiles in results.portraits.sheets.items()]
-        write_contact_sheet(rows, output / "portraits.png", columns=1)
+    for name, sheets in (
+        ("portraits", results.portraits.sheets),
+        ("motion", results.motion.sheets),
+    ):
+        if sheets:
+            rows = [label_row(title, tiles) for title, tiles in sheets.items()]
+            write_contact_sheet(rows, output / f"{name}.png", columns=1 + (len(rows) > 8))
     if not reenactment.clips:
         return
     ours = {title: seen for title, seen in reenactment.rows.items() if title not in (REAL, STATIC)}

@@ -75,6 +75,13 @@ def test_a_frozen_row_has_no_articulation_though_clips_differ() -> None:
     assert mouth_figures(still, [real, real]) == {"articulation": pytest.approx(0.0)}
 
 
+def test_a_short_film_has_no_lag() -> None:
+    short = [mouth_opening(speaking(6))]
+    assert set(mouth_figures(short, short)) == {"opening_r", "slope", "articulation"}
+    longer = [mouth_opening(speaking(12))]
+    assert mouth_figures(longer, longer)["best_lag"] == 0
+
+
 def test_the_sheet_shows_the_widest_mouths() -> None:
     crops = np.zeros((60, 10, 10, 3), np.uint8) + np.arange(60, dtype=np.uint8)[:, None, None, None]
     opening = np.zeros(60, np.float32)

@@ -6,8 +6,15 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness, psnr, ssim
-from model.face.alignment import TEMPLATE, crop_affine
+from model.evaluation.picture_metrics import (
+    FINE_PX,
+    FaceWindow,
+    fine_sharpness,
+    mouth_sharpness,
+    psnr,
+    ssim,
+)
+from model.face.alignment import TEMPLATE, crop_affine, warp_points
 from model.face.average_face import AVERAGE_FACE
 
 Image = NDArray[np.uint8]
@@ -57,6 +64,27 @@ def test_a_window_has_the_faces_own_size_within_limits(face_px: int, expected: i
     side = face_px * np.ptp(TEMPLATE[:, 0]) / np.ptp(AVERAGE_FACE[[36, 45], 0])
     assert window.size_px == pytest.approx(expected if expected != 150 else side, abs=6)
     assert window.mask.shape == (window.size_px, window.size_px)
+
+
+def test_a_window_may_be_given_its_size() -> None:
+    face = AVERAGE_FACE * np.float32(150) + 20
+    window = FaceWindow(np.stack([crop_affine(face)] * 3), np.stack([face] * 3), crop_px=300)
+    assert window.size_px == 300 and window.mask.shape == (300, 300)
+
+
+def test_fine_sharpness_does_not_depend_on_where_the_face_stands() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    texture = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.5), np.uint8)
+    moved = np.asarray(np.roll(texture, (17, 40), axis=(0, 1)), np.uint8)
+    face = AVERAGE_FACE * np.float32(FINE_PX) + 30
+    values = [
+        fine_sharpness(picture, crop_affine(points), warp_points(crop_affine(points), points))
+        for picture, points in ((texture, face), (moved, face + np.float32((40, 17))))
+    ]
+    assert values[0] == pytest.approx(values[1], rel=0.02)
+    blurred = np.asarray(cv2.GaussianBlur(texture, (0, 0), 2.0), np.uint8)
+    affine = crop_affine(face)
+    assert fine_sharpness(blurred, affine, warp_points(affine, face)) < 0.3 * values[0]
 
 
 def test_the_mask_covers_lips_and_chin_and_no_eyes() -> None:
