@@ -4,8 +4,10 @@
 
 The anchor is the frame of the clip whose mouth is open just as far as the reference's own, so that
 a reference that smiles with bare teeth can close its mouth as well as open it. Lip offsets scale
-with the mouth's width, jaw offsets with the face's size. Afterwards the lip gap is set once more:
-two mouths of different form do not shut under the same offsets.
+with the mouth's width, jaw offsets with the face's size. A head that nods or turns moves jaw and
+lips in its crop, too: as much of their motion as the pose points tell is taken away first, or the
+still portrait's jaw would slide. Afterwards the lip gap is set once more: two mouths of different
+form do not shut under the same offsets.
 """
 
 from __future__ import annotations
@@ -39,6 +41,23 @@ _EXCESS: Final = 0.03
 _FACE_TOP: Final = 27
 _CHIN: Final = 8
 
+_LEFT_ENDS: Final = (0, 1, 2)
+_RIGHT_ENDS: Final = (14, 15, 16)
+_NOSE_BASE: Final = (31, 32, 33, 34, 35)
+_TURN: Final = np.array(
+    [
+        [(1.25, 1.20), (0.20, 0.20)],  # jaw's ends
+        [(0.50, 0.70), (0.85, 1.60)],  # chin
+        [(0.35, 0.25), (0.45, 1.50)],  # lips
+    ],
+    np.float32,
+)
+"""How far (x, y) jaw and lips go with the contour's ends and with the nose base as a head turns.
+
+Least squares over 4,007 frames of a shut mouth in video: of the jaw's standard deviation, 0.016 x
+0.013 crop units, 0.003 x 0.002 is left.
+"""
+
 
 def retarget(
     reference: NDArray[np.float32], motion: NDArray[np.float32], amplitude: float = 1.0
@@ -67,7 +86,7 @@ def retarget(
     jaw_scale = _face_height(reference) / max(_face_height(anchor), 1e-6)
 
     target = np.repeat(reference[None], len(motion), axis=0)
-    offsets = amplitude * (motion - anchor)
+    offsets = amplitude * (motion - anchor - _turn_offsets(motion, anchor))
     target[:, list(LIPS)] += lip_scale * offsets[:, list(LIPS)]
     target[:, list(JAW)] += jaw_scale * offsets[:, list(JAW)]
     _set_gaps(target, reference, motion, anchor, amplitude * lip_scale)
@@ -111,6 +130,22 @@ def _anchor_index(reference: NDArray[np.float32], motion: NDArray[np.float32]) -
     form[own < 1e-6] = -1.0
     form[~alike] = np.inf
     return int(np.argmin(form))
+
+
+def _turn_offsets(motion: NDArray[np.float32], anchor: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the head's own motion since `anchor` does to jaw and lips `(T, 68, 2)`; else zero."""
+    moved = motion - anchor
+    left, right = moved[:, _LEFT_ENDS].mean(axis=1), moved[:, _RIGHT_ENDS].mean(axis=1)
+    nose = moved[:, _NOSE_BASE].mean(axis=1)
+    offsets = np.zeros_like(moved)
+    for point in JAW:
+        inward = 1.0 - abs(point - _CHIN) / 5.0
+        across = (point - JAW[0]) / (JAW[-1] - JAW[0])
+        with_ends, with_nose = _TURN[0] + inward * (_TURN[1] - _TURN[0])
+        offsets[:, point] = with_ends * (left + across * (right - left)) + with_nose * nose
+    with_ends, with_nose = _TURN[2]
+    offsets[:, list(LIPS)] = (with_ends * (left + right) / 2 + with_nose * nose)[:, None]
+    return offsets
 
 
 def _face_height(landmarks: NDArray[np.float32]) -> float:

@@ -24,7 +24,9 @@ GRID: Final = 96
 FIRST_ROW: Final = int(MASK_TOP * GRID) - 2
 _SMOOTHING: Final = 2e-5
 """Added to the kernel's diagonal: neighbours told different things compromise and do not fold."""
-_STEPS: Final = 6  # of the fixed point
+_STEPS: Final = 6
+_SLOPES: Final = (0.7, 4.0)
+"""Bounds of the stretch that a step of the inversion reckons with."""
 
 
 def grid_points() -> Field:
@@ -97,7 +99,9 @@ def _kernel(squared: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def invert(forward: Field) -> Field:
-    """Backward displacement d with d(q) = F(q - d(q)), by fixed point.
+    """Backward displacement d with d(q) = F(q - d(q)), by Newton's method with a diagonal Jacobian.
+
+    A plain fixed point diverges where F stretches to more than double: at a thin lip that thickens.
 
     Args:
         forward: F `(h, w, 2)`: where a node's content goes, minus the node.
@@ -107,16 +111,18 @@ def invert(forward: Field) -> Field:
     height, width = forward.shape[:2]
     columns = np.arange(width, dtype=np.float32)[None]
     rows = np.arange(height, dtype=np.float32)[:, None]
-    backward = forward
+    stretch = np.empty_like(forward)
+    stretch[..., 0] = np.gradient(forward[..., 0], axis=1)
+    stretch[..., 1] = np.gradient(forward[..., 1], axis=0)
+    known = np.concatenate([forward, 1.0 / np.clip(1.0 + GRID * stretch, *_SLOPES)], axis=-1)
+    backward = forward.copy()
     for _ in range(_STEPS):
-        backward = np.asarray(
-            cv2.remap(
-                forward,
-                columns - GRID * backward[..., 0],
-                rows - GRID * backward[..., 1],
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            ),
-            np.float32,
+        seen = cv2.remap(
+            known,
+            columns - GRID * backward[..., 0],
+            rows - GRID * backward[..., 1],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
+        backward += seen[..., 2:] * (seen[..., :2] - backward)
     return backward
