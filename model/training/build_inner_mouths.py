@@ -4,8 +4,8 @@
 
 Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of
 opening x width. A cell's entry is its medoid: the real mouth that is most like all the others
-there, sharp, and alike from cell to cell. The upper teeth come from the studio photographs of
-people who smile: of all rows of teeth the cleanest.
+there, sharp, and alike from cell to cell. The upper teeth come from one studio photograph of a
+smile. Held-out clips and people are left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tqdm import tqdm
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
 from model.face.mouth_light import LUMA, USUAL_TOOTH
+from model.training.split import clip_held_out
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
 WIDTHS: Final = (0.90, 1.0, 1.08)
@@ -31,12 +32,32 @@ PATCH_PX: Final = (36, 80)
 """Height and width of an entry."""
 _CROP_PX: Final = 512
 
-SMILING: Final = "frl_smiling"
-"""Beginning of the names of studio photographs that show teeth."""
+UPPER_TEETH: Final = "frl_smiling_front_120_08.jpg"
+"""The studio photograph whose upper teeth hang in every mouth that does not show its own.
+
+Chosen by eye among 39 smiles: whole crowns under a high lip, an even row, its edges free.
+"""
 TEETH_PX: Final = (72, 240)
 TEETH_SCALE: Final = 1024
 """Height and width of the picture of the upper teeth, and its pixels per crop unit."""
 _LIP_ROW: Final = 28
+_FRONT_TEETH: Final = (slice(40, 64), slice(88, 150))
+"""Rows and columns of the two front teeth in that picture."""
+_BITING_EDGE: Final = (
+    *((20.0, 37.0), (28.0, 44.0), (32.0, 47.0), (37.0, 49.0), (41.0, 48.5), (42.7, 47.5)),
+    *((45.5, 52.0), (51.0, 57.0), (55.0, 59.0), (58.0, 56.0), (60.3, 51.0), (64.0, 55.5)),
+    *((68.0, 60.0), (74.0, 62.0), (80.5, 61.0), (84.0, 59.0), (86.0, 62.5), (89.0, 66.0)),
+    *((94.0, 69.5), (103.0, 70.6), (113.0, 70.3), (118.0, 69.0), (119.6, 67.5), (121.2, 69.0)),
+    *((127.0, 70.6), (137.0, 70.6), (146.0, 69.0), (152.0, 66.0), (154.5, 62.5), (155.8, 59.0)),
+    *((157.5, 59.5), (160.5, 60.0), (165.0, 59.0), (170.0, 55.5), (173.5, 49.5), (176.6, 52.0)),
+    *((181.0, 55.0), (184.5, 54.8), (189.0, 52.0), (192.6, 45.5), (195.5, 47.0), (200.0, 48.5)),
+    *((204.5, 46.0), (208.5, 39.5), (213.0, 38.0), (220.0, 32.0)),
+)
+_GUM_EDGE: Final = (
+    *((0.0, 24.0), (68.0, 25.0), (96.0, 27.5), (120.0, 31.0), (137.0, 30.0), (150.0, 28.0)),
+    *((171.0, 25.0), (199.0, 22.0), (221.0, 19.0)),
+)
+"""Lower edge of the teeth and of the lip above them, traced by hand: (column, row) in the picture."""
 
 
 def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
@@ -48,7 +69,8 @@ def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
 _SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
 _LOWER_TOOTH_HUE: Final = _hue(1.0, 0.77, 0.68)
 _FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
-"""Skin, teeth in the shadow of the mouth and its flesh in white light."""
+_GUM_HUE: Final = _hue(1.0, 0.62, 0.60)
+"""Skin, teeth in the shadow of the mouth, its flesh, and gums, in white light."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +109,9 @@ def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[
 def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[Mouth]:
     """Rectify the open mouths of the clips."""
     archive = np.load(landmarks_file)
-    names, tracks = archive["names"][::every_clip], archive["landmarks"][::every_clip]
+    trained = np.array([not clip_held_out(str(name)) for name in archive["names"]])
+    names = archive["names"][trained][::every_clip]
+    tracks = archive["landmarks"][trained][::every_clip]
     cropped = np.stack([[warp_points(crop_affine(f), f) for f in track] for track in tracks])
     inner_width = cropped[:, :, 64, 0] - cropped[:, :, 60, 0]
     usual = float(np.median(inner_width))
@@ -176,95 +200,59 @@ def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.f
     return smooth
 
 
-def read_smiles(folder: Path, landmarks_file: Path) -> list[NDArray[np.uint8]]:
-    """Mouths of the smiling studio photographs `(h, w, 3)`, `TEETH_PX`; lip in `_LIP_ROW`."""
-    archive = np.load(landmarks_file)
-    height, width = TEETH_PX
-    smiles = []
-    for name, pixels in zip(archive["names"], archive["landmarks"], strict=True):
-        if not str(name).startswith(SMILING):
-            continue
-        affine = crop_affine(pixels)
-        points = warp_points(affine, pixels)
-        if not 0.13 < float(inner_opening(points)) < 0.24:
-            continue
-        picture = cv2.imread(str(folder / str(name)))
-        if picture is None:
-            continue
-        crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, TEETH_SCALE)
-        middle = (points[62] + points[66]) / 2
-        angle = float(np.arctan2(points[64, 1] - points[60, 1], points[64, 0] - points[60, 0]))
-        matrix = cv2.getRotationMatrix2D(
-            (float(middle[0]) * TEETH_SCALE, float(points[62, 1]) * TEETH_SCALE),
-            np.degrees(angle),
-            1.0,
-        )
-        matrix[:, 2] += (
-            width / 2 - middle[0] * TEETH_SCALE,
-            _LIP_ROW - points[62, 1] * TEETH_SCALE,
-        )
-        smiles.append(np.asarray(cv2.warpAffine(crop, matrix, (width, height)), np.uint8))
-    return smiles
+def cut_teeth(
+    photograph: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], float]:
+    """Take the upper teeth out of the chosen smile.
 
-
-def cut_teeth(smile: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
-    """Take the upper teeth out of a smile.
-
+    Args:
+        photograph: `(H, W, 3)` uint8 RGB.
+        landmarks: `(68, 2)`, its pixels.
     Returns:
-        `(h, w, 4)` uint8 RGBA in white light; row of the biting edge; a cost that is low for a
-        clean, even row.
+        `(h, w, 4)` uint8 RGBA in white light, `TEETH_PX`; row of the front teeth's biting edge.
     """
-    picture = cv2.bilateralFilter(smile, 5, 18, 2).astype(np.float32)
-    height, width = smile.shape[:2]
-    level = picture @ LUMA
-    redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(level, 1.0)
-    inside = level[_LIP_ROW + 4 : _LIP_ROW + 22, width // 2 - 40 : width // 2 + 40]
-    tooth = (level > 0.62 * np.percentile(inside, 80)) & (redness < 0.30)
-    columns = np.arange(width)
-    edge = np.zeros(width, np.float32)
-    top = np.full(width, float(_LIP_ROW), np.float32)
-    for column in columns:
-        rows = np.flatnonzero(tooth[: _LIP_ROW + 40, column])
-        rows = rows[rows > _LIP_ROW - 18]
-        edge[column] = rows.max() if len(rows) > 5 else np.nan
-        top[column] = rows.min() if len(rows) > 5 else np.nan
-    half = 88
-    core = slice(width // 2 - half, width // 2 + half)
-    known = np.isfinite(edge[core])
-    if known.mean() < 0.85:
-        return np.zeros((height, width, 4), np.uint8), 0.0, np.inf
-    # One smooth biting edge, and above the lip's edge the teeth go on as they are there.
-    x = (columns[core] - width / 2) / half
-    bottom = np.polyval(np.polyfit(x[known], edge[core][known], 4), (columns - width / 2) / half)
-    upper = (
-        np.polyval(np.polyfit(x[known], top[core][known], 4), (columns - width / 2) / half) + 3.0
+    height, width = TEETH_PX
+    affine = crop_affine(landmarks)
+    points = warp_points(affine, landmarks)
+    crop = crop_image(photograph, affine, TEETH_SCALE)
+    left = int((points[62, 0] + points[66, 0]) / 2 * TEETH_SCALE) - width // 2
+    top = int(points[62, 1] * TEETH_SCALE) - _LIP_ROW
+    picture = crop[top : top + height, left : left + width].astype(np.float32)
+
+    columns = np.arange(width, dtype=np.float32)
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    edge = np.interp(columns, *np.array(_BITING_EDGE, np.float32).T)
+    lip = np.interp(columns, *np.array(_GUM_EDGE, np.float32).T)
+    # Under the lip the gums go on as they are at its edge; what lies below the teeth is not seen.
+    source = np.clip(rows, lip.astype(np.float32), (edge - 1.0).astype(np.float32))
+    shown = cv2.remap(
+        picture, np.repeat(columns[None], height, 0), source.astype(np.float32), cv2.INTER_LINEAR
     )
-    heights = np.arange(height, dtype=np.float32)[:, None]
-    source = np.maximum(heights, upper[None].astype(np.float32))
-    source = np.minimum(source, bottom[None].astype(np.float32) - 1.5).astype(np.float32)
-    extended = cv2.remap(
-        picture, np.repeat(columns[None].astype(np.float32), height, 0), source, cv2.INTER_LINEAR
-    )
-    brightness = extended @ LUMA
-    usual = np.percentile(brightness[_LIP_ROW + 4 : _LIP_ROW + 20, core], 70)
-    white = brightness[..., None] * (TOOTH_LUMA / usual) * USUAL_TOOTH
-    rough = float(np.abs(edge[core][known] - bottom[core][known]).mean())
-    uneven = float(
-        np.abs(white[:, core] - white[:, core][:, ::-1])[_LIP_ROW : _LIP_ROW + 20].mean()
-    )
-    alpha = np.clip((bottom[None] - heights) / 3.0 + 0.5, 0.0, 1.0) * _ramp(
-        (108 - np.abs(columns - width / 2)), 0.0, 26.0
-    )
+    gum = _ramp((lip - rows).astype(np.float32), 0.0, 10.0)[..., None]
+    front = picture[_FRONT_TEETH].reshape(-1, 3).mean(axis=0)
+    white = shown * (TOOTH_LUMA * USUAL_TOOTH / front)
+    white += gum * (0.45 * TOOTH_LUMA * _GUM_HUE - white)
+
+    alpha = _ramp((edge - rows).astype(np.float32), -1.2, 1.2)
+    alpha *= _ramp(np.minimum(columns - 20.0, 222.0 - columns), 0.0, 16.0)
     rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
-    middle_edge = float(bottom[width // 2 - 12 : width // 2 + 12].mean())
-    return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), middle_edge, uneven + 8 * rough
+    return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), float(edge[100:140].max())
 
 
-def cleanest_teeth(smiles: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], float]:
-    """The cleanest row of teeth, and the row of its biting edge."""
-    cut = [cut_teeth(smile) for smile in smiles]
-    best = int(np.argmin([cost for _, _, cost in cut]))
-    return cut[best][0], cut[best][1]
+def read_teeth(folder: Path, landmarks_file: Path) -> tuple[NDArray[np.uint8], float]:
+    """The upper teeth of `UPPER_TEETH`, and the row of their biting edge.
+
+    Raises:
+        SystemExit: The photograph is not there or was not prepared.
+    """
+    archive = np.load(landmarks_file)
+    found = np.flatnonzero(archive["names"] == UPPER_TEETH)
+    picture = cv2.imread(str(folder / UPPER_TEETH))
+    if picture is None or not len(found):
+        raise SystemExit(f"the upper teeth come from {folder / UPPER_TEETH}, which is missing")
+    return cut_teeth(
+        np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8), archive["landmarks"][found[0]]
+    )
 
 
 def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
@@ -281,7 +269,7 @@ def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
         chosen.append(row)
     skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
     patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
-    teeth, edge = cleanest_teeth(read_smiles(source / "portraits", prepared / "portraits.npz"))
+    teeth, edge = read_teeth(source / "portraits", prepared / "portraits.npz")
     return InnerMouthBank(
         patches,
         np.array(OPENINGS, np.float32),
