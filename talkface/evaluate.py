@@ -57,8 +57,18 @@ def evaluate(
     ] = None,
     protocols: Annotated[
         str,
-        typer.Option(help="Of reenactment, dubbing, references, portraits, motion; with commas."),
+        typer.Option(
+            help="Of reenactment, dubbing, references, portraits, motion, steadiness; with commas."
+        ),
     ] = "reenactment,dubbing,references,portraits",
+    landmark_figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="figures.json of `python -m model.evaluation.landmark_figures`, for the table of "
+            "what a checkpoint must reach.",
+            **_FILE,
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the report.")] = Path(
         "out/evaluation"
     ),
@@ -116,6 +126,7 @@ def evaluate(
         motion_limit=motion_limit,
         stride=stride,
         crop_px=crop_px,
+        landmark_figures=landmark_figures,
         seconds=seconds,
         preset=preset,
         seeds=tuple(seeds or [0]),

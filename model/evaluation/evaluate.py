@@ -4,7 +4,8 @@
                                  ├▶ dubbing          │
                                  └▶ silence, leak    ├▶ evaluation.json  evaluation.md
     portraits + voices ──────────▶ one-shot          │  contact sheets   plots
-    portraits + clips ───────────▶ real motion       ┘
+    portraits + clips ───────────▶ real motion,      │
+                                   steadiness        ┘
 
 `talkface evaluate` is its door.
 """
@@ -20,7 +21,9 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from model.checkpoints import verify_checkpoint
 from model.errors import InputError
+from model.evaluation.acceptance import read_landmark_figures
 from model.evaluation.clips import (
     Clip,
     ClipFrames,
@@ -35,6 +38,7 @@ from model.evaluation.observation import Judges, Observer
 from model.evaluation.options import EvaluationOptions
 from model.evaluation.report import label_row
 from model.evaluation.results import Results, write_report
+from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
 from model.evaluation.still_protocols import Portraits, ReferenceTests
 from model.evaluation.video_protocols import (
     PREDICTED,
@@ -44,12 +48,14 @@ from model.evaluation.video_protocols import (
 )
 from model.pipelines.talking_face import load_pipeline
 from model.training.crops import read_picture
+from model.training.data.layouts import Source
 
 Tell = Callable[[str], None]
 ItemT = TypeVar("ItemT")
 
 _EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
-_ON_CLIPS: Final = frozenset({"reenactment", "dubbing", "references", "motion"})
+_ON_CLIPS: Final = frozenset({"reenactment", "dubbing", "references", "motion", "steadiness"})
+_DRIVEN: Final = frozenset({"motion", "steadiness"})
 _SHEET_CLIPS: Final = 4
 _REFERENCE_CLIPS: Final = 4  # silence and leak draw 150 frames a clip
 
@@ -72,36 +78,38 @@ def evaluate(
     systems = load_systems(options, judges)
     results = Results(
         Reenactment(), Dubbing(judges), ReferenceTests(judges), Portraits(judges),
-        RealMotion(judges, options.stride), list(judges.skipped),
+        RealMotion(judges, options.stride), Steadiness(), list(judges.skipped),
     )  # fmt: skip
+    given = options.landmark_figures
+    landmarks = {} if given is None else read_landmark_figures(given)
     wants_clips = _ON_CLIPS & set(options.protocols)
     if wants_clips and options.clips is None:
         results.skipped.append(
             f"{', '.join(sorted(wants_clips))}: needs real videos; give their folder as --clips"
         )
-    elif wants_clips - {"motion"}:
+    elif wants_clips - _DRIVEN:
         _measure_clips(options, judges, systems, results, tell)
     if "motion" in wants_clips and options.clips is not None:
         _measure_motion(options, judges, systems, results, tell)
+    if "steadiness" in wants_clips and options.clips is not None:
+        _measure_steadiness(options, judges, systems, results, tell)
     if "portraits" in options.protocols:
         _measure_portraits(options, systems, results, tell)
-    return write_report(options, systems, results)
+    return write_report(options, systems, results, landmarks)
 
 
 def load_systems(options: EvaluationOptions, judges: Judges) -> dict[str, System]:
     """Every checkpoint with every seed; names are unique."""
     systems: dict[str, System] = {}
-    loaded = [
-        (checkpoint.name, load_pipeline(checkpoint.folder, device=options.device))
-        for checkpoint in options.checkpoints
-    ]
-    for _, pipeline in loaded:
+    names = [checkpoint.name for checkpoint in options.checkpoints]
+    for checkpoint in options.checkpoints:
+        pipeline = load_pipeline(checkpoint.folder, device=options.device)
         pipeline.detector = judges.detector
-    runs = [(name, pipeline, seed) for name, pipeline in loaded for seed in options.seeds]
-    for name, pipeline, seed in runs:
-        alike = [other for other, _, _ in runs if other == name]
-        label = name if len(alike) == 1 else f"{name} ({_count(systems, name) + 1})"
-        systems[label] = System(label, pipeline, options.preset, seed)
+        size, name = verify_checkpoint(checkpoint.folder).total_bytes, checkpoint.name
+        for seed in options.seeds:
+            alone = names.count(name) * len(options.seeds) == 1
+            label = name if alone else f"{name} ({_count(systems, name) + 1})"
+            systems[label] = System(label, pipeline, options.preset, seed, size)
     return systems
 
 
@@ -209,12 +217,9 @@ def _measure_motion(
     results: Results,
     tell: Tell,
 ) -> None:
-    assert options.clips is not None
-    found = find_portraits(options.portraits or _EXAMPLES)
-    chosen = spread(found, options.motion_limit)
-    drivers = cycle(find_clips(options.layout, options.clips, every=options.every_clip))
-    for number, (path, source) in enumerate(zip(chosen, drivers, strict=False), start=1):
-        tell(f"{path.name} moved by {source.name} ({number} of {len(chosen)})")
+    found, pairs = _driven(options, options.motion_limit)
+    for number, (path, source) in enumerate(pairs, start=1):
+        tell(f"{path.name} moved by {source.name} ({number} of {len(pairs)})")
         try:
             clip, frames = read_clip(source, judges.detector, options.max_frames)
             image = read_photograph(path)
@@ -222,11 +227,45 @@ def _measure_motion(
                 results.motion.add(path.stem, image, clip, frames, system)
         except InputError as error:
             results.skipped.append(f"{path.name} moved by {source.name}: {error}")
-    if len(found) < options.motion_limit:
+    if found < options.motion_limit:
         results.skipped.append(
-            f"motion: {options.motion_limit} photographs were asked for, and there are {len(found)} "
-            "of unseen people"
+            f"motion: {options.motion_limit} photographs were asked for, and there are {found} of "
+            "unseen people"
         )
+
+
+def _measure_steadiness(
+    options: EvaluationOptions,
+    judges: Judges,
+    systems: Mapping[str, System],
+    results: Results,
+    tell: Tell,
+) -> None:
+    _, pairs = _driven(options, options.limit)
+    for number, (path, source) in enumerate(pairs, start=1):
+        tell(f"steadiness: {path.name}, {source.name} ({number} of {len(pairs)})")
+        try:
+            clip, frames = read_clip(source, judges.detector, options.max_frames)
+            pictures = {
+                PHOTOGRAPHS: (path.stem, read_photograph(path)),
+                FIRST_FRAMES: (clip.name, frames.frames[clip.reference]),
+            }
+            for system in systems.values():
+                for kind, (name, image) in pictures.items():
+                    row = f"{system.name}, {kind}"
+                    results.steadiness.add(row, name, image, clip, frames, system)
+        except InputError as error:
+            results.skipped.append(f"steadiness, {path.name}, {source.name}: {error}")
+
+
+def _driven(options: EvaluationOptions, limit: int) -> tuple[int, list[tuple[Path, Source]]]:
+    """How many photographs there are, and at most `limit` of them, each with a clip of its own."""
+    assert options.clips is not None
+    found = find_portraits(options.portraits or _EXAMPLES)
+    chosen = spread(found, limit)
+    clips = find_clips(options.layout, options.clips, every=options.every_clip)
+    drivers = cycle(spread(clips, len(chosen)))
+    return len(found), list(zip(chosen, drivers, strict=False))
 
 
 def read_photograph(path: Path) -> NDArray[np.uint8]:

@@ -320,6 +320,29 @@ def mouth_figures(
     return figures
 
 
+def swap_figures(own: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, float]:
+    """What another voice does to a mouth.
+
+    Args:
+        own: Openings with the first voice `(T,)`, nan where there was no face.
+        other: With another voice `(T',)`.
+    Returns:
+        `swap_difference`, their mean distance over the frames that both have, and `swap_share`, the
+        same over the mean distance of the first from its own mean: 0 of a mouth that does not
+        listen, 1 or more of two curves that have nothing to do with each other. Nothing where no
+        frame can be compared.
+    """
+    count = min(len(own), len(other))
+    gaps = np.abs(own[:count] - other[:count])
+    if not np.isfinite(gaps).any():
+        return {}
+    difference = float(np.nanmean(gaps))
+    usual = float(np.nanmean(np.abs(own - np.nanmean(own))))
+    if usual < _STILL:  # a mouth that never moves
+        return {"swap_difference": difference}
+    return {"swap_difference": difference, "swap_share": difference / usual}
+
+
 def _movement(openings: Sequence[NDArray[np.float32]]) -> float:
     """Mean over clips of the opening's standard deviation; 0 where no clip shows a face."""
     spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).sum() > 1]

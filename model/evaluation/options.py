@@ -9,9 +9,9 @@ from typing import Final, Literal
 from model.media.audio import FPS
 from model.training.data.layouts import Layout
 
-Protocol = Literal["reenactment", "dubbing", "references", "portraits", "motion"]
+Protocol = Literal["reenactment", "dubbing", "references", "portraits", "motion", "steadiness"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = (
-    "reenactment", "dubbing", "references", "portraits", "motion",
+    "reenactment", "dubbing", "references", "portraits", "motion", "steadiness",
 )  # fmt: skip
 USUAL_PROTOCOLS: Final[tuple[Protocol, ...]] = PROTOCOLS[:4]
 """What is measured unless told otherwise."""
@@ -45,6 +45,8 @@ class EvaluationOptions:
         limit: Clips and photographs at most; `motion` has its own.
         motion_limit: Photographs of `motion` at most.
         stride: `motion` draws every so many frames.
+        landmark_figures: `figures.json` of `model.evaluation.landmark_figures`, for the table of what
+            a checkpoint must reach; or None.
         crop_px: Side of the crops in which videos are compared; None = the face's own size.
         seconds: Longer recordings are cut there.
         preset: A key of `PRESETS`.
@@ -64,6 +66,7 @@ class EvaluationOptions:
     motion_limit: int = 50
     stride: int = 3
     crop_px: int | None = None
+    landmark_figures: Path | None = None
     seconds: float = 5.0
     preset: str = "balanced"
     seeds: tuple[int, ...] = (0,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluation.acceptance import CHECKPOINT, LANDMARKS, acceptance_table, judge
 from model.evaluation.motion_protocol import RealMotion
 from model.evaluation.options import EvaluationOptions
 from model.evaluation.picture_metrics import FINE_PX
 from model.evaluation.report import (
+    Table,
     column_table,
     label_row,
     mean_and_spread,
@@ -23,6 +26,7 @@ from model.evaluation.report import (
     row_table,
     without_nan,
 )
+from model.evaluation.steadiness import Steadiness
 from model.evaluation.still_protocols import Portraits, ReferenceTests
 from model.evaluation.video_protocols import (
     DETECTED,
@@ -61,6 +65,7 @@ class Results:
         references: Silence and leak.
         portraits: Photographs.
         motion: Photographs that real mouths move.
+        steadiness: What moves without a reason.
         skipped: What was not measured, why, and how to have it measured.
         clips: Names of the clips that were measured.
         sheet: Rows of the contact sheet.
@@ -71,15 +76,28 @@ class Results:
     references: ReferenceTests
     portraits: Portraits
     motion: RealMotion
+    steadiness: Steadiness
     skipped: list[str]
     clips: list[str] = field(default_factory=list)
     sheet: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
 def write_report(
-    options: EvaluationOptions, systems: Mapping[str, System], results: Results
+    options: EvaluationOptions,
+    systems: Mapping[str, System],
+    results: Results,
+    landmarks: Table,
 ) -> dict[str, Any]:
-    """Write JSON, Markdown, sheets and plots; returns what the JSON holds."""
+    """Write JSON, Markdown, sheets and plots.
+
+    Args:
+        options: What was measured.
+        systems: By name.
+        results: What came of it.
+        landmarks: What `model.evaluation.landmark_figures` has measured, or nothing.
+    Returns:
+        What the JSON holds.
+    """
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
     reenactment = results.reenactment.figures()
@@ -89,7 +107,13 @@ def write_report(
         "references": results.references.figures(),
         "portraits": results.portraits.figures(),
         "motion": results.motion.figures(),
+        "steadiness": results.steadiness.figures(),
     }
+    verdicts = judge(
+        {**tables, LANDMARKS: landmarks, CHECKPOINT: _sizes(systems)},
+        systems,
+        options.crop_px,
+    )
     comparison = compare(options, reenactment) if reenactment else {}
     first = next(iter(systems.values()))
     report: dict[str, Any] = without_nan(
@@ -114,17 +138,32 @@ def write_report(
             },
             "skipped": results.skipped,
             **{name: table for name, table in tables.items() if table},
+            "acceptance": {
+                name: [dataclasses.asdict(verdict) for verdict in rows]
+                for name, rows in verdicts.items()
+            },
             "comparison": comparison,
             "per_clip": results.reenactment.per_clip(),
             "per_pair": results.dubbing.per_pair(),
             "per_picture": results.portraits.per_picture,
             "per_driven_picture": results.motion.per_picture,
+            "per_steady_picture": results.steadiness.per_picture,
         }
     )
     (output / "evaluation.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    (output / "evaluation.md").write_text(_markdown(options, results, tables, comparison))
+    (output / "evaluation.md").write_text(
+        _markdown(options, results, tables, comparison, acceptance_table(verdicts))
+    )
     _draw(output, results)
     return report
+
+
+def _sizes(systems: Mapping[str, System]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"megabytes": system.weights_bytes / 1e6}
+        for name, system in systems.items()
+        if system.weights_bytes is not None
+    }
 
 
 def compare(
@@ -168,6 +207,7 @@ def _markdown(
     results: Results,
     tables: Mapping[str, Mapping[str, Mapping[str, float]]],
     comparison: Mapping[str, Mapping[str, str]],
+    acceptance: str,
 ) -> str:
     count = len(results.clips)
     about = {
@@ -177,6 +217,8 @@ def _markdown(
         "portraits": "One-shot: unseen photographs with unseen voices, drawn against wanted mouth",
         "motion": "Real motion: unseen photographs with the mouths of unseen clips, one frame in "
         f"{options.stride}, sharpness at {FINE_PX} px",
+        "steadiness": "Steadiness: photographs and stills of clips, changes from frame to frame at "
+        f"{FINE_PX} px, grey levels",
     }
     size = "the face's own size" if options.crop_px is None else f"{options.crop_px} px"
     parts = [
@@ -194,6 +236,7 @@ def _markdown(
     parts += [
         f"## {about[name]}\n\n{column_table(table)}" for name, table in tables.items() if table
     ]
+    parts.append(f"## What a checkpoint must reach\n\n{acceptance}")
     if results.skipped:
         lines = "\n".join(f"- skipped: {line}" for line in results.skipped)
         parts.append(f"## Not measured\n\n{lines}")

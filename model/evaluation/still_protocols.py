@@ -25,6 +25,7 @@ from model.evaluation.observation import (
     lay_on,
     mouth_figures,
     sheet_tiles,
+    swap_figures,
     sync_figures,
 )
 from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness
@@ -189,10 +190,7 @@ class Portraits:
         if other is not None:
             count = min(len(voice), len(other))
             swapped = _animate(system, self.judges, image, other[:count])
-            frames = len(swapped.opening)
-            gaps = np.abs(swapped.opening - still.opening[:frames])
-            if np.isfinite(gaps).any():
-                row["swap_difference"] = float(np.nanmean(gaps))
+            row.update(swap_figures(still.opening, swapped.opening))
         self.per_picture.setdefault(system.name, {})[name] = row
         self._drawn.setdefault(system.name, []).append(still.opening)
         self._meant.setdefault(system.name, []).append(meant)

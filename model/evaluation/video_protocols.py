@@ -26,6 +26,7 @@ from model.evaluation.observation import (
     fid,
     mouth_figures,
     row_figures,
+    swap_figures,
 )
 from model.face.alignment import warp_points
 from model.face.landmarks import CONTENT
@@ -48,12 +49,14 @@ class System:
         pipeline: Ready to draw.
         preset: A key of `PRESETS`.
         seed: Of the noise.
+        weights_bytes: Size of the checkpoint's files, None where it is not known.
     """
 
     name: str
     pipeline: TalkingFacePipeline
     preset: str
     seed: int
+    weights_bytes: int | None = None
 
     def plan(self, frames: ClipFrames, waveform: NDArray[np.float32], reference: int) -> RenderPlan:
         """Draw a mouth for `waveform` into `frames`, like the mouth of frame `reference`."""
@@ -159,7 +162,7 @@ class _Dub:
     old: float
     drawn: NDArray[np.float32]
     wanted: NDArray[np.float32]
-    swap: float
+    swap: dict[str, float]
     equal: float
 
 
@@ -200,8 +203,11 @@ class Dubbing:
         wanted[: other.num_frames] = other.opening[: clip.num_frames]
         pair = f"{clip.name} says {other.name}"
         still = frozen(frames, clip.reference)
+        really = swap_figures(clip.opening, wanted)
         rows = {
-            REAL: self._judge(pair, observer, observer.observe_real(sound), sound, wanted),
+            REAL: self._judge(
+                pair, observer, observer.observe_real(sound), sound, wanted, swap=really
+            ),
             STATIC: self._judge(pair, observer, observer.observe(still, sound), sound, wanted),
         }
         for name, system in systems.items():
@@ -209,7 +215,7 @@ class Dubbing:
             drawn = np.stack(list(system.draw(plan)))
             seen = observer.observe(drawn, sound)
             before = own.get(name)
-            swap = float("nan") if before is None else _mean_gap(seen.opening, before.opening)
+            swap = {} if before is None else swap_figures(before.opening, seen.opening)
             equal = share_equal_outside(system, plan, drawn, frames.frames)
             rows[name] = self._judge(pair, observer, seen, sound, wanted, swap=swap, equal=equal)
         for title, entry in rows.items():
@@ -223,7 +229,7 @@ class Dubbing:
         sound: NDArray[np.float32],
         wanted: NDArray[np.float32],
         *,
-        swap: float = float("nan"),
+        swap: Mapping[str, float] | None = None,
         equal: float = float("nan"),
     ) -> _Dub:
         new = old = float("nan")
@@ -233,8 +239,9 @@ class Dubbing:
             new = self.judges.sync.matching(log_mel(sound[: 640 * len(held)]), held)
             old = self.judges.sync.matching(log_mel(own), held)
         return _Dub(
-            pair, seen.scores, new, old, seen.opening, wanted[: len(seen.opening)], swap, equal
-        )
+            pair, seen.scores, new, old, seen.opening, wanted[: len(seen.opening)],
+            dict(swap or {}), equal,
+        )  # fmt: skip
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Row title to figures over all pairs."""
@@ -257,17 +264,18 @@ def _dub_figures(entries: Sequence[_Dub]) -> dict[str, float]:
         rows = [entry.scores[key] for entry in entries if key in entry.scores]
         if rows:
             figures[key] = float(np.mean(rows))
+    for key in ("swap_difference", "swap_share"):
+        rows = [entry.swap[key] for entry in entries if key in entry.swap]
+        if rows:
+            figures[key] = float(np.mean(rows))
     judged = [entry for entry in entries if np.isfinite(entry.new)]
     if judged:
         figures["sync_matching"] = float(np.mean([entry.new for entry in judged]))
         figures["sync_matching_old"] = float(np.mean([entry.old for entry in judged]))
         figures["prefers_new"] = float(np.mean([entry.new > entry.old for entry in judged]))
-    for key, values in (
-        ("swap_difference", [entry.swap for entry in entries]),
-        ("outside_equal", [entry.equal for entry in entries]),
-    ):
-        if np.isfinite(values).any():
-            figures[key] = float(np.nanmean(values))
+    equal = [entry.equal for entry in entries if np.isfinite(entry.equal)]
+    if equal:
+        figures["outside_equal"] = float(np.mean(equal))
     mouth = mouth_figures([e.drawn for e in entries], [e.wanted for e in entries])
     figures.update({key: mouth[key] for key in ("opening_r", "best_lag") if key in mouth})
     return figures
@@ -292,9 +300,3 @@ def share_equal_outside(
         outside = ~system.pipeline.soft_mask(plan, index)
         equal.append(bool((ours[outside] == theirs[outside]).all()))
     return float(np.mean(equal))
-
-
-def _mean_gap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    count = min(len(first), len(second))
-    gaps = np.abs(first[:count] - second[:count])
-    return float(np.nanmean(gaps)) if np.isfinite(gaps).any() else float("nan")
