@@ -50,7 +50,7 @@ def read_speech(path: Path, length_s: float) -> NDArray[np.float32]:
 def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Callable[[], object]]:
     """What one batch consists of; each case does it for `plan.batch_size` frames."""
     job = pipeline._job(plan)
-    sampler, background, restore = job.sampler, job.background, job.restore
+    sampler, background, detail = job.sampler, job.background, job.detail
     compositor = job.compositor
     assert sampler is not None and background is not None and compositor is not None
     targets = np.repeat(plan.target_landmarks[:1], plan.batch_size, axis=0)
@@ -83,8 +83,8 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
         ],
         "paste": lambda: [compositor.paste(crop) for crop in crops],
     }
-    if restore is not None:
-        cases["detail"] = lambda: [restore(c, t) for c, t in zip(crops, targets, strict=True)]
+    if detail is not None:
+        cases["detail"] = lambda: detail(crops, targets)
     return cases
 
 

@@ -1,8 +1,8 @@
 """Put a generated crop back into the photograph it came from.
 
-    crop (128) ─▶ colour of the photograph ─▶ + detail of the warped photograph ─▶ inverse similarity
-                                                                                          │
-    photograph ───────────────────────── soft, face-shaped mask ──────────────────────▶ frame
+    crop ─▶ colour of the photograph ─▶ + detail of the warped photograph ─▶ inverse similarity
+                                                                                    │
+    photograph ─────────────────────── soft, face-shaped mask ──────────────────▶ frame
 
 Outside the soft mask a frame is the photograph, bit for bit. The mask is the hull of every jaw of
 the job with a margin, so the chin's way is inside it, and it ends before the generated part does.
@@ -27,7 +27,6 @@ from model.face.alignment import (
 )
 from model.face.inner_mouth import LipCurves
 from model.face.landmarks import CONTOUR, LEFT_EYE, OUTER_LIPS, POSE, RIGHT_EYE
-from model.face.reference_warp import ReferenceWarp
 from model.face.thin_plate import smoothstep
 
 Picture = NDArray[np.float32]
@@ -282,49 +281,37 @@ def _fill(points: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
     return filled
 
 
-class DetailRestorer:
-    """Adds the photograph's fine detail to generated crops.
+def add_detail(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:
+    """Add the photograph's fine detail to a generated crop.
 
-    A crop of the network's size holds no pores, no beard and no sharp lip. The portrait engine
-    moves the photograph itself: what its picture has beyond the crop's bandwidth goes on top, save
-    between the lips.
+    A crop holds no pores, no beard and no sharp lip beyond its own resolution. The portrait engine
+    moves the photograph itself: what its picture has beyond that goes on top, save between the lips.
 
     Args:
-        warp: Of the same portrait, at the resolution wanted.
-        crop_px: Side of the generated crops.
+        crop: `(s, s, 3)`, 0 to 255.
+        warped: The portrait engine's picture of the same face `(S, S, 3)` uint8, S > s.
+        target: That face `(68, 2)`, crop units.
+    Returns:
+        `(S, S, 3)`, not clipped.
     """
+    size = len(warped)
+    detail = warped.astype(np.float32)
+    detail -= band_limit(detail, len(crop))
+    detail *= _outside_lips(target, size)[..., None]
+    upsampled = cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(upsampled + detail, np.float32)
 
-    def __init__(self, warp: ReferenceWarp, crop_px: int) -> None:
-        self._warp = warp
-        self._crop_px = crop_px
 
-    def __call__(self, crop: Picture, target: NDArray[np.float32]) -> Picture:
-        """A sharp crop.
-
-        Args:
-            crop: `(crop_px, crop_px, 3)`, 0 to 255.
-            target: The face that it shows `(68, 2)`, crop units.
-        Returns:
-            `(S, S, 3)` with the warp's S, not clipped.
-        """
-        size = self._warp.size
-        warp = self._warp.render(target).astype(np.float32)
-        detail = warp - band_limit(warp, self._crop_px)
-        detail *= self._outside_lips(target)[..., None]
-        upsampled = cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC)
-        return np.asarray(upsampled + detail, np.float32)
-
-    def _outside_lips(self, target: NDArray[np.float32]) -> Picture:
-        """0 between the lips, 1 elsewhere `(S, S)`."""
-        size = self._warp.size
-        centres = (np.arange(size) + 0.5) / size
-        lips = LipCurves.from_landmarks(target)
-        top, bottom = lips.evaluate(centres)
-        y = centres[:, None]
-        cover = np.clip(np.minimum(y - top, bottom - y) / _LIP_EDGE + 0.5, 0.0, 1.0)
-        cover *= np.clip((bottom - top) / _LIP_EDGE, 0.0, 1.0)
-        cover *= (centres > lips.left) & (centres < lips.right)
-        return np.asarray(1.0 - cover, np.float32)
+def _outside_lips(target: NDArray[np.float32], size: int) -> Picture:
+    """0 between the lips, 1 elsewhere `(size, size)`."""
+    centres = (np.arange(size) + 0.5) / size
+    lips = LipCurves.from_landmarks(target)
+    top, bottom = lips.evaluate(centres)
+    y = centres[:, None]
+    cover = np.clip(np.minimum(y - top, bottom - y) / _LIP_EDGE + 0.5, 0.0, 1.0)
+    cover *= np.clip((bottom - top) / _LIP_EDGE, 0.0, 1.0)
+    cover *= (centres > lips.left) & (centres < lips.right)
+    return np.asarray(1.0 - cover, np.float32)
 
 
 def band_limit(picture: Picture, size: int) -> Picture:

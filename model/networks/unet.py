@@ -62,6 +62,18 @@ class Window:
             *(value // factor for value in (self.top, self.left, self.height, self.width))
         )
 
+    def enlarge(self, factor: int) -> Window:
+        """The same window on a grid `factor` times finer."""
+        return Window(*(value * factor for value in (self.top, self.left, self.height, self.width)))
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
 
 @dataclass
 class ReferenceCache:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from model.face.alignment import lower_face_mask
 from model.face.reference_warp import ReferenceWarp
+from model.networks.detail import DetailNetwork
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
@@ -38,6 +39,7 @@ class Networks:
     unet: TalkFormerUNet
     reference_encoder: ReferenceEncoder
     scheduler: DDIMScheduler
+    detail: DetailNetwork | None = None
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +58,7 @@ class Networks:
             copy.deepcopy(self.unet).float(),
             copy.deepcopy(self.reference_encoder).float(),
             self.scheduler,
+            None if self.detail is None else copy.deepcopy(self.detail).float(),
         )
 
     @property

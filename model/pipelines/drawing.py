@@ -20,21 +20,17 @@ from numpy.typing import NDArray
 from model.checkpoints import INNER_MOUTHS
 from model.errors import CheckpointError, SamplingError
 from model.face.alignment import crop_image, lower_face_mask, source_pixels
-from model.face.compositing import Compositor, DetailRestorer, match_colour, match_light
+from model.face.compositing import Compositor, match_colour, match_light
 from model.face.inner_mouth import InnerMouthBank
 from model.face.portrait_engine import PortraitEngine
-from model.face.reference_warp import ReferenceWarp
 from model.media.frames import read_in_order
 from model.pipelines.denoising import Background, CropSampler, Networks
+from model.pipelines.detail import DetailPass, make_detail_pass
 from model.pipelines.outputs import Footage, RenderPlan
 from model.pipelines.presets import PRESETS
 
 _PREVIEW_PX: Final = (256, 512)
 """Least and greatest side of the portrait engine's own frames."""
-_DETAIL_PX: Final = 384
-"""Greatest side at which detail is restored."""
-_DETAIL_FROM: Final = 1.25
-"""A face larger than the network's crop by this factor has detail to restore."""
 
 Picture = NDArray[np.uint8]
 ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
@@ -97,7 +93,7 @@ class PlanDrawer:
         self._model_name = model_name
         self._inner_mouths = inner_mouths
         self.sampler: CropSampler | None = None
-        self.restore: DetailRestorer | None = None
+        self.detail: DetailPass | None = None
         self.compositor: Compositor | None = None
         self.background: Background | None = None
         self._engine: PortraitEngine | None = None
@@ -148,11 +144,11 @@ class PlanDrawer:
         if plan.footage is not None:
             shown = [source_pixels(affine) for affine in plan.crop_affine]
             native = min(native, float(np.median(shown)))
-        if plan.restore_detail and native > _DETAIL_FROM * crop_px:
-            size = int(min(round(native), _DETAIL_PX))
-            reference = plan.reference
-            crop = crop_image(reference.image, reference.crop_affine, size)
-            self.restore = DetailRestorer(ReferenceWarp(crop, reference.landmarks), crop_px)
+        if plan.restore_detail:
+            networks, reference = self._networks, plan.reference
+            window = networks.unet.window.enlarge(crop_px // networks.latent_size)
+            own = (reference.image, reference.crop_affine, reference.landmarks)
+            self.detail = make_detail_pass(networks.detail, own, native, crop_px, window)
 
     def _sampler(self, networks: Networks) -> CropSampler:
         plan, preset = self._plan, PRESETS[self._plan.preset]
@@ -199,22 +195,23 @@ class PlanDrawer:
         if footage is not None and footage.hidden[numbers.start : numbers.stop].all():
             return self._pictures(batch)[batch.wanted]
         crops, warped, background = self._sample(batch)
+        targets = plan.target_landmarks[numbers.start : numbers.stop]
+        rows = [number - batch.first for number in numbers]
+        masks = [None if footage is None else background.generated[row] for row in rows]
+        parts = zip(crops[rows], warped[rows], targets, masks, strict=True)
+        coloured = np.stack([match_colour(*part) for part in parts])
+        fine = list(coloured) if self.detail is None else self.detail(coloured, targets)
         frames = []
-        for number in numbers:
-            row = number - batch.first
-            compositor, generated = self.compositor, None
+        for number, row, crop in zip(numbers, rows, fine, strict=True):
+            compositor = self.compositor
             if footage is not None:
                 picture = self._pictures(batch)[row]
                 if footage.hidden[number]:
                     frames.append(picture)
                     continue
-                generated = background.generated[row]
-                compositor = self._compositor(footage, picture, number, generated)
+                compositor = self._compositor(footage, picture, number, background.generated[row])
             assert compositor is not None
-            target = plan.target_landmarks[number]
-            coloured = match_colour(crops[row], warped[row], target, generated)
-            sharp = coloured if self.restore is None else self.restore(coloured, target)
-            frames.append(compositor.paste(sharp))
+            frames.append(compositor.paste(crop))
         return frames
 
     def _sample(self, batch: Batch) -> tuple[NDArray[np.float32], Picture, Background]:

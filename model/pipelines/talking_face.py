@@ -12,7 +12,7 @@ Presets without steps leave the diffusion out: the portrait engine draws.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -30,6 +30,7 @@ from model.face.inner_mouth import InnerMouthBank
 from model.media.audio import FPS, SAMPLE_RATE
 from model.media.frames import FrameSource
 from model.networks.attention import attention_backend, select_backend
+from model.networks.detail import DetailNetwork
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
@@ -60,9 +61,11 @@ class TalkingFacePipeline(DiffusionPipeline):
         reference_encoder: Features of the photograph for R-Align.
         landmark_completer: Speech to landmarks; stays on the CPU in fp32.
         scheduler: Holds the noise schedule; presets choose the sampler over it.
+        detail: Brings drawn crops to twice their size; None = the warp's detail alone.
     """
 
-    model_cpu_offload_seq = "reference_encoder->unet->autoencoder"
+    model_cpu_offload_seq = "reference_encoder->unet->autoencoder->detail"
+    _optional_components: ClassVar[list[str]] = ["detail"]
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         reference_encoder: ReferenceEncoder,
         landmark_completer: LandmarkCompleter,
         scheduler: DDIMScheduler,
+        detail: DetailNetwork | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -79,9 +83,11 @@ class TalkingFacePipeline(DiffusionPipeline):
             reference_encoder=reference_encoder,
             landmark_completer=landmark_completer,
             scheduler=scheduler,
+            detail=detail,
         )
-        for network in (autoencoder, unet, reference_encoder, landmark_completer):
-            network.eval().requires_grad_(False)
+        for network in (autoencoder, unet, reference_encoder, landmark_completer, detail):
+            if network is not None:
+                network.eval().requires_grad_(False)
         self.model_name = "unnamed"
         self.version = "0"
         self.weights_sha256: str | None = None
@@ -94,12 +100,12 @@ class TalkingFacePipeline(DiffusionPipeline):
     @property
     def device(self) -> torch.device:
         """Where the drawing networks are."""
-        return self._networks.device
+        return self.networks.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Arithmetic of the drawing networks."""
-        return self._networks.dtype
+        return self.networks.dtype
 
     @property
     def torch_dtype_name(self) -> str:
@@ -112,14 +118,18 @@ class TalkingFacePipeline(DiffusionPipeline):
         return attention_backend()
 
     @property
-    def _networks(self) -> Networks:
-        return Networks(self.autoencoder, self.unet, self.reference_encoder, self.scheduler)
+    def networks(self) -> Networks:
+        """What draws."""
+        return Networks(
+            self.autoencoder, self.unet, self.reference_encoder, self.scheduler, self.detail
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move the drawing networks, as `torch.nn.Module.to` does; the completer stays where it is."""
         kwargs.pop("silence_dtype_warnings", None)
         device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
-        for network in (self.autoencoder, self.unet, self.reference_encoder):
+        drawing = (self.autoencoder, self.unet, self.reference_encoder, self.detail)
+        for network in [network for network in drawing if network is not None]:
             # Not ModelMixin.to: it warns of parts that want fp32, and ours name none.
             torch.nn.Module.to(network, device, dtype)
             torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -447,7 +457,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         if job is None:
             with one_thread():
                 job = self._jobs[plan] = PlanDrawer(
-                    plan, self._networks, self.inner_mouths, self.model_name
+                    plan, self.networks, self.inner_mouths, self.model_name
                 )
         return job
 

@@ -51,6 +51,7 @@ class AblationConfig:
         prepared: Folder with the arrays of stages 1 and 2.
         shards: Clips of stage 3.
         autoencoder: Shared by all, trained before.
+        detail: The detail network, shared by all, trained before.
         landmark_completer: Shared by all as the start of stage 3.
         stage2_steps: Budget of stage 2, batches of 32.
         stage3_steps: Budget of stage 3, batches of 16 windows with two drawn frames.
@@ -65,6 +66,7 @@ class AblationConfig:
     shards: Path = Path("data/shards/grid")
     autoencoder: Path = SHIPPED / "autoencoder"
     landmark_completer: Path = SHIPPED / "landmark_completer"
+    detail: Path = SHIPPED / "detail"
     stage2_steps: int = 800
     stage3_steps: int = 100
     num_threads: int = 1
@@ -117,6 +119,7 @@ def ablate(config: AblationConfig) -> Path:
             "reference_encoder": export / "reference_encoder",
             "autoencoder": config.autoencoder,
             "landmark_completer": config.landmark_completer,
+            "detail": config.detail,
         }
         # By the folder: without end-to-end training the start is the full model's.
         name = f"{config.inputs}-{start.parent.parent.name}-seed{config.seed}"

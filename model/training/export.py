@@ -22,6 +22,7 @@ from torch import nn
 from model.checkpoints import INNER_MOUTHS, PARTS, SHIPPED, verify_checkpoint, write_manifest
 from model.errors import CheckpointError
 from model.face.inner_mouth import InnerMouthBank
+from model.networks.detail import DetailNetwork
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
@@ -62,7 +63,8 @@ def pack(
     """Write a checkpoint.
 
     Args:
-        parts: Folder of each trained network: autoencoder, unet, reference_encoder, landmark_completer.
+        parts: Folder of each trained network: autoencoder, unet, reference_encoder,
+            landmark_completer, and detail, which may be left out.
         bank: Folder of the inner mouths.
         output: Where the checkpoint goes; its former parts are replaced.
         model_name: Name for results and logs.
@@ -89,11 +91,13 @@ def pack(
             parts["landmark_completer"], low_cpu_mem_usage=False
         ),
     }
+    if "detail" in parts:
+        networks["detail"] = DetailNetwork.from_pretrained(parts["detail"], low_cpu_mem_usage=False)
     for name, network in networks.items():
         to_half(name, network)
     pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
     pipeline.inner_mouths = InnerMouthBank.load(bank)
-    for part in PARTS:
+    for part in (*PARTS, "detail"):
         if (output / part).is_dir() and part != INNER_MOUTHS:
             shutil.rmtree(output / part)
     pipeline.save_pretrained(output)
@@ -117,6 +121,7 @@ def main() -> None:
         "unet": diffusion / "unet",
         "reference_encoder": diffusion / "reference_encoder",
         "landmark_completer": Path("runs/landmarks/export/landmark_completer"),
+        "detail": Path("runs/detail/export/detail"),
     }
     for name, folder in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, default=folder)

@@ -18,6 +18,7 @@ STAGES: Final = {
     1: "model.training.stage1_landmarks",
     2: "model.training.stage2_diffusion",
     3: "model.training.stage3_end_to_end",
+    4: "model.training.stage4_detail",
 }
 
 

@@ -141,19 +141,25 @@ def _clip_subject(job: tuple[Path, NDArray[np.float32], int]) -> Subject:
     return _finish(clip_crops(job), name_seed(job[0]))
 
 
-def _portrait_subject(
-    job: tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int],
-) -> Subject:
+PortraitJob = tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int]
+"""Photograph, its landmarks in pixels, motions `(T, 68, 2)` in crop units, side of the pictures."""
+
+
+def portrait_pictures(job: PortraitJob, count: int, rng: np.random.Generator) -> list[Crop]:
+    """A photograph as it is, and moved by the portrait engine; each with its own jitter.
+
+    Args:
+        job: What to cut and how to move it.
+        count: Pictures wanted; the first one is the photograph.
+        rng: Of jitter, amplitudes and frames.
+    """
     path, landmarks, motions, size = job
-    cv2.setNumThreads(1)
-    seed = name_seed(path)
-    rng = np.random.default_rng(seed)
     affine = crop_affine(landmarks)
     base = crop_image(read_picture(path), affine, _ENGINE_PX)
     own = warp_points(affine, landmarks)
     engine = PortraitEngine(base, own, InnerMouthBank.load(_INNER_MOUTHS))
     pictures: list[Crop] = []
-    for index in range(PORTRAIT_PICTURES):
+    for index in range(count):
         picture, points = base, own
         if index:
             motion = motions[index % len(motions)]
@@ -165,7 +171,13 @@ def _portrait_subject(
         jitter_px[:, 2] *= _ENGINE_PX
         jittered = crop_image(picture, jitter_px / np.float32(_ENGINE_PX), size)
         pictures.append((jittered, warp_points(jitter, points)))
-    return _finish(pictures, seed)
+    return pictures
+
+
+def _portrait_subject(job: PortraitJob) -> Subject:
+    cv2.setNumThreads(1)
+    seed = name_seed(job[0])
+    return _finish(portrait_pictures(job, PORTRAIT_PICTURES, np.random.default_rng(seed)), seed)
 
 
 @torch.inference_mode()

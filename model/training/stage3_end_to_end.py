@@ -422,7 +422,8 @@ def build(config: EndToEndConfig, device: str) -> Stage:
 
     def finish(export: Path) -> None:
         parts = {name: export / name for name in trained}
-        parts["autoencoder"] = config.weights / "autoencoder"
+        kept = ("autoencoder", "detail")  # a small checkpoint of one's own may lack the latter
+        parts |= {n: config.weights / n for n in kept if (config.weights / n).is_dir()}
         checkpoint = config.output / "checkpoint"
         name = f"{verify_checkpoint(config.weights).model_name}-stage3"
         pack(parts, config.weights / INNER_MOUTHS, checkpoint, model_name=name, version="0")

@@ -17,6 +17,7 @@ from model.face.alignment import TEMPLATE
 from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import CONTENT, POSE
 from model.media.audio import SAMPLE_RATE
+from model.networks.detail import DetailNetwork
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
@@ -46,14 +47,16 @@ def build() -> TalkingFacePipeline:
     channels = (32, 32, 64)
     unet = TalkFormerUNet(channels=channels, token_width=32)
     completer = LandmarkCompleter(width=32, layers=1, heads=2, window=8)
+    detail = DetailNetwork(channels=(8, 8, 8), layers=1)
     with torch.no_grad():
+        detail.conv_out.weight.normal_(std=0.02)
         for parameter in unet.parameters():
             if not parameter.any():  # zero-initialised: nothing would depend on the landmarks
                 parameter.normal_(std=0.05)
         completer.lip_head.weight.normal_(std=0.02)
         autoencoder.decoder.conv_out.weight.mul_(3.0)
     return TalkingFacePipeline(
-        autoencoder, unet, ReferenceEncoder(channels=channels), completer, build_scheduler()
+        autoencoder, unet, ReferenceEncoder(channels=channels), completer, build_scheduler(), detail
     )
 
 

@@ -10,7 +10,7 @@ from model.face.alignment import crop_image, invert_affine, lower_face_mask, pix
 from model.face.average_face import AVERAGE_FACE
 from model.face.compositing import (
     Compositor,
-    DetailRestorer,
+    add_detail,
     band_limit,
     match_colour,
     match_light,
@@ -127,9 +127,9 @@ def test_light_is_the_photographs_and_the_mouth_the_crops_own() -> None:
 
 def test_detail_comes_back_where_the_crop_has_lost_it() -> None:
     sharp = crop_image(picture(), placed(), 320)
-    restore = DetailRestorer(ReferenceWarp(sharp, AVERAGE_FACE), 128)
+    warped = ReferenceWarp(sharp, AVERAGE_FACE).render(AVERAGE_FACE)
     small = cv2.resize(sharp.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
-    restored = restore(np.asarray(small, np.float32), AVERAGE_FACE)
+    restored = add_detail(np.asarray(small, np.float32), warped, AVERAGE_FACE)
     assert restored.shape == (320, 320, 3)
     still = ~lower_face_mask(AVERAGE_FACE, 320)
     np.testing.assert_allclose(restored[still], sharp[still], atol=1e-2)
@@ -139,10 +139,9 @@ def test_detail_comes_back_where_the_crop_has_lost_it() -> None:
 
 def test_detail_stays_out_of_the_open_mouth() -> None:
     sharp = crop_image(picture(), placed(), 320)
-    restore = DetailRestorer(ReferenceWarp(sharp, AVERAGE_FACE), 128)
     flat = np.full((128, 128, 3), 90.0, np.float32)
     target = wide_open()
-    restored = restore(flat, target)
+    restored = add_detail(flat, ReferenceWarp(sharp, AVERAGE_FACE).render(target), target)
     middle = ((target[62] + target[66]) / 2 * 320).astype(int)
     inside = restored[middle[1] - 4 : middle[1] + 5, middle[0] - 10 : middle[0] + 11]
     np.testing.assert_allclose(inside, 90.0, atol=1e-3)

@@ -1,0 +1,248 @@
+"""Stage 4: the detail network, from what the diffusion drew.
+
+    python -m model.training.stage4_detail prepared=data/prepared output=runs/detail
+
+L1 on pixels and on their differences, three times as much around the lips, and a patch discriminator
+with feature matching: the mean of all possible teeth is a grey band, and L1 alone draws it. The paper's
+"no GAN loss" is about the diffusion, which this stage does not touch. Needs `detail.npz`
+(`model.training.detail_pairs`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch.func import functional_call
+
+from model.errors import ConfigError
+from model.networks.detail import SCALE, DetailNetwork, enlarge
+from model.networks.patch_discriminator import PatchDiscriminator
+from model.training.launch import main
+from model.training.loop import Draw, LoopConfig, Stage, autocast
+from model.training.stage0_autoencoder import (
+    augment_colour,
+    differences,
+    sharpness,
+    to_images,
+    to_tensor,
+)
+
+KINDS: Final = ("clips", "moved", "photographs", "other_photographs")
+_LIPS: Final = slice(48, 60)
+_JUDGE_RAMP: Final = 300  # steps over which the discriminator comes to count
+
+
+@dataclass(frozen=True)
+class DetailConfig(LoopConfig):
+    """Stage 4.
+
+    Attributes:
+        prepared: Folder with `detail.npz`.
+        start: Folder of a detail network to begin with, or None.
+        shares: Of samples of each kind: clips, moved photographs, photographs as they are, another
+            photograph of the person. Only photographs as they are have sharp teeth.
+        rows: Height of the part that a step looks at, pixels of what was drawn.
+        columns: Its width.
+        lips_weight: Extra weight around the lips.
+        edge_weight: Of the difference terms.
+        feature_weight: Of feature matching.
+        adversarial_weight: Of the discriminator's verdict.
+        judged_from: Step from which the discriminator counts.
+        discriminator_rate: Its learning rate.
+        light: Share of samples whose warp has another light: footage changes it.
+    """
+
+    output: Path = Path("runs/detail")
+    prepared: Path = Path("data/prepared")
+    start: Path | None = None
+    shares: tuple[float, float, float, float] = (0.30, 0.25, 0.28, 0.17)
+    max_steps: int = 5000
+    batch_size: int = 12
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    rows: int = 64
+    columns: int = 72
+    lips_weight: float = 2.0
+    edge_weight: float = 1.0
+    feature_weight: float = 0.5
+    adversarial_weight: float = 0.02
+    judged_from: int = 300
+    discriminator_rate: float = 2e-4
+    light: float = 0.5
+    sample_every: int = 500
+
+
+class DetailArrays:
+    """`detail.npz` in memory.
+
+    Raises:
+        ConfigError: A kind with a share has no samples.
+    """
+
+    def __init__(self, path: Path, shares: tuple[float, ...]) -> None:
+        data = np.load(path)
+        self.drawn, self.target, self.warped = (data[n] for n in ("drawn", "target", "warped"))
+        self.kind, self.held_out = data["kind"], data["held_out"].astype(bool)
+        height, width = self.drawn.shape[1:3]
+        # The window ends at the crop's bottom and lies in its middle.
+        self.lips = lip_boxes(data["landmarks"], height, width)
+        seen = [np.flatnonzero((self.kind == k) & ~self.held_out) for k in range(len(shares))]
+        for rows, share, name in zip(seen, shares, KINDS, strict=True):
+            if share and not len(rows):
+                raise ConfigError(f"shares: {path} has no {name}; expected a share of 0 for them")
+        self._seen, self._shares = seen, np.array(shares) / sum(shares)
+
+    def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Rows of training samples `(count,)`."""
+        kinds = rng.choice(len(self._shares), count, p=self._shares)
+        return np.array([rng.choice(self._seen[kind]) for kind in kinds])
+
+    def unseen(self, kind: int, count: int) -> NDArray[np.int64]:
+        """Rows of held-out samples of a kind, always the same ones."""
+        rows = np.flatnonzero((self.kind == kind) & self.held_out)
+        return np.random.default_rng(0).permutation(rows)[:count]
+
+
+def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
+    """Lips' boxes widened by 30 %, in pixels of the window: top, bottom, left, right `(N, 4)`.
+
+    Args:
+        landmarks: `(N, 68, 2)`, crop units.
+        height: Of the window, which ends at the crop's bottom edge, in pixels.
+        width: Of the window, which lies in the crop's middle; the crop is `4 / 3` as wide.
+    """
+    side = width * 4 / 3
+    points = landmarks[:, _LIPS] * side
+    points = points - np.array([(side - width) / 2, side - height], np.float32)
+    low, high = points.min(axis=1), points.max(axis=1)
+    margin = 0.3 * (high - low)
+    low, high = np.floor(low - margin), np.ceil(high + margin)
+    box = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1).astype(np.int64)
+    box[:, :2] = box[:, :2].clip(0, height)
+    box[:, 2:] = box[:, 2:].clip(0, width)
+    return box
+
+
+def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) -> torch.Tensor:
+    """1 inside boxes `(B, 4)`, 0 elsewhere: `(B, 1, scale * height, scale * width)`."""
+    weight = torch.zeros(len(boxes), 1, scale * height, scale * width)
+    for row, (top, bottom, left, right) in zip(weight, boxes * scale, strict=True):
+        row[:, top:bottom, left:right] = 1.0
+    return weight
+
+
+CONFIG = DetailConfig
+
+
+def build(config: DetailConfig, device: str) -> Stage:
+    """The detail network, its judge, their losses and samples."""
+    arrays = DetailArrays(config.prepared / "detail.npz", config.shares)
+    network, judge = DetailNetwork(), PatchDiscriminator()
+    if config.start is not None:
+        network.load_state_dict(DetailNetwork.from_pretrained(config.start).float().state_dict())
+    for module in (network, judge):
+        module.to(device, memory_format=torch.channels_last)
+    height, width = arrays.drawn.shape[1:3]
+
+    def batch(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Drawn, warped, target and weight of a part that mostly holds the mouth."""
+        rows = arrays.draw(draw.rng, config.batch_size)
+        top = int(draw.rng.integers(0, height - config.rows + 1))
+        left = int(draw.rng.integers(0, width - config.columns + 1))
+        if draw.rng.random() < 0.7:
+            top = min(top, (height - config.rows) // 2)
+        coarse = (slice(top, top + config.rows), slice(left, left + config.columns))
+        fine = tuple(slice(SCALE * s.start, SCALE * s.stop) for s in coarse)
+        # One light for all three, and now and then another one for the warp.
+        drawn, warped, target = (
+            to_tensor(x[rows][:, *where])
+            for x, where in ((arrays.drawn, coarse), (arrays.warped, fine), (arrays.target, fine))
+        )
+        lit = torch.rand(len(rows), 1, 1, 1, generator=draw.generator) < config.light
+        warped = torch.where(lit, augment_colour(warped, draw.generator), warped)
+        weight = box_weight(arrays.lips[rows], height, width, SCALE)[:, :, *fine]
+        if draw.rng.random() < 0.5:
+            drawn, warped, target, weight = (x.flip(-1) for x in (drawn, warped, target, weight))
+        return tuple(  # type: ignore[return-value]
+            x.contiguous(memory_format=torch.channels_last).to(device)
+            for x in (drawn, warped, target, weight)
+        )
+
+    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+        drawn, warped, target, lips = batch(draw)
+        weight = 1.0 + config.lips_weight * lips
+        weight = weight / weight.mean()
+        output = network(drawn, warped).float()
+        pixel = ((output - target).abs() * weight).mean()
+        edge = torch.zeros((), device=device)
+        sides = ((slice(1, None), slice(None)), (slice(None), slice(1, None)))
+        for d_out, d_in, side in zip(differences(output), differences(target), sides, strict=True):
+            edge = edge + ((d_out - d_in).abs() * weight[..., *side]).mean()
+        total = pixel + config.edge_weight * edge
+        figures = {"pixel": pixel.item(), "edge": edge.item()}
+
+        given = enlarge(drawn)
+        real, wanted = judge(target, given)
+        fake, _ = judge(output.detach(), given)
+        verdict = F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()
+        # The judge's weights are constants to the network that it judges.
+        constants = {name: value.detach() for name, value in judge.named_parameters()}
+        opinion, seen = functional_call(judge, constants, (output, given))
+        pairs = zip(seen, wanted, strict=True)
+        features = torch.stack([(a - b.detach()).abs().float().mean() for a, b in pairs]).mean()
+        adversarial = -opinion.float().mean()
+        figures |= {"judge": verdict.item(), "features": features.item()}
+        counts = min(1.0, max(0.0, (draw.step - config.judged_from) / _JUDGE_RAMP))
+        total = total + counts * (
+            config.feature_weight * features + config.adversarial_weight * adversarial
+        )
+        return total + verdict, figures
+
+    def sample(folder: Path, step: int) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        strips = []
+        for kind, name in enumerate(KINDS):
+            rows = arrays.unseen(kind, 24)
+            if not len(rows):
+                continue
+            drawn, warped, target = (
+                to_tensor(x[rows]).to(device) for x in (arrays.drawn, arrays.warped, arrays.target)
+            )
+            with autocast(config, device):
+                output = network(drawn, warped).float().clamp(-1, 1)
+            lips = box_weight(arrays.lips[rows], height, width, SCALE).to(device)
+            for row, picture in (("", output), ("drawn_", enlarge(drawn)), ("warp_", warped)):
+                error = float(((picture - target) ** 2 / 4).mean())
+                figures[f"{row}{name}_psnr_db"] = -10 * float(np.log10(error))
+                figures[f"{row}{name}_sharpness"] = sharpness(picture, lips) / sharpness(
+                    target, lips
+                )
+            for index in range(min(3, len(rows))):
+                tiles = [
+                    to_images(x[index : index + 1])[0]
+                    for x in (enlarge(drawn), warped, output, target)
+                ]
+                strips.append(np.concatenate(tiles, axis=1))
+        half = (len(strips) + 1) // 2
+        strips += [np.zeros_like(strips[0])] * (2 * half - len(strips))
+        columns = [np.concatenate(strips[:half]), np.concatenate(strips[half:])]
+        Image.fromarray(np.concatenate(columns, axis=1)).save(folder / f"{step:06d}.png")
+        return figures
+
+    return Stage(
+        {"detail": network, "discriminator": judge},
+        loss,
+        sample,
+        learning_rates={"discriminator": config.discriminator_rate},
+    )
+
+
+if __name__ == "__main__":
+    main(CONFIG, build, __doc__)
