@@ -46,6 +46,8 @@ class DiffusionConfig(LoopConfig):
         maps: Whether landmark maps are given.
         reference_latents: Whether the reference's latents are given at all.
         warped_latents: Whether the warped reference's latents are given at all.
+        start: Checkpoint folder whose U-Net and reference encoder this run begins with. Where it has
+            no R-Align of the form trained here (docs/adr/0010), R-Align begins anew.
         stable_diffusion: Local Stable Diffusion 1.5 folder to start variant `large` from; its
             autoencoder takes the place of `autoencoder`, and `pairs.npz` must be made with it.
         portrait_share: Share of samples from photographs, the rest from clips.
@@ -68,6 +70,7 @@ class DiffusionConfig(LoopConfig):
     maps: bool = True
     reference_latents: bool = True
     warped_latents: bool = True
+    start: Path | None = None
     stable_diffusion: Path | None = None
     portrait_share: float = 0.5
     drop_warped: float = 0.2
@@ -140,6 +143,36 @@ def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
     return begun.unet.train(), begun.autoencoder
 
 
+_R_ALIGN = ("r_query", "r_key", "r_out", "extra_key", "extra_value")
+
+
+def begin_from(start: Path, unet: TalkFormerUNet, reference_encoder: ReferenceEncoder) -> list[str]:
+    """Take over a trained checkpoint's weights.
+
+    Args:
+        start: Checkpoint folder with `unet/` and `reference_encoder/`.
+        unet: Gets all that `start` has; R-Align only of the same `reference_places`.
+        reference_encoder: Gets all.
+    Returns:
+        Parameters of `unet` that keep their initial values.
+    Raises:
+        ConfigError: `start` is of other sizes.
+    """
+    trained = TalkFormerUNet.from_pretrained(start / "unet")
+    weights = trained.float().state_dict()
+    if trained.config.get("reference_places") != unet.config["reference_places"]:
+        weights = {k: v for k, v in weights.items() if not any(part in k for part in _R_ALIGN)}
+    try:
+        left = unet.load_state_dict(weights, strict=False).missing_keys
+        encoder = ReferenceEncoder.from_pretrained(start / "reference_encoder").float()
+        reference_encoder.load_state_dict(encoder.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"start: {start} holds networks of other sizes than this run's: {error}"
+        ) from error
+    return left
+
+
 CONFIG = DiffusionConfig
 
 
@@ -155,6 +188,9 @@ def build(config: DiffusionConfig, device: str) -> Stage:
     shown = pairs.shown(16)
     scale = float(autoencoder.config.scaling_factor)
     reference_encoder = ReferenceEncoder(unet.config.channels, pixels_per_cell(autoencoder))
+    if config.start is not None:
+        left = begin_from(config.start, unet, reference_encoder)
+        print(f"begins with {config.start}; anew: {', '.join(left) or 'nothing'}", flush=True)
     for module in (unet, reference_encoder):
         module.to(device, memory_format=torch.channels_last)
     scheduler = build_scheduler()
