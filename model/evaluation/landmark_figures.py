@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,17 +24,22 @@ from numpy.typing import NDArray
 from model.evaluation.landmark_metrics import (
     MAX_LAG,
     articulation,
+    at_phones,
     best_lag,
     closure_rate,
     correlation,
+    jitter,
+    motion_ratio,
     same_mouth,
+    still_passages,
 )
 from model.evaluation.report import column_table, plot_openings
-from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE, mouth_opening, mouth_width
-from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE
+from model.face.landmarks import CONTENT, LIPS, NUM_LANDMARKS, POSE, mouth_opening, mouth_width
+from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
-from model.training.phones import UNKNOWN_PHONE
-from model.training.split import clip_held_out, voice_held_out
+from model.training.phones import LIP_TO_TEETH, ROUNDED
+from model.training.split import clip_held_out
+from model.training.voice_corpora import Corpus, load_corpora
 
 Points = NDArray[np.float32]
 
@@ -56,6 +61,8 @@ class HeldOut:
         portraits: Photographs' landmarks `(P, 68, 2)`.
         names: Files of the GRID sentences.
         voice_names: Files of the other voices.
+        synthetic: Log-mels `(4T, 80)` of synthetic voices in languages that were not trained on.
+        synthetic_phones: Their phones.
     """
 
     mels: Points
@@ -67,6 +74,8 @@ class HeldOut:
     portraits: Points
     names: list[str]
     voice_names: list[str]
+    synthetic: list[Points]
+    synthetic_phones: list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -97,32 +106,36 @@ def join(pose: Points, content: Points) -> Points:
 
 def load_held_out(prepared: Path) -> HeldOut:
     """Read the held-out part of the prepared data."""
-    grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
-    motion = np.load(prepared / "motion.npz")
+    grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
     rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
-    ends = np.cumsum(speech["lengths"])
-    mel, phones, offsets = speech["log_mel"], speech["phones"], motion["speech_offsets"]
-    neutral = motion["neutral"]
-    voices, voice_phones, voice_openings, voice_names = [], [], [], []
-    for name, start, end in zip(speech["names"], ends - speech["lengths"], ends, strict=True):
-        if voice_held_out(str(name)) and not (phones[start:end] == UNKNOWN_PHONE).all():
-            voice_names.append(str(name))
-            voices.append(mel[start:end].astype(np.float32))
-            voice_phones.append(phones[start:end])
-            moved = offsets[start // MELS_PER_FRAME : end // MELS_PER_FRAME]
-            content = neutral[list(CONTENT)] + moved
-            voice_openings.append(mouth_opening(join(neutral[list(POSE)], content)))
+    corpora = load_corpora(prepared, held_out=True)
+    neutral, speech = motion["neutral"], corpora["speech"]
+    openings = []
+    for start, end in speech.spans // MELS_PER_FRAME:
+        content = neutral[list(CONTENT)] + speech.offsets[start:end]
+        openings.append(mouth_opening(join(neutral[list(POSE)], content)))
+    voices, voice_phones = _utterances(speech)
+    synthetic, synthetic_phones = (
+        _utterances(corpora["synthetic"]) if "synthetic" in corpora else ([], [])
+    )
     return HeldOut(
         mels=grid["log_mel"][rows].astype(np.float32),
         phones=grid["phones"][rows],
         faces=join(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
         voices=voices,
         voice_phones=voice_phones,
-        voice_openings=voice_openings,
+        voice_openings=openings,
         portraits=motion["portraits"][motion["portraits_held_out"]],
         names=[str(name) for name in grid["names"][rows]],
-        voice_names=voice_names,
+        voice_names=speech.names,
+        synthetic=synthetic,
+        synthetic_phones=synthetic_phones,
     )
+
+
+def _utterances(corpus: Corpus) -> tuple[list[Points], list[NDArray[np.uint8]]]:
+    mels = [corpus.log_mel[start:end].astype(np.float32) for start, end in corpus.spans]
+    return mels, [corpus.phones[start:end] for start, end in corpus.spans]
 
 
 def network_alone(completer: LandmarkCompleter) -> Speaker:
@@ -193,10 +206,8 @@ def measure(
 
     # 1. the filmed speaker: first frame as the reference, own voice
     real = list(mouth_opening(data.faces))
-    said = [
-        mouth_opening(speak(sound, face[0]))
-        for sound, face in zip(sounds.clips, data.faces, strict=True)
-    ]
+    spoken = [speak(sound, face[0]) for sound, face in zip(sounds.clips, data.faces, strict=True)]
+    said = [mouth_opening(face) for face in spoken]
     figures["r"] = correlation(said, real)
     figures["r_per_clip"] = float(
         np.mean([np.corrcoef(s, t)[0, 1] for s, t in zip(said, real, strict=True)])
@@ -205,16 +216,17 @@ def measure(
     figures["best_lag"] = float(lag)
     figures["articulation"] = articulation(said, real)
     figures["closure"] = closure_rate(said, list(data.phones))
+    figures |= form_figures(spoken, data)
 
     # 2. other voices on other faces
     count = len(data.voices) if voices is None else voices
-    spoken = [
+    said = [
         mouth_opening(speak(sound, data.portraits[i % len(data.portraits)]))
         for i, sound in enumerate(sounds.voices[:count])
     ]
-    figures["voices_closure"] = closure_rate(spoken, data.voice_phones[:count])
-    figures["voices_r_teacher"] = correlation(spoken, data.voice_openings[:count])
-    figures["voices_articulation"] = articulation(spoken, data.voice_openings[:count])
+    figures["voices_closure"] = closure_rate(said, data.voice_phones[:count])
+    figures["voices_r_teacher"] = correlation(said, data.voice_openings[:count])
+    figures["voices_articulation"] = articulation(said, data.voice_openings[:count])
 
     # 3. digital silence; the reference shut, open, and portraits as they are (many smile)
     samples = 3 * SAMPLE_RATE
@@ -241,6 +253,84 @@ def measure(
     return figures
 
 
+def language_figures(speak: Speaker, data: HeldOut) -> dict[str, float]:
+    """Synthetic voices in languages that training has not heard, on held-out photographs."""
+    if not data.synthetic:
+        return {}
+    said = [
+        mouth_opening(speak(Sound(mel), data.portraits[i % len(data.portraits)]))
+        for i, mel in enumerate(data.synthetic)
+    ]
+    return {"synthetic_closure": closure_rate(said, data.synthetic_phones)}
+
+
+def form_figures(faces: Sequence[Points], data: HeldOut) -> dict[str, float]:
+    """What is beyond the opening: width, chin, rounded lips, the lip at the teeth, rest.
+
+    Args:
+        faces: Landmarks `(T, 68, 2)` of each filmed sentence, predicted or real.
+        data: Its real video.
+    """
+    widths = [float(np.median(mouth_width(face))) for face in data.faces]
+    curves = {
+        name: [
+            [curve(face) / width for face, width in zip(said, widths, strict=True)]
+            for said in (faces, data.faces)
+        ]
+        for name, curve in _CURVES.items()
+    }
+    phones = list(data.phones)
+    still = [still_passages(opening) for opening in mouth_opening(data.faces)]
+    return {
+        "width_ratio": motion_ratio(*curves["width"]),
+        "width_r": _own_correlation(*curves["width"]),
+        "chin_ratio": motion_ratio(*curves["chin"]),
+        "chin_r": _own_correlation(*curves["chin"]),
+        "rounded_width": at_phones(curves["width"][0], phones, ROUNDED),
+        "teeth_lip": at_phones(curves["lower_lip"][0], phones, LIP_TO_TEETH),
+        "jitter": jitter([face[:, list(LIPS)] for face in faces], still, widths),
+    }
+
+
+_CURVES: Final[dict[str, Callable[[Points], Points]]] = {
+    "width": mouth_width,
+    "chin": lambda face: face[:, 8, 1] - face[:, 33, 1],
+    "lower_lip": lambda face: face[:, 66, 1] - face[:, 33, 1],
+}
+"""Of a face `(T, 68, 2)` over time; heights are below the nose."""
+
+
+def _own_correlation(predicted: Sequence[Points], real: Sequence[Points]) -> float:
+    """Pearson's r of motion about each clip's own mean."""
+    return correlation([c - c.mean() for c in predicted], [c - c.mean() for c in real])
+
+
+def sound_figures(speak: Speaker, data: HeldOut, sounds: Sounds) -> dict[str, float]:
+    """Whispered, sung, telephoned and accompanied sentences; music and breath without speech."""
+    # Late: what alters voices decodes films too, which a machine that only trains need not.
+    from model.evaluation.difficult_sounds import ALTERATIONS, SPEECHLESS, speechless
+
+    figures: dict[str, float] = {}
+    real = list(mouth_opening(data.faces))
+    for name, alter in ALTERATIONS.items():
+        rng = np.random.default_rng(0)
+        said = []
+        for sound, face in zip(sounds.clips, data.faces, strict=True):
+            assert sound.waveform is not None
+            waveform = alter(sound.waveform, rng)
+            said.append(mouth_opening(speak(Sound(log_mel(waveform), waveform), face[0])))
+        figures[f"{name}_r"] = correlation(said, real)
+        figures[f"{name}_articulation"] = articulation(said, real)
+    for name in SPEECHLESS:
+        gaps = [
+            mouth_opening(speak(Sound(log_mel(waveform), waveform), data.portraits[i]))
+            for i, waveform in enumerate(speechless(name, 24))
+        ]
+        figures[f"{name}_mean"] = float(np.mean(gaps))
+        figures[f"{name}_std"] = float(np.mean([gap.std() for gap in gaps]))
+    return figures
+
+
 def real_figures(data: HeldOut) -> dict[str, float]:
     """The same figures of the real video (of the teacher's labels where there is no video)."""
     real = list(mouth_opening(data.faces))
@@ -258,6 +348,7 @@ def real_figures(data: HeldOut) -> dict[str, float]:
         "voices_closure": closure_rate(data.voice_openings, data.voice_phones),
         "voices_r_teacher": 1.0,
         "voices_articulation": 1.0,
+        **form_figures(list(data.faces), data),
         "silence_shut_mean": float(np.median(np.concatenate(quiet))),
         "silence_shut_std": float(np.mean([q.std() for q in quiet if len(q) > 1])),
     }
@@ -270,9 +361,29 @@ _ROWS: Final = {
     "best_lag": "best lag, frames (positive: late)",
     "articulation": "articulation ratio",
     "closure": "closure on /b p m/",
+    "width_ratio": "motion of the mouth's width / real",
+    "width_r": "mouth width, r at lag 0, within clips",
+    "chin_ratio": "motion of the chin / real",
+    "chin_r": "chin, r at lag 0, within clips",
+    "rounded_width": "mouth width on /u w o/ against all speech / mouth width",
+    "teeth_lip": "height of the lower lip on /f v/ against all speech (negative: raised)",
+    "jitter": "jitter of the lips in still passages / mouth width",
     "voices_closure": "closure on /b p m/, other voices and faces",
     "voices_r_teacher": "opening, r with the teacher's labels, other voices and faces",
     "voices_articulation": "articulation against the teacher's labels",
+    "synthetic_closure": "closure on /b p m/, synthetic voices in unseen languages",
+    "whispered_r": "whispered sentences: opening, r",
+    "whispered_articulation": "whispered sentences: articulation ratio",
+    "sung_r": "sung sentences: opening, r",
+    "sung_articulation": "sung sentences: articulation ratio",
+    "telephone_r": "sentences by telephone: opening, r",
+    "telephone_articulation": "sentences by telephone: articulation ratio",
+    "with_music_r": "sentences with music 5 dB below: opening, r",
+    "with_music_articulation": "sentences with music 5 dB below: articulation ratio",
+    "music_mean": "music alone, mean gap / mouth width",
+    "music_std": "music alone, standard deviation",
+    "breath_mean": "breath alone, mean gap",
+    "breath_std": "breath alone, standard deviation",
     "silence_shut_mean": "silence, mean gap / mouth width, shut reference",
     "silence_shut_std": "silence, standard deviation, shut reference",
     "silence_open_mean": "silence, mean gap, open reference",
@@ -314,6 +425,11 @@ def main() -> None:
     if arguments.source is not None:
         speakers["as served"] = as_served(completer)
     columns = {name: measure(speak, data, sounds) for name, speak in speakers.items()}
+    # only log-mels of synthetic voices are kept
+    columns["network"] |= language_figures(speakers["network"], data)
+    if arguments.source is not None:
+        for name, speak in speakers.items():
+            columns[name] |= sound_figures(speak, data, sounds)
     columns["real video"] = real_figures(data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     text = (

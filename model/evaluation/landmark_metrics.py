@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.media.audio import MELS_PER_FRAME
-from model.training.phones import CLOSURES, runs_of
+from model.training.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
 
 Curve = NDArray[np.float32]
 
@@ -20,6 +20,10 @@ MAX_LAG: Final = 4
 """Frames."""
 SHUT: Final = 0.04
 """Lips closer than this share of the mouth's width have met."""
+STILL: Final = 0.02
+"""A mouth rests whose opening changes less than this share of its width,"""
+STILL_REACH: Final = 3
+"""for so many frames before and after."""
 _REACH: Final = 4  # of 10 ms around a segment
 
 
@@ -49,6 +53,65 @@ def best_lag(predicted: Sequence[Curve], real: Sequence[Curve]) -> tuple[int, fl
 def articulation(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
     """Spread of the predicted opening over that of the real one; below 0.8 is mumbling."""
     return float(np.nanstd(np.concatenate(predicted)) / np.nanstd(np.concatenate(real)))
+
+
+def motion_ratio(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
+    """Spread of the predicted curve about each clip's mean over that of the real one."""
+    said, there = (
+        np.concatenate([curve - curve.mean() for curve in curves]) for curves in (predicted, real)
+    )
+    return float(said.std() / there.std())
+
+
+def at_phones(
+    curves: Sequence[Curve], phones: Sequence[NDArray[np.uint8]], group: Sequence[int]
+) -> float:
+    """How a curve stands at some phones, against its mean over each clip's speech.
+
+    Args:
+        curves: `(T,)` of each clip, at 25 fps.
+        phones: `(4T,)` of each clip, 10 ms.
+        group: Phones; a frame counts by the share of its 40 ms that they fill.
+    """
+    away, weights = [], []
+    for curve, labels in zip(curves, phones, strict=True):
+        speech = _share(~np.isin(labels, (SILENCE_PHONE, UNKNOWN_PHONE)))
+        if speech.any():
+            away.append(curve - np.average(curve, weights=speech))
+            weights.append(_share(np.isin(labels, group)))
+    total = np.concatenate(weights)
+    return float(np.average(np.concatenate(away), weights=total)) if total.any() else float("nan")
+
+
+def _share(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Part of each frame `(T,)` whose 10 ms `(4T,)` are chosen."""
+    return chosen.reshape(-1, MELS_PER_FRAME).mean(axis=1)
+
+
+def still_passages(opening: Curve) -> NDArray[np.bool_]:
+    """Frames `(T,)` around which an opening stays within `STILL` for `STILL_REACH` frames."""
+    padded = np.pad(opening, STILL_REACH, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * STILL_REACH + 1)
+    return np.asarray(np.ptp(around, axis=1) < STILL)
+
+
+def jitter(
+    lips: Sequence[NDArray[np.float32]],
+    still: Sequence[NDArray[np.bool_]],
+    widths: Sequence[float],
+) -> float:
+    """How lips tremble where they should rest: mean second difference over time / mouth width.
+
+    Args:
+        lips: `(T, 20, 2)` of each clip.
+        still: `(T,)`, where the real mouth rests.
+        widths: Mouth widths, same unit.
+    """
+    shaken = [
+        np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1).mean(axis=1)[rests[1:-1]] / width
+        for points, rests, width in zip(lips, still, widths, strict=True)
+    ]
+    return float(np.concatenate(shaken).mean())
 
 
 def slope(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:

@@ -120,6 +120,24 @@ class _ConvBlock(nn.Module):
         return hidden + mixed
 
 
+class _ChannelDropout(nn.Module):
+    """Dropout of whole channels of `(B, L, D)`, the same for all tokens of a sample.
+
+    Neighbouring frames say the same, so a channel that is missing in one of them is no loss; and
+    a CPU draws these few numbers in no time.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.probability == 0.0:
+            return hidden
+        kept = F.dropout(hidden.new_ones(len(hidden), 1, hidden.shape[-1]), self.probability)
+        return hidden * kept
+
+
 class _TransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -129,9 +147,12 @@ class _TransformerLayer(nn.Module):
         self.to_out = nn.Linear(width, width)
         self.norm_feed_forward = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            _ChannelDropout(dropout),
+            nn.Linear(4 * width, width),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = _ChannelDropout(dropout)
 
     def forward(
         self,
@@ -179,7 +200,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         layers: Transformer layers.
         heads: Attention heads.
         window: Tokens see each other up to this many frames apart; reference tokens see and are seen by all.
-        dropout: Of residual branches, training only.
+        dropout: Of channels of the residual branches, training only.
     """
 
     @register_to_config
@@ -299,6 +320,18 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             mouth_open=self.open_head(audio_out).float()[..., 0],
             phone_logits=self.phone_head(mel_features).float(),
         )
+
+    def resting(self, reference: torch.Tensor) -> torch.Tensor:
+        """Lips and jaw of a mouth at rest, whatever the reference's mouth does.
+
+        Args:
+            reference: `(B, 68, 2)`, crop units.
+        Returns:
+            `(B, 31, 2)`, crop units.
+        """
+        features = _reference_features(reference.float())
+        rest: torch.Tensor = self.rest_head(features).float().unflatten(-1, (len(CONTENT), 2))
+        return reference[:, CONTENT] + rest * _OFFSET_SCALE
 
     @staticmethod
     def place(reference: torch.Tensor, pose: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

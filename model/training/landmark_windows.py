@@ -17,7 +17,9 @@ from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
 from model.training.loop import Draw
 from model.training.mel_augmentation import augment, to_log_mel, to_power
 from model.training.phones import SILENCE_PHONE, UNKNOWN_PHONE
-from model.training.split import clip_held_out, voice_held_out
+from model.training.resting_mouths import RestingMouths
+from model.training.split import clip_held_out
+from model.training.voice_corpora import Cutter, load_corpora
 
 if TYPE_CHECKING:
     from model.training.stage1_landmarks import LandmarksConfig
@@ -26,6 +28,28 @@ Points = NDArray[np.float32]
 
 _ANCHORS: Final = 48  # frames spread over all openings, from which a photograph's motion starts
 _SMALLEST_PAUSE: Final = 10  # frames of a pause cut into speech
+_STRETCH: Final = 1.25  # speech is that much faster or slower at most
+
+
+def stretch(values: Points, frames: int) -> Points:
+    """Read `(T, ...)` at `frames` moments of the same stretch of time, linearly between neighbours."""
+    if len(values) == frames:
+        return values
+    moments = np.minimum(np.arange(frames) * (len(values) / frames), len(values) - 1.0)
+    before = moments.astype(int)
+    after = np.minimum(before + 1, len(values) - 1)
+    part = (moments - before).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    mixed: Points = values[before] * (1 - part) + values[after] * part
+    return mixed
+
+
+def in_time(
+    mel: NDArray[np.float16], phones: NDArray[np.uint8], frames: int
+) -> tuple[Points, NDArray[np.uint8]]:
+    """Log-mel `(4T, 80)` and phones `(4T,)` spoken in `frames` video frames, at the same pitch."""
+    count = MELS_PER_FRAME * frames
+    there = (np.arange(count) * (len(phones) / count)).astype(int)
+    return stretch(mel.astype(np.float32), count), phones[there]
 
 
 @dataclass
@@ -111,8 +135,7 @@ class Windows:
 
     def __init__(self, prepared: Path, config: LandmarksConfig) -> None:
         self.config = config
-        grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
-        motion = np.load(prepared / "motion.npz")
+        grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
         clips = np.flatnonzero([not clip_held_out(str(name)) for name in grid["names"]])
         self.mels, self.phones = grid["log_mel"][clips], grid["phones"][clips]
         self.moving = motion["grid_landmarks"][clips]
@@ -123,22 +146,14 @@ class Windows:
         self.noise = motion["noise"].astype(np.float32)
         self.pauses = Pauses(self.noise, config.silence_share)
         self.portraits = motion["portraits"][~motion["portraits_held_out"]]
-        ends = np.cumsum(speech["lengths"])
-        valid = motion["speech_valid"]
-        self.utterances = [
-            (start, end)
-            for name, start, end in zip(
-                speech["names"], ends - speech["lengths"], ends, strict=True
-            )
-            if not voice_held_out(str(name))
-            and valid[start // MELS_PER_FRAME : end // MELS_PER_FRAME].mean() > 0.5
-            and end - start > MELS_PER_FRAME * (config.frames + 1)
-        ]
-        lengths = np.array([end - start for start, end in self.utterances], np.float64)
-        self.utterance_share = lengths / lengths.sum()
-        self.speech_mel, self.speech_phones = speech["log_mel"], speech["phones"]
-        self.speech_valid, self.speech_offsets = valid, motion["speech_offsets"]
+        shares = {"altered": config.altered_share, "synthetic": config.synthetic_share}
+        longest = round(config.frames * _STRETCH)
+        corpora = load_corpora(prepared, held_out=False)
+        self.voices = [Cutter(corpus, longest) for corpus in corpora.values()]
+        others = [shares[name] for name in corpora if name in shares]
+        self.voice_shares = np.array([1.0 - sum(others), *others])
         self.anchors = self._spread_anchors()
+        self.mouths = RestingMouths(self.still, self.closed, self.portraits, self.anchors)
 
     def _spread_anchors(self) -> Points:
         """Frames `(A, 68, 2)` of all openings; every photograph's motion starts from one of them."""
@@ -148,49 +163,58 @@ class Windows:
         rows = order[np.searchsorted(opening[order], wanted).clip(0, len(order) - 1)]
         return np.concatenate([faces[rows], self.neutral[None]])
 
-    def draw(self, rng: np.random.Generator) -> Window:
-        """One window."""
-        spoken = rng.random() < self.config.speech_share
+    def draw(self, rng: np.random.Generator, speech_share: float | None = None) -> Window:
+        """One window; `speech_share` counts in place of the config's."""
+        share = self.config.speech_share if speech_share is None else speech_share
+        spoken = rng.random() < share
         return self._speech_window(rng) if spoken else self._clip_window(rng)
 
     # where motion comes from
 
+    def _length(self, most: int, rng: np.random.Generator) -> int:
+        """Frames that shall be spoken in the time of a window: as many, fewer or more."""
+        frames = self.config.frames
+        if rng.random() >= self.config.stretch_share:
+            return frames
+        return int(rng.integers(round(frames / _STRETCH), min(most, round(frames * _STRETCH)) + 1))
+
     def _clip_window(self, rng: np.random.Generator) -> Window:
         frames = self.config.frames
-        clip = int(rng.integers(len(self.mels)))
-        start = int(rng.integers(self.mels.shape[1] // MELS_PER_FRAME - frames + 1))
-        there = slice(start, start + frames)
-        sound = slice(MELS_PER_FRAME * start, MELS_PER_FRAME * (start + frames))
-        mel, phones = self.mels[clip, sound].astype(np.float32), self.phones[clip, sound]
+        clip, longest = int(rng.integers(len(self.mels))), self.still.shape[1]
+        length = self._length(longest, rng)
+        start = int(rng.integers(longest - length + 1))
+        there = slice(start, start + length)
+        sound = slice(MELS_PER_FRAME * start, MELS_PER_FRAME * (start + length))
+        mel, phones = in_time(self.mels[clip, sound], self.phones[clip, sound], frames)
         choice = rng.random()
         valid = np.ones(frames, np.float32)
         if choice < 0.3:  # the head moves as it was filmed
-            faces = self.moving[clip]
+            shown = stretch(self.moving[clip, there], frames)
             return Window(
                 mel,
                 phones,
-                faces[self._any_opening(clip, rng)],
-                faces[there][:, list(POSE)],
-                faces[there][:, list(CONTENT)],
+                self.moving[clip, self._any_opening(clip, rng)],
+                shown[:, list(POSE)],
+                shown[:, list(CONTENT)],
                 valid,
                 quiet=False,
             )
+        motion = stretch(self.still[clip, there], frames)
         if choice < 0.6:  # the same face as a still picture
-            faces = self.still[clip]
-            reference = faces[self._any_opening(clip, rng)]
-            shut = self.closed[clip]
-            content = faces[there][:, list(CONTENT)]
+            reference = self.still[clip, self._any_opening(clip, rng)]
+            shut, content = self.closed[clip], motion[:, list(CONTENT)]
         else:  # another face
-            reference, content, shut = self._on_portrait(self.still[clip, there], rng)
+            reference, content, shut = self._on_portrait(motion, rng)
         return self.pauses.interrupt(mel, phones, reference, content, shut, valid, rng)
 
     def _speech_window(self, rng: np.random.Generator) -> Window:
         frames = self.config.frames
-        start, end = self.utterances[rng.choice(len(self.utterances), p=self.utterance_share)]
-        first = int(rng.integers((end - start) // MELS_PER_FRAME - frames + 1))
-        sound = slice(start + MELS_PER_FRAME * first, start + MELS_PER_FRAME * (first + frames))
-        there = slice(sound.start // MELS_PER_FRAME, sound.stop // MELS_PER_FRAME)
-        content = self.neutral[list(CONTENT)] + self.speech_offsets[there]
+        cutter = self.voices[rng.choice(len(self.voices), p=self.voice_shares)]
+        corpus = cutter.corpus
+        there = cutter.draw(rng, self._length(cutter.longest, rng))
+        sound = slice(MELS_PER_FRAME * there.start, MELS_PER_FRAME * there.stop)
+        mel, phones = in_time(corpus.log_mel[sound], corpus.phones[sound], frames)
+        content = self.neutral[list(CONTENT)] + stretch(corpus.offsets[there], frames)
         motion = join(self.neutral[list(POSE)], content)
         if rng.random() < 0.8:
             reference, content, shut = self._on_portrait(motion, rng)
@@ -198,15 +222,8 @@ class Windows:
             clip = int(rng.integers(len(self.mels)))
             face = join(self.still[clip, 0, list(POSE)], self.closed[clip])
             reference, content, shut = self._on_face(face, motion, rng)
-        return self.pauses.interrupt(
-            self.speech_mel[sound].astype(np.float32),
-            self.speech_phones[sound],
-            reference,
-            content,
-            shut,
-            self.speech_valid[there].astype(np.float32),
-            rng,
-        )
+        valid = np.floor(stretch(corpus.valid[there].astype(np.float32), frames))
+        return self.pauses.interrupt(mel, phones, reference, content, shut, valid, rng)
 
     # whose face it is
 

@@ -7,7 +7,8 @@ other (docs/training.md). Phones know nothing of the voice. So a small network l
 motion on the filmed clips and labels the phone-aligned speech of many voices; stage 1 trains on
 both.
 
-Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.prepare`) and writes `motion.npz`:
+Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.prepare`), and `synthetic.npz` and
+`altered.npz` where they are, and writes `motion.npz`:
 
     grid_landmarks (N, 75, 68, 2)   each frame in its own crop, fitted to smoothed pose points
     grid_pose (N, 37, 2)            mean pose of a clip
@@ -16,6 +17,7 @@ Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.prepare`) and w
     neutral (68, 2)                 the speaker's usual shut mouth
     speech_offsets (M, 31, 2)       the teacher's motion for all utterances, against the shut mouth
     speech_valid (M,)               whether the phones are known there
+    synthetic_..., altered_...      the same two for the other voices
     portraits (P, 68, 2), portraits_held_out (P,)
     noise (K, 300, 80)              log-mels of rooms, hums and hisses without speech
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,16 +39,20 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from model.evaluation.landmark_figures import join
 from model.face.alignment import crop_affine, warp_points
-from model.face.landmarks import CONTENT, INNER_LIPS, LIPS, NUM_LANDMARKS, POSE, mouth_opening
-from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.face.landmarks import CONTENT, INNER_LIPS, LIPS, POSE, mouth_opening
+from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME
 from model.networks.landmark_completion import NUM_PHONES, fit_similarity
+from model.training.concordance import concordance_loss
 from model.training.crops import portrait_identities
-from model.training.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
-from model.training.prepare import CLIP_FRAMES
+from model.training.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
+from model.training.speechless_sounds import noise_recordings
 from model.training.split import clip_held_out, portrait_held_out
+from model.training.voice_corpora import HELD_OUT
 
 Points = NDArray[np.float32]
+
 
 _POSE_SMOOTHING: Final = 2.0  # frames, standard deviation of the zero-phase filter
 _RIGID: Final = tuple(range(27, 48))  # nose and eyes
@@ -53,6 +60,9 @@ _TILT_MODES: Final = 4
 _SHUT: Final = 0.02  # lip gap over mouth width
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _LONG_SILENCE: Final = 15  # of 10 ms
+_NOISES: Final = 240  # recordings of three seconds
+_LIKE: Final = {"ER": "AH", "NG": "N", "OY": "OW", "SH": "CH", "UH": "UW", "ZH": "JH"}
+"""Phones that the filmed sentences do not have, and those with the same lips that they do have."""
 _RAMP: Final = 8  # of 10 ms: lips leave and reach the shut mouth in 80 ms
 
 
@@ -149,10 +159,25 @@ def loudness(mel: NDArray[np.floating[Any]]) -> Points:
     return np.clip(energy - loud, -3.0, 0.5).astype(np.float32)
 
 
+def known_phones(phones: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`(4T,)` with unknown phones as silence, and those that nobody filmed as their likes.
+
+    An /h/ has no lips of its own: it takes those of the phone that follows.
+    """
+    like = np.arange(NUM_PHONES, dtype=np.uint8)
+    for phone, other in _LIKE.items():
+        like[PHONES.index(phone)] = PHONES.index(other)
+    known = like[np.where(phones == UNKNOWN_PHONE, SILENCE_PHONE, phones)]
+    for start, end in runs_of(known == PHONES.index("HH")):
+        if end < len(known) and known[end] != SILENCE_PHONE:
+            known[start:end] = known[end]
+    return known
+
+
 def teacher_input(phones: NDArray[np.uint8], mel: NDArray[np.floating[Any]]) -> torch.Tensor:
     """Four one-hot phones and four energies a frame, `(T, 4 * 41)`; unknown phones are silence."""
-    known = np.where(phones == UNKNOWN_PHONE, SILENCE_PHONE, phones).astype(np.int64)
-    one_hot = F.one_hot(torch.from_numpy(known), NUM_PHONES).float()
+    known = torch.from_numpy(known_phones(phones).astype(np.int64))
+    one_hot = F.one_hot(known, NUM_PHONES).float()
     energy = torch.from_numpy(loudness(mel))[:, None]
     return torch.cat([one_hot, energy], dim=-1).view(len(phones) // MELS_PER_FRAME, -1)
 
@@ -184,8 +209,17 @@ def point_weights() -> torch.Tensor:
     return torch.tensor(values)[:, None]
 
 
-def train_teacher(inputs: torch.Tensor, offsets: torch.Tensor, steps: int) -> PhoneTeacher:
-    """Fit the teacher on `(N, T, 164)` and `(N, T, 31, 2)`."""
+def train_teacher(
+    inputs: torch.Tensor, offsets: torch.Tensor, shut: torch.Tensor, steps: int
+) -> PhoneTeacher:
+    """Fit the teacher.
+
+    Args:
+        inputs: `(N, T, 164)`.
+        offsets: `(N, T, 31, 2)`, against the shut mouth, crop units.
+        shut: Faces with shut mouths `(N, 68, 2)`, crop units.
+        steps: Of 48 sentences.
+    """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     teacher = PhoneTeacher()
@@ -199,8 +233,11 @@ def train_teacher(inputs: torch.Tensor, offsets: torch.Tensor, steps: int) -> Ph
         noisy = noisy + 0.1 * torch.randn(noisy.shape, generator=generator) * (
             torch.arange(noisy.shape[-1]) % (NUM_PHONES + 1) == NUM_PHONES
         )
-        error = (teacher(noisy) - offsets[rows]) * weights / _UNIT
+        predicted = teacher(noisy)
+        error = (predicted - offsets[rows]) * weights / _UNIT
         loss = error.abs().mean() + error.diff(dim=1).abs().mean()
+        said, real = (_moved(shut[rows], motion) for motion in (predicted, offsets[rows]))
+        loss = loss + concordance_loss(said, real, torch.ones(said.shape[:2]))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -208,12 +245,11 @@ def train_teacher(inputs: torch.Tensor, offsets: torch.Tensor, steps: int) -> Ph
     return teacher.eval()
 
 
-def full_face(pose: Points, content: Points) -> Points:
-    """`(37, 2)` and `(T, 31, 2)` -> `(T, 68, 2)`."""
-    face = np.empty((len(content), NUM_LANDMARKS, 2), np.float32)
-    face[:, list(POSE)] = pose
-    face[:, list(CONTENT)] = content
-    return face
+def _moved(shut: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Faces `(B, T, 68, 2)`: the shut ones `(B, 68, 2)` with offsets `(B, T, 31, 2)`."""
+    faces = shut[:, None].repeat(1, offsets.shape[1], 1, 1)
+    faces[:, :, list(CONTENT)] += offsets
+    return faces
 
 
 # 3. what phones say for certain -----------------------------------------------------------------
@@ -260,52 +296,24 @@ def label_speech(
     with torch.no_grad():
         offsets = teacher(teacher_input(phones, mel)[None])[0].numpy()
     offsets *= 1.0 - silence_share(phones)[:, None, None]
-    face = full_face(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
+    face = join(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
     shut_lips(face, closure_share(phones))
     # a pause is as shut as lips get, also where the neutral mouth is a hair open
     shut_lips(face, silence_share(phones))
     return np.asarray(face[:, list(CONTENT)] - neutral[list(CONTENT)], np.float32)
 
 
-# 4. sound without speech --------------------------------------------------------------------------
-
-
-def noise_recordings(count: int, seed: int = 0) -> Points:
-    """Log-mels `(count, 300, 80)` of coloured hiss, hum, beats and clicks at many levels."""
-    rng = np.random.default_rng(seed)
-    length = CLIP_FRAMES * SAMPLE_RATE // 25
-    time = np.arange(length) / SAMPLE_RATE
-    mels = []
-    for _ in range(count):
-        spectrum = np.fft.rfft(rng.normal(size=length))
-        frequency = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 20.0)
-        spectrum *= (frequency / 500.0) ** (-rng.uniform(-0.3, 1.6))
-        for _ in range(rng.integers(0, 4)):  # resonances of a room or a fan
-            centre, width = rng.uniform(60, 6000), rng.uniform(0.05, 0.5)
-            spectrum *= 1 + rng.uniform(0, 6) * np.exp(
-                -0.5 * (np.log(frequency / centre) / width) ** 2
-            )
-        sound = np.fft.irfft(spectrum, length)
-        sound /= sound.std()
-        if rng.random() < 0.4:
-            base = rng.choice([50.0, 60.0, 100.0, rng.uniform(40, 300)])
-            hum = sum(
-                rng.uniform(0, 1) / k * np.sin(2 * np.pi * k * base * time + rng.uniform(0, 6))
-                for k in range(1, 12)
-            )
-            sound = sound + rng.uniform(0.3, 4) * np.asarray(hum)
-        if rng.random() < 0.4:  # slow waves: traffic, breath, wind
-            sound = sound * (
-                1 + rng.uniform(0, 0.9) * np.sin(2 * np.pi * rng.uniform(0.2, 3) * time)
-            )
-        for _ in range(rng.integers(0, 4) if rng.random() < 0.3 else 0):  # clicks and knocks
-            at, decay = rng.integers(length - 800), rng.uniform(20, 300)
-            sound[at : at + 800] += (
-                rng.uniform(2, 12) * rng.normal(size=800) * np.exp(-np.arange(800) / decay)
-            )
-        level = 10 ** rng.uniform(-6, -1)
-        mels.append(log_mel((level * sound / sound.std()).astype(np.float32)))
-    return np.stack(mels).astype(np.float16)
+def label_voices(
+    teacher: PhoneTeacher, corpus: str, voices: Mapping[str, NDArray[Any]], neutral: Points
+) -> dict[str, NDArray[Any]]:
+    """The rows of `motion.npz` for one set of voices, laid out as `speech.npz`."""
+    labels, ends = [], np.cumsum(voices["lengths"])
+    mels, phones = voices["log_mel"], voices["phones"]
+    for start, end in zip(ends - voices["lengths"], ends, strict=True):
+        mel = mels[start:end].astype(np.float32)
+        labels.append(label_speech(teacher, phones[start:end], mel, neutral))
+    known = (phones != UNKNOWN_PHONE).reshape(-1, MELS_PER_FRAME).all(axis=1)
+    return {f"{corpus}_offsets": np.concatenate(labels), f"{corpus}_valid": known}
 
 
 def main() -> None:
@@ -320,12 +328,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder: Path = arguments.prepared
-    grid, speech = np.load(folder / "grid.npz"), np.load(folder / "speech.npz")
-    portraits = np.load(folder / "portraits.npz")
+    grid, portraits = np.load(folder / "grid.npz"), np.load(folder / "portraits.npz")
 
     # 1. motion of the filmed speaker
     clips = [clip_motion(clip) for clip in tqdm(grid["landmarks"], desc="clips", mininterval=5)]
-    arrays = {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
+    arrays: dict[str, NDArray[Any]] = {
+        key: np.stack([clip[key] for clip in clips]) for key in clips[0]
+    }
     opening = mouth_opening(arrays["grid_landmarks"])
     arrays["grid_content"], explained = without_tilt(
         arrays["grid_content"], arrays.pop("tilt"), opening
@@ -339,7 +348,7 @@ def main() -> None:
     )
     neutral = np.median(
         [
-            full_face(pose, shut[None])[0]
+            join(pose, shut)
             for pose, shut in zip(arrays["grid_pose"], arrays["grid_closed"], strict=True)
         ],
         axis=0,
@@ -352,7 +361,8 @@ def main() -> None:
     inputs = torch.stack([teacher_input(p, m) for p, m in zip(phones, mels, strict=True)])
     offsets = torch.from_numpy(arrays["grid_content"] - arrays["grid_closed"][:, None])
     train = torch.from_numpy(np.flatnonzero(has_phones & ~held_out))
-    teacher = train_teacher(inputs[train], offsets[train], arguments.steps)
+    closed = torch.from_numpy(join(arrays["grid_pose"], arrays["grid_closed"]))
+    teacher = train_teacher(inputs[train], offsets[train], closed[train], arguments.steps)
 
     # 3. how good it is on sentences that it has not seen
     test = np.flatnonzero(has_phones & held_out)
@@ -361,23 +371,18 @@ def main() -> None:
         pose, shut = arrays["grid_pose"][row], arrays["grid_closed"][row]
         with torch.no_grad():
             motion = teacher(inputs[row][None])[0].numpy()
-        predicted.append(mouth_opening(full_face(pose, shut + motion)))
-        real.append(mouth_opening(full_face(pose, arrays["grid_content"][row])))
+        predicted.append(mouth_opening(join(pose, shut + motion)))
+        real.append(mouth_opening(join(pose, arrays["grid_content"][row])))
     r = float(np.corrcoef(np.concatenate(predicted), np.concatenate(real))[0, 1])
     ratio = float(np.std(predicted) / np.std(real))
     print(f"teacher on {len(test)} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
 
     # 4. labels for the other voices
-    labels, ends = [], np.cumsum(speech["lengths"])
-    for start, end in zip(ends - speech["lengths"], ends, strict=True):
-        mel = speech["log_mel"][start:end].astype(np.float32)
-        labels.append(label_speech(teacher, speech["phones"][start:end], mel, neutral))
-    arrays["speech_offsets"] = np.concatenate(labels)
-    arrays["speech_valid"] = (
-        (speech["phones"] != UNKNOWN_PHONE).reshape(-1, MELS_PER_FRAME).all(axis=1)
-    )
+    for corpus in HELD_OUT:
+        if (folder / f"{corpus}.npz").exists():
+            arrays |= label_voices(teacher, corpus, np.load(folder / f"{corpus}.npz"), neutral)
     spoken = mouth_opening(
-        full_face(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
+        join(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
     )[arrays["speech_valid"]]
     print(
         f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "
@@ -393,7 +398,7 @@ def main() -> None:
     arrays["portraits_held_out"] = np.array(
         [portrait_held_out(identities[str(name)]) for name in portraits["names"]]
     )
-    arrays["noise"] = noise_recordings(160)
+    arrays["noise"] = noise_recordings(_NOISES)
     partial = folder / "motion.partial.npz"
     np.savez(partial, **arrays)  # type: ignore[arg-type]
     os.replace(partial, folder / "motion.npz")

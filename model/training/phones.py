@@ -20,6 +20,10 @@ UNKNOWN_PHONE: Final = 255
 SILENCE_PHONE: Final = PHONES.index("SIL")
 CLOSURES: Final = tuple(PHONES.index(phone) for phone in ("B", "P", "M"))
 """The lips meet."""
+ROUNDED: Final = tuple(PHONES.index(phone) for phone in ("UW", "W", "OW"))
+"""The lips are rounded."""
+LIP_TO_TEETH: Final = tuple(PHONES.index(phone) for phone in ("F", "V"))
+"""The lower lip meets the upper teeth."""
 
 
 def read_phones(path: Path, count: int) -> NDArray[np.uint8]:

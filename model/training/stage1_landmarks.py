@@ -36,6 +36,7 @@ from model.face.landmarks import (
 )
 from model.media.audio import MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter, lip_opening
+from model.training.concordance import concordance_loss
 from model.training.landmark_windows import Batch, Pauses, Window, Windows, collate
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage
@@ -62,6 +63,8 @@ class LandmarksConfig(LoopConfig):
         width: Token width of the completer.
         layers: Its transformer layers.
         speech_share: Windows with other voices.
+        altered_share: Of these, altered ones, where they were made.
+        synthetic_share: Of these, synthetic ones, where they were made.
         silence_share: Windows without any speech.
         closure_weight: Extra weight of frames in /b p m/.
         gap_weight: Of the inner-lip gap's own term.
@@ -69,7 +72,14 @@ class LandmarksConfig(LoopConfig):
         velocity_weight: Of first differences over time.
         acceleration_weight: Of second differences.
         opening_weight: Of both opening terms.
+        concordance_weight: Of one minus the concordance of opening, mouth width and chin: distances
+            alone are least for the median, which moves too little.
         phone_weight: Of the auxiliary phone head.
+        rest_weight: Of the resting mouth's own term.
+        rest_faces: Faces of that term a step.
+        stretch_share: Windows spoken faster or slower than they were.
+        dropout: Of the completer's residual branches.
+        last_speech_share: Windows with other voices in the last third of the run.
     """
 
     output: Path = Path("runs/landmarks")
@@ -88,6 +98,8 @@ class LandmarksConfig(LoopConfig):
     width: int = 256
     layers: int = 4
     speech_share: float = 0.5
+    altered_share: float = 0.2
+    synthetic_share: float = 0.25
     silence_share: float = 0.1
     closure_weight: float = 4.0
     gap_weight: float = 0.5
@@ -95,7 +107,13 @@ class LandmarksConfig(LoopConfig):
     velocity_weight: float = 1.0
     acceleration_weight: float = 0.2
     opening_weight: float = 0.5
+    concordance_weight: float = 1.0
     phone_weight: float = 0.1
+    rest_weight: float = 1.0
+    rest_faces: int = 64
+    stretch_share: float = 0.4
+    dropout: float = 0.15
+    last_speech_share: float = 0.35
 
 
 def content_weights() -> torch.Tensor:
@@ -139,6 +157,8 @@ def completion_loss(
     real_width = target[:, :, right] - target[:, :, left]
     widths = (((width - real_width) / _UNIT).abs().sum(dim=-1) * weight).mean()
 
+    agreement = concordance_loss(output.target, target, batch.valid)
+
     # The mean over known phones: a small batch may hold none.
     phones = F.cross_entropy(
         output.phone_logits.flatten(0, 1),
@@ -153,6 +173,7 @@ def completion_loss(
         + config.opening_weight * (true_opening + head)
         + config.gap_weight * gaps
         + config.width_weight * widths
+        + config.concordance_weight * agreement
         + config.phone_weight * phones
     )
     with torch.no_grad():
@@ -164,10 +185,25 @@ def completion_loss(
         "opening": true_opening.item() / 10,
         "gap": gaps.item(),
         "width": widths.item(),
+        "concordance": agreement.item(),
         "phones": phones.item(),
         "train_r": r,
         "train_articulation": ratio,
     }
+
+
+def resting_loss(
+    completer: LandmarkCompleter, reference: torch.Tensor, shut: torch.Tensor
+) -> torch.Tensor:
+    """Distance of the resting mouth to the shut one.
+
+    Args:
+        completer: Whose resting mouth it is.
+        reference: Faces `(B, 68, 2)`, crop units.
+        shut: Lips and jaws of their shut mouths `(B, 31, 2)`.
+    """
+    error = (completer.resting(reference) - shut) * content_weights().to(shut.device)
+    return error.abs().mean() / _UNIT
 
 
 class Material:
@@ -184,7 +220,7 @@ class Material:
         if config.shards is not None:
             # Late: they need OpenCV, which a machine that only trains on arrays has not.
             from model.training.data.shard_windows import ShardWindows
-            from model.training.phone_teacher import noise_recordings
+            from model.training.speechless_sounds import noise_recordings
 
             noise = noise_recordings(_NOISES) if self._arrays is None else self._arrays.noise
             pauses = Pauses(noise.astype(np.float32), config.silence_share)
@@ -200,20 +236,27 @@ class Material:
             words.append(f"{len(self._shards.seen)} tracks of shards")
         if self._arrays is not None:
             arrays = self._arrays
-            words.append(f"{len(arrays.mels)} clips, {len(arrays.utterances)} voices")
+            words.append(f"{len(arrays.mels)} clips")
+            words.append(f"{sum(len(cutter.spans) for cutter in arrays.voices)} utterances")
             words.append(f"{len(arrays.portraits)} photographs")
             real = real_figures(self._held_out)
             words.append("real " + json.dumps({k: round(v, 4) for k, v in real.items()}))
         return ", ".join(words)
 
-    def draw(self, rng: np.random.Generator) -> Window:
-        """One window."""
+    def draw(self, rng: np.random.Generator, speech_share: float | None = None) -> Window:
+        """One window; `speech_share` counts in place of the config's."""
         if self._arrays is None:
             assert self._shards is not None
             return self._shards.draw(rng)
         if self._shards is not None and rng.random() < self._shards_share:
             return self._shards.draw(rng)
-        return self._arrays.draw(rng)
+        return self._arrays.draw(rng, speech_share)
+
+    def draw_mouths(
+        self, rng: np.random.Generator, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Faces and their shut mouths; none where there are only shards, whose shut mouths vary."""
+        return None if self._arrays is None else self._arrays.mouths.draw(rng, count)
 
     def measure(self, completer: LandmarkCompleter) -> dict[str, float]:
         """Held-out figures, those of shards with `shards_` before their names."""
@@ -232,15 +275,23 @@ CONFIG = LandmarksConfig
 def build(config: LandmarksConfig, device: str) -> Stage:
     """The landmark completer, its loss and its held-out figures."""
     material = Material(config)
-    completer = LandmarkCompleter(width=config.width, layers=config.layers)
+    completer = LandmarkCompleter(width=config.width, layers=config.layers, dropout=config.dropout)
     completer.to(device)
     size = sum(p.numel() for p in completer.parameters())
     print(f"{size / 1e6:.2f} M parameters; {material.describe()}", flush=True)
 
     def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        drawn = [material.draw(draw.rng) for _ in range(config.batch_size)]
+        late = 3 * draw.step > 2 * config.max_steps
+        share = config.last_speech_share if late else config.speech_share
+        drawn = [material.draw(draw.rng, share) for _ in range(config.batch_size)]
         batch = collate(drawn, material.noise, draw).to(device)
-        return completion_loss(completer, batch, config)
+        value, figures = completion_loss(completer, batch, config)
+        mouths = material.draw_mouths(draw.rng, config.rest_faces)
+        if mouths is not None:
+            resting = resting_loss(completer, *(faces.to(device) for faces in mouths))
+            value = value + config.rest_weight * resting
+            figures["resting"] = resting.item()
+        return value, figures
 
     def sample(folder: Path, step: int) -> dict[str, float]:
         figures = material.measure(completer)

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE, lip_gap
+from model.face.landmarks import CONTENT, NUM_LANDMARKS, lip_gap
 from model.training.phone_teacher import (
     clip_motion,
     closure_share,
-    full_face,
     loudness,
-    noise_recordings,
     shut_lips,
     silence_share,
     smooth,
@@ -105,16 +103,3 @@ def test_nods_are_taken_away_and_speech_stays() -> None:
     assert explained > 0.95
     wanted = (gap[..., None] * speech).reshape(content.shape)
     assert np.abs(content - wanted).max() < 0.2 * np.abs(flat).max()
-
-
-def test_a_face_is_put_together() -> None:
-    face = make_faces(3)
-    joined = full_face(face[0, list(POSE)], face[:, list(CONTENT)])
-    np.testing.assert_array_equal(joined, face)
-
-
-def test_noise_has_many_levels() -> None:
-    noise = noise_recordings(6)
-    assert noise.shape == (6, 300, 80)
-    assert np.isfinite(noise.astype(np.float32)).all()
-    assert noise.astype(np.float32).mean(axis=(1, 2)).std() > 0.05
