@@ -32,6 +32,11 @@ _OWN_INSET: Final = 0.008
 """Depth below the lip's edge from which a photograph's teeth are surely teeth, crop units."""
 _TEETH_SHOW: Final = 0.014
 """How far upper teeth reach below the resting upper lip, crop units (3 mm on an adult)."""
+_HIDDEN: Final = 0.006
+"""How far upper teeth reach below the lower lip of a mouth that is hardly open, crop units."""
+_STRIP: Final = 0.024
+_WHOLE: Final = 0.04
+"""Gaps up to which a photograph shows a strip of its teeth, and from which it shows them whole."""
 _USUAL_WIDTH: Final = 0.235
 """Inner width of a usual mouth, crop units."""
 _LIP_SHADOW: Final = 0.016
@@ -88,7 +93,7 @@ class MouthFill:
         self._opening = float(inner_opening(landmarks))
         self._own = ramp((self._opening - _OWN_FROM) / (_OWN_TO - _OWN_FROM))
         self._light = MouthLight.from_crop(crop, landmarks)
-        self._gain = (self._light.tooth / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
+        self._gain = (self._tooth_colour() / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
         self._teeth = self._place_teeth()
         self._own_teeth = self._own_mouth()
         self._behind_teeth = self._shade_behind_teeth()
@@ -150,10 +155,7 @@ class MouthFill:
         """The bank's inner mouth of this form, in this photograph's light."""
         assert self._bank is not None
         form = (gap.opening, gap.lips.width / max(self._lips.width, 1e-6))
-        patch: Field = self._bank.blend(*form) * self._gain
-        if self._light.chroma < 1:
-            grey = (patch @ LUMA)[..., None]
-            patch = np.asarray(grey + np.float32(self._light.chroma) * (patch - grey), np.float32)
+        patch = self._lit(self._bank.blend(*form))
         height, width = patch.shape[:2]
         columns = (np.clip(gap.u, 0.0, 1.0) * width - 0.5).astype(np.float32)
         picture = cv2.remap(
@@ -165,17 +167,53 @@ class MouthFill:
         )
         return np.asarray(picture, np.float32)
 
+    def _lit(self, colours: Field) -> Field:
+        """Colours of the bank `(..., 3)` in this photograph's light."""
+        lit: Field = colours * self._gain
+        if self._light.chroma < 1:
+            grey = (lit @ LUMA)[..., None]
+            lit = np.asarray(grey + np.float32(self._light.chroma) * (lit - grey), np.float32)
+        return lit
+
+    def _tooth_colour(self) -> NDArray[np.float32]:
+        """`(3,)` RGB: what the photograph shows of its teeth, or else what its light lets expect."""
+        expected = self._light.tooth
+        if self._own <= 0.0:
+            return expected
+        x = np.linspace(self._lips.left, self._lips.right, 42)[6:-6]
+        top, bottom = self._lips.evaluate(x)
+        y = top + np.linspace(0.25, 0.7, 8)[:, None] * (bottom - top)
+        last = self._size - 1
+        rows = np.clip(y * self._size, 0, last).astype(int)
+        columns = np.broadcast_to(np.clip(x * self._size, 0, last).astype(int), rows.shape)
+        seen = self._crop[rows, columns].reshape(-1, 3).astype(np.float32)
+        luma = seen @ LUMA
+        tooth = seen[luma >= np.percentile(luma, 70)].mean(axis=0)
+        # Between the lips there may be tongue or darkness as well: those are no teeth.
+        redness = float(tooth[0] - tooth[1:].mean()) / max(float(tooth @ LUMA), 1.0)
+        bright = ramp((float(tooth @ LUMA) / float(expected @ LUMA) - 0.5) / 0.25)
+        trust = np.float32(self._own * bright * (1.0 - ramp((redness - 0.25) / 0.2)))
+        return np.asarray(expected + trust * (tooth - expected), np.float32)
+
     def _place_teeth(self) -> Field | None:
-        """The bank's upper teeth in this skull `(S, S, 4)`; None where the face shows its own."""
-        if self._bank is None or self._own >= 1.0:
-            return None
+        """The bank's upper teeth in this skull `(S, S, 4)`; None where the face shows its own.
+
+        A photograph that is hardly open shows only a strip of its own: the bank's go on below it.
+        """
         points = self._landmarks
+        gap = float((points[[67, 66, 65], 1] - points[[61, 62, 63], 1]).mean())
+        hidden = 1.0 - ramp((gap - _STRIP) / (_WHOLE - _STRIP))
+        share = max(1.0 - self._own, hidden)
+        if self._bank is None or share <= 0.0:
+            return None
         right, down = (points[64] - points[60]).tolist()
         middle = (points[62, 0] + points[66, 0]) / 2
-        edge = np.array((middle, points[62, 1] + _TEETH_SHOW), np.float32)
+        show = _TEETH_SHOW + self._own * max(gap + _HIDDEN - _TEETH_SHOW, 0.0)
+        edge = np.array((middle, points[62, 1] + show), np.float32)
         scale = float(np.clip(self._lips.width / _USUAL_WIDTH, 0.75, 1.25)) ** 0.5
         layer = self._bank.place_teeth(self._size, edge, float(np.arctan2(down, right)), scale)
-        layer *= np.append(self._gain, 1.0 - self._own).astype(np.float32)
+        layer[..., :3] = self._lit(layer[..., :3])
+        layer[..., 3] *= np.float32(share)
         return layer
 
     def _shade_behind_teeth(self) -> Field:

@@ -22,7 +22,7 @@ _USUAL_SKIN: Final = np.array((1.302, 0.902, 0.738), np.float32)
 _USUAL_EYE: Final = np.array((1.161, 0.945, 0.872), np.float32)
 USUAL_TOOTH: Final = np.array((1.104, 0.971, 0.883), np.float32)
 """Median hue (colour / brightness) of skin, whites of the eyes and teeth."""
-_OPEN_MOUTH: Final = 0.96
+_OPEN_MOUTH: Final = 0.90
 """Teeth in an open mouth against teeth in a smile."""
 _CHEEKS: Final = ((3, 48), (13, 54), (2, 31), (14, 35))
 """Pairs of landmarks with clear skin half-way."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from model.errors import ShapeError
 from model.face.alignment import MASK_TOP, lower_face_mask
+from model.face.bare_lips import BareLips
 from model.face.inner_mouth import InnerMouthBank, LipCurves, inner_opening
 from model.face.landmarks import CONTOUR, JAW, NUM_LANDMARKS
 from model.face.mouth_fill import Gap, Inner, MouthFill
@@ -84,6 +85,7 @@ class PortraitEngine:
         self._size = size
         self._landmarks = np.asarray(reference_landmarks, np.float32)
         self._fill = MouthFill(self._crop, self._landmarks, inner_mouths)
+        self._lips = BareLips(self._crop, self._landmarks)
 
         self._grid = grid_points()
         side_knots = LipCurves.from_landmarks(self._landmarks).side_knots
@@ -123,6 +125,7 @@ class PortraitEngine:
                 'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
             )
         lips = LipCurves.from_landmarks(target)
+        opening = float(inner_opening(target))
         offsets = np.concatenate([target, lips.side_knots]).astype(np.float32) - self._points
         window = self._window * self._neck_fade(offsets)
         upper = invert(self._upper(offsets) * window)
@@ -130,7 +133,7 @@ class PortraitEngine:
         joined = self._join_lips(upper, lower, lips)
         frame = self._crop.copy()
         frame[self._rows, self._columns] = self._warp(joined, self._rows, self._columns)
-        self._draw_mouth(frame, (upper, lower, joined), lips, float(inner_opening(target)), inner)
+        self._draw_mouth(frame, (upper, lower, joined), lips, opening, inner)
         return frame
 
     def render_many(
@@ -145,8 +148,14 @@ class PortraitEngine:
         fade: Field = 1.0 - smoothstep(self._outside / np.float32(reach))
         return fade[..., None]
 
-    def _warp(self, backward: Field, rows: slice, columns: slice) -> NDArray[np.uint8]:
-        """The reference seen through a backward field, for a part of the frame."""
+    def _warp(
+        self,
+        backward: Field,
+        rows: slice,
+        columns: slice,
+        picture: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """The reference, or another `picture`, seen through a field, for a part of the frame."""
         size, cell = self._size, GRID / self._size
         to_grid = np.array(
             [
@@ -167,7 +176,13 @@ class PortraitEngine:
         map_x = np.arange(columns.start, columns.stop, dtype=np.float32) - size * fine[..., 0]
         map_y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - size * fine[..., 1]
         return np.asarray(
-            cv2.remap(self._crop, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE),
+            cv2.remap(
+                self._crop if picture is None else picture,
+                map_x,
+                map_y,
+                cv2.INTER_CUBIC,
+                borderMode=cv2.BORDER_REPLICATE,
+            ),
             np.uint8,
         )
 
@@ -205,11 +220,19 @@ class PortraitEngine:
         height = bottom - top
 
         apart = _span(self._grid[0, :, 0], lips)[None, :, None]
-        above = self._warp(joined + apart * (upper - joined), rows, columns).astype(np.float32)
-        below = self._warp(joined + apart * (lower - joined), rows, columns).astype(np.float32)
+        bare = np.float32(0.0 if inner == "none" else self._lips.bareness(opening))
+        lip_picture = self._lips.picture(bare)
+        above, below = (
+            self._warp(joined + apart * (lip - joined), rows, columns, lip_picture).astype(
+                np.float32
+            )
+            for lip in (upper, lower)
+        )
         edge = max(_LIP_EDGE, 0.7 / size)
         side = np.clip((y - (top + bottom) / 2) / edge + 0.5, 0.0, 1.0).astype(np.float32)
         picture = above + side[..., None] * (below - above)
+        if bare > 0:
+            picture *= 1.0 - bare * self._lips.seam(x, y, lips)[..., None]
 
         # How much of each pixel the gap covers; nothing where it is thinner than its edge is soft.
         cover = np.clip(np.minimum(y - top, bottom - y) / edge + 0.5, 0.0, 1.0)
