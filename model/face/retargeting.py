@@ -34,6 +34,15 @@ _INNER_OF: Final = (0, 0, 1, 2, 2, 0, 1, 2)
 _INNER_UPPER: Final = (61, 62, 63)
 _INNER_LOWER: Final = (67, 66, 65)
 
+_ENDS_OPEN: Final = 0.028
+_NOSE_OPEN: Final = 0.006
+"""How far contour ends and nose base go down, crop units, as the mouth opens by its own width."""
+_LIP_PAIRS: Final = ((50, 61), (51, 62), (52, 63), (58, 67), (57, 66), (56, 65))
+"""Outer and inner point of a lip at the same place."""
+_OUTER_OF: Final = {50: (49, 50), 51: (51,), 52: (52, 53), 58: (58, 59), 57: (57,), 56: (55, 56)}
+"""Outer points that one of them carries along."""
+_GROWTH: Final = (0.6, 1.7)
+"""Least and greatest thickness of a lip against the reference's."""
 _UPPER_SHARE: Final = 0.35
 """Part of a gap correction that the upper lip takes; the lower lip takes the rest."""
 _EXCESS: Final = 0.03
@@ -89,6 +98,7 @@ def retarget(
     offsets = amplitude * (motion - anchor - _turn_offsets(motion, anchor))
     target[:, list(LIPS)] += lip_scale * offsets[:, list(LIPS)]
     target[:, list(JAW)] += jaw_scale * offsets[:, list(JAW)]
+    _set_thickness(target, reference, motion, anchor, amplitude)
     _set_gaps(target, reference, motion, anchor, amplitude * lip_scale)
     uncross_lips(target)
     return target.astype(np.float32)
@@ -137,6 +147,9 @@ def _turn_offsets(motion: NDArray[np.float32], anchor: NDArray[np.float32]) -> N
     moved = motion - anchor
     left, right = moved[:, _LEFT_ENDS].mean(axis=1), moved[:, _RIGHT_ENDS].mean(axis=1)
     nose = moved[:, _NOSE_BASE].mean(axis=1)
+    opened = mouth_opening(motion) - mouth_opening(anchor)
+    for part, share in ((left, _ENDS_OPEN), (right, _ENDS_OPEN), (nose, _NOSE_OPEN)):
+        part[:, 1] -= share * opened
     offsets = np.zeros_like(moved)
     for point in JAW:
         inward = 1.0 - abs(point - _CHIN) / 5.0
@@ -151,6 +164,33 @@ def _turn_offsets(motion: NDArray[np.float32], anchor: NDArray[np.float32]) -> N
 def _face_height(landmarks: NDArray[np.float32]) -> float:
     """Nose bridge to chin `(68, 2)` -> crop units."""
     return float(np.linalg.norm(landmarks[_CHIN] - landmarks[_FACE_TOP]))
+
+
+def _set_thickness(
+    target: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    motion: NDArray[np.float32],
+    anchor: NDArray[np.float32],
+    amplitude: float,
+) -> None:
+    """Make the lips of `target` thicken as the clip's do, in proportion, in place.
+
+    A millimetre that the clip's full lip gains would double the thin lip of a smile.
+    """
+    for outer, inner in _LIP_PAIRS:
+        ratio = _thickness(motion, outer, inner) / max(
+            float(_thickness(anchor, outer, inner)), 1e-3
+        )
+        growth = np.clip(1.0 + amplitude * (ratio - 1.0), *_GROWTH)
+        wanted = growth * (reference[outer, 1] - reference[inner, 1])
+        change = wanted - (target[:, outer, 1] - target[:, inner, 1])
+        for point in _OUTER_OF[outer]:
+            target[:, point, 1] += change
+
+
+def _thickness(landmarks: NDArray[np.float32], outer: int, inner: int) -> NDArray[np.float32]:
+    """Height of a lip `(..., 68, 2)` -> `(...)`, crop units."""
+    return np.abs(landmarks[..., outer, 1] - landmarks[..., inner, 1])
 
 
 def _set_gaps(
