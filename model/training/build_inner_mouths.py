@@ -37,9 +37,11 @@ UPPER_TEETH: Final = "frl_smiling_front_120_08.jpg"
 
 Chosen by eye among 39 smiles: whole crowns under a high lip, an even row, its edges free.
 """
-TEETH_PX: Final = (72, 240)
+TEETH_PX: Final = (80, 240)
 TEETH_SCALE: Final = 1024
 """Height and width of the picture of the upper teeth, and its pixels per crop unit."""
+_LOWER_TOOTH_SHARE: Final = 0.55
+"""How much of a tooth's colour the lower teeth keep; the rest is the tongue's."""
 _LIP_ROW: Final = 28
 _FRONT_TEETH: Final = (slice(40, 64), slice(88, 150))
 """Rows and columns of the two front teeth in that picture."""
@@ -168,9 +170,9 @@ def medoid(
 def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Give an entry the colours of a mouth in white light.
 
-    The clips' light is balanced by their skin. Then teeth (bright and pale) become tooth white and
-    as bright as teeth are against skin, everything else becomes a dark red, darker towards the
-    corners, where the clips show lip.
+    The clips' light is balanced by their skin. Lower teeth stay dim, as they are in the mouth's own
+    shadow - the clips' speaker shows his much - and everything else becomes a dark red, darker
+    towards the corners, where the clips show lip, and towards the upper lip.
 
     Args:
         patch: `(h, w, 3)` uint8 RGB, rectified.
@@ -180,16 +182,16 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
     brightness = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
     tooth = _ramp(brightness / float(skin @ LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
-    tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.0)[..., None]
+    tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.5)[..., None]
     level = brightness[..., None]
-    white = 0.95 * level * _LOWER_TOOTH_HUE
-    flesh = 0.62 * level * _FLESH_HUE
-    graded = flesh + tooth * (white - flesh)
+    white = 0.62 * level * _LOWER_TOOTH_HUE
+    flesh = 0.58 * level * _FLESH_HUE
+    graded = flesh + _LOWER_TOOTH_SHARE * tooth * (white - flesh)
     u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
-    corner = 0.35 + 0.65 * _ramp(np.minimum(u, 1 - u), 0.03, 0.26)
+    corner = 0.5 + 0.5 * _ramp(np.minimum(u, 1 - u), 0.0, 0.30)
     v = (np.arange(patch.shape[0]) + 0.5) / patch.shape[0]
-    shadow = 0.72 + 0.28 * _ramp(v, 0.0, 0.22)  # of the upper lip
-    graded *= (corner[None] * shadow[:, None])[..., None]
+    depth = 0.45 + 0.55 * _ramp(v, 0.1, 0.8)  # the upper teeth and lip shade what is above
+    graded *= (corner[None] * depth[:, None])[..., None]
     return np.clip(graded + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -221,10 +223,12 @@ def cut_teeth(
 
     columns = np.arange(width, dtype=np.float32)
     rows = np.arange(height, dtype=np.float32)[:, None]
-    edge = np.interp(columns, *np.array(_BITING_EDGE, np.float32).T)
+    edge = np.interp(columns, *np.array(_BITING_EDGE, np.float32).T).astype(np.float32)
+    # Half as deep between the teeth: a few pixels high, a real edge looks torn.
+    edge = (edge + cv2.GaussianBlur(edge[None], (0, 0), 10.0)[0]) / 2
     lip = np.interp(columns, *np.array(_GUM_EDGE, np.float32).T)
     # Under the lip the gums go on as they are at its edge; what lies below the teeth is not seen.
-    source = np.clip(rows, lip.astype(np.float32), (edge - 1.0).astype(np.float32))
+    source = np.clip(rows, lip.astype(np.float32), edge - 2.5)
     shown = cv2.remap(
         picture, np.repeat(columns[None], height, 0), source.astype(np.float32), cv2.INTER_LINEAR
     )
@@ -233,7 +237,7 @@ def cut_teeth(
     white = shown * (TOOTH_LUMA * USUAL_TOOTH / front)
     white += gum * (0.45 * TOOTH_LUMA * _GUM_HUE - white)
 
-    alpha = _ramp((edge - rows).astype(np.float32), -1.2, 1.2)
+    alpha = _ramp(edge - rows, -1.2, 1.2)
     alpha *= _ramp(np.minimum(columns - 20.0, 222.0 - columns), 0.0, 16.0)
     rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
     return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), float(edge[100:140].max())
