@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.face.alignment import fit_similarity, invert_affine, pixel_affine, warp_points
+from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import POSE
+from model.face.mouth_fill import Inner
 from model.face.portrait_engine import PortraitEngine
 
 
@@ -22,10 +24,17 @@ class ReferenceWarp:
     Args:
         crop: The reference `(S, S, 3)` uint8 RGB.
         landmarks: Its face `(68, 2)`, crop units.
+        inner_mouths: What is drawn between the lips; None = one dark colour.
     """
 
-    def __init__(self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
-        self._engine = PortraitEngine(crop, landmarks)
+    def __init__(
+        self,
+        crop: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        inner_mouths: InnerMouthBank | None = None,
+    ) -> None:
+        self._engine = PortraitEngine(crop, landmarks, inner_mouths)
+        self._inner: Inner = "flat" if inner_mouths is None else "bank"
         self._pose = np.asarray(landmarks, np.float32)[list(POSE)]
 
     @property
@@ -34,7 +43,7 @@ class ReferenceWarp:
         return self._engine.size
 
     def render(self, target: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The reference with the pose, lips and jaw of `target`, a flat dark inner mouth.
+        """The reference with the pose, lips and jaw of `target`.
 
         Args:
             target: `(68, 2)`, crop units of the frame.
@@ -43,9 +52,9 @@ class ReferenceWarp:
         """
         pose = target[list(POSE)]
         if np.array_equal(pose, self._pose):
-            return self._engine.render(target, inner="flat")
+            return self._engine.render(target, inner=self._inner)
         affine = fit_similarity(self._pose, pose)
-        own = self._engine.render(warp_points(invert_affine(affine), target), inner="flat")
+        own = self._engine.render(warp_points(invert_affine(affine), target), inner=self._inner)
         affine[:, :2] /= self.size  # from pixels of the reference
         moved = cv2.warpAffine(
             own,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model.errors import SamplingError
 from model.face.alignment import Affine, crop_image
 from model.face.compositing import add_detail
+from model.face.inner_mouth import InnerMouthBank
 from model.face.reference_warp import ReferenceWarp
 from model.networks.detail import SCALE, DetailNetwork
 from model.networks.unet import Window
@@ -112,6 +113,7 @@ def make_detail_pass(
     native_px: float,
     crop_px: int,
     window: Window,
+    inner_mouths: InnerMouthBank | None,
 ) -> DetailPass | None:
     """The pass of a job, or None where the crops are as fine as the face.
 
@@ -121,12 +123,13 @@ def make_detail_pass(
         native_px: See `finest_px`.
         crop_px: Side of what the diffusion draws.
         window: Pixels of it that are generated.
+        inner_mouths: What the warp shows between the lips; the detail network was trained with them.
     """
     size = finest_px(native_px, crop_px, network)
     if size == crop_px:
         return None
     picture, affine, face = reference
-    warp = ReferenceWarp(crop_image(picture, affine, size), face)
+    warp = ReferenceWarp(crop_image(picture, affine, size), face, inner_mouths)
     return DetailPass(network if native_px > crop_px else None, warp, window)
 
 

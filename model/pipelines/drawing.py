@@ -148,7 +148,9 @@ class PlanDrawer:
             networks, reference = self._networks, plan.reference
             window = networks.unet.window.enlarge(crop_px // networks.latent_size)
             own = (reference.image, reference.crop_affine, reference.landmarks)
-            self.detail = make_detail_pass(networks.detail, own, native, crop_px, window)
+            self.detail = make_detail_pass(
+                networks.detail, own, native, crop_px, window, self._inner_mouths
+            )
 
     def _sampler(self, networks: Networks) -> CropSampler:
         plan, preset = self._plan, PRESETS[self._plan.preset]

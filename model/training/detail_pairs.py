@@ -30,8 +30,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.checkpoints import INNER_MOUTHS
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.compositing import match_colour
+from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import flip_landmarks, mouth_opening
 from model.face.reference_warp import ReferenceWarp
 from model.pipelines.denoising import CropSampler, Networks
@@ -79,7 +81,9 @@ class Drawn:
     kind: NDArray[np.int32]
 
 
-def _pictures(subject: Subject, rng: np.random.Generator) -> tuple[list[Crop], list[int]]:
+def _pictures(
+    subject: Subject, rng: np.random.Generator, inner_mouths: InnerMouthBank
+) -> tuple[list[Crop], list[int]]:
     """Pictures of a subject at `DETAIL_PX`, the reference first, and the kinds of the others."""
     if subject.is_clip:
         crops = clip_crops((subject.paths[0], subject.landmarks[0], DETAIL_PX))
@@ -98,7 +102,7 @@ def _pictures(subject: Subject, rng: np.random.Generator) -> tuple[list[Crop], l
             crops.append((picture, warp_points(affine, landmarks)))
         return crops, [OTHER_PHOTOGRAPH]
     job = (subject.paths[0], subject.landmarks[0], list(subject.motions), DETAIL_PX)
-    pictures = portrait_pictures(job, _PORTRAIT_TARGETS + 1, rng)
+    pictures = portrait_pictures(job, _PORTRAIT_TARGETS + 1, rng, inner_mouths)
     # The photograph is mostly a target: its teeth are real ones.
     if rng.random() < 0.25:
         return pictures, [MOVED] * _PORTRAIT_TARGETS
@@ -120,19 +124,19 @@ def _finish(pictures: list[Crop], seed: int, rng: np.random.Generator) -> list[C
 
 
 @cache
-def _networks(weights: Path) -> Networks:
+def _tools(weights: Path, bank: Path) -> tuple[Networks, InnerMouthBank]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    return load_pipeline(weights, device="cpu").networks
+    return load_pipeline(weights, device="cpu").networks, InnerMouthBank.load(bank)
 
 
-def draw_subject(job: tuple[Subject, Path]) -> Drawn:
-    """Draw a subject's targets from its reference."""
-    subject, weights = job
-    networks = _networks(weights)
+def draw_subject(job: tuple[Subject, Path, Path]) -> Drawn:
+    """Draw a subject's targets from its reference, with a checkpoint and a bank of inner mouths."""
+    subject, weights, bank = job
+    networks, inner_mouths = _tools(weights, bank)
     seed = name_seed(subject.paths[-1])
     rng = np.random.default_rng(seed)
-    pictures, kinds = _pictures(subject, rng)
+    pictures, kinds = _pictures(subject, rng, inner_mouths)
     (reference, face), *targets = _finish(pictures, seed, rng)
     size = networks.crop_px
     small = [
@@ -155,7 +159,7 @@ def draw_subject(job: tuple[Subject, Path]) -> Drawn:
     warped = sampler.warp(points)
     crops = sampler.sample(points, warped, sampler.background(np.stack(small[1:]), points, warped))
     coloured = [match_colour(*row) for row in zip(crops, warped, points, strict=True)]
-    large = ReferenceWarp(reference, face).render_many(points)
+    large = ReferenceWarp(reference, face, inner_mouths).render_many(points)
     window = networks.unet.window.enlarge(size // networks.latent_size)
     coarse = (slice(None), *window.slices)
     fine = (slice(None), *window.enlarge(DETAIL_PX // size).slices)
@@ -207,11 +211,13 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--weights", type=Path, default=Path("model/weights"))
+    parser.add_argument("--inner-mouths", type=Path, help="folder; the checkpoint's by default")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--limit", type=int, default=None, help="of each kind, for a quick try")
     arguments = parser.parse_args()
     subjects = list(list_subjects(arguments.source, arguments.prepared, arguments.limit))
-    jobs = [(subject, arguments.weights) for subject in subjects]
+    bank = arguments.inner_mouths or arguments.weights / INNER_MOUTHS
+    jobs = [(subject, arguments.weights, bank) for subject in subjects]
     with ProcessPoolExecutor(arguments.workers) as pool:
         rows = list(
             tqdm(pool.map(draw_subject, jobs, chunksize=4), total=len(jobs), mininterval=10)

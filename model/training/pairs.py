@@ -145,19 +145,22 @@ PortraitJob = tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int]
 """Photograph, its landmarks in pixels, motions `(T, 68, 2)` in crop units, side of the pictures."""
 
 
-def portrait_pictures(job: PortraitJob, count: int, rng: np.random.Generator) -> list[Crop]:
+def portrait_pictures(
+    job: PortraitJob, count: int, rng: np.random.Generator, inner_mouths: InnerMouthBank
+) -> list[Crop]:
     """A photograph as it is, and moved by the portrait engine; each with its own jitter.
 
     Args:
         job: What to cut and how to move it.
         count: Pictures wanted; the first one is the photograph.
         rng: Of jitter, amplitudes and frames.
+        inner_mouths: What moved mouths show.
     """
     path, landmarks, motions, size = job
     affine = crop_affine(landmarks)
     base = crop_image(read_picture(path), affine, _ENGINE_PX)
     own = warp_points(affine, landmarks)
-    engine = PortraitEngine(base, own, InnerMouthBank.load(_INNER_MOUTHS))
+    engine = PortraitEngine(base, own, inner_mouths)
     pictures: list[Crop] = []
     for index in range(count):
         picture, points = base, own
@@ -176,8 +179,9 @@ def portrait_pictures(job: PortraitJob, count: int, rng: np.random.Generator) ->
 
 def _portrait_subject(job: PortraitJob) -> Subject:
     cv2.setNumThreads(1)
-    seed = name_seed(job[0])
-    return _finish(portrait_pictures(job, PORTRAIT_PICTURES, np.random.default_rng(seed)), seed)
+    seed, inner_mouths = name_seed(job[0]), InnerMouthBank.load(_INNER_MOUTHS)
+    rng = np.random.default_rng(seed)
+    return _finish(portrait_pictures(job, PORTRAIT_PICTURES, rng, inner_mouths), seed)
 
 
 @torch.inference_mode()

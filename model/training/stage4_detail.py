@@ -46,6 +46,7 @@ class DetailConfig(LoopConfig):
     Attributes:
         prepared: Folder with `detail.npz`.
         start: Folder of a detail network to begin with, or None.
+        width: Of the network's finest scale; the coarser ones are twice and three times as wide.
         shares: Of samples of each kind: clips, moved photographs, photographs as they are, another
             photograph of the person. Only photographs as they are have sharp teeth.
         rows: Height of the part that a step looks at, pixels of what was drawn.
@@ -62,7 +63,8 @@ class DetailConfig(LoopConfig):
     output: Path = Path("runs/detail")
     prepared: Path = Path("data/prepared")
     start: Path | None = None
-    shares: tuple[float, float, float, float] = (0.30, 0.25, 0.28, 0.17)
+    width: int = 32
+    shares: tuple[float, float, float, float] = (0.25, 0.40, 0.25, 0.10)
     max_steps: int = 5000
     batch_size: int = 12
     learning_rate: float = 5e-4
@@ -71,10 +73,10 @@ class DetailConfig(LoopConfig):
     columns: int = 72
     lips_weight: float = 2.0
     edge_weight: float = 1.0
-    feature_weight: float = 0.5
+    feature_weight: float = 1.0
     adversarial_weight: float = 0.02
     judged_from: int = 300
-    discriminator_rate: float = 2e-4
+    discriminator_rate: float = 1e-4
     light: float = 0.5
     sample_every: int = 500
 
@@ -130,6 +132,11 @@ def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArra
     return box
 
 
+def textures(pictures: torch.Tensor) -> torch.Tensor:
+    """What is finer than some 4 pixels, `(B, 3, H, W)`: colours are not the discriminator's business."""
+    return pictures - F.avg_pool2d(pictures, 9, stride=1, padding=4, count_include_pad=False)
+
+
 def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) -> torch.Tensor:
     """1 inside boxes `(B, 4)`, 0 elsewhere: `(B, 1, scale * height, scale * width)`."""
     weight = torch.zeros(len(boxes), 1, scale * height, scale * width)
@@ -144,7 +151,8 @@ CONFIG = DetailConfig
 def build(config: DetailConfig, device: str) -> Stage:
     """The detail network, its judge, their losses and samples."""
     arrays = DetailArrays(config.prepared / "detail.npz", config.shares)
-    network, judge = DetailNetwork(), PatchDiscriminator()
+    widths = (config.width, 2 * config.width, 3 * config.width)
+    network, judge = DetailNetwork(widths), PatchDiscriminator()
     if config.start is not None:
         network.load_state_dict(DetailNetwork.from_pretrained(config.start).float().state_dict())
     for module in (network, judge):
@@ -189,12 +197,12 @@ def build(config: DetailConfig, device: str) -> Stage:
         figures = {"pixel": pixel.item(), "edge": edge.item()}
 
         given = enlarge(drawn)
-        real, wanted = judge(target, given)
-        fake, _ = judge(output.detach(), given)
+        real, wanted = judge(textures(target), given)
+        fake, _ = judge(textures(output.detach()), given)
         verdict = F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()
         # The judge's weights are constants to the network that it judges.
         constants = {name: value.detach() for name, value in judge.named_parameters()}
-        opinion, seen = functional_call(judge, constants, (output, given))
+        opinion, seen = functional_call(judge, constants, (textures(output), given))
         pairs = zip(seen, wanted, strict=True)
         features = torch.stack([(a - b.detach()).abs().float().mean() for a, b in pairs]).mean()
         adversarial = -opinion.float().mean()

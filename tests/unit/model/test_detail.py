@@ -24,12 +24,12 @@ WINDOW = Window(48, 16, 80, 96)
 
 def network(seed: int = 0) -> DetailNetwork:
     torch.manual_seed(seed)
-    made = DetailNetwork(channels=(8, 8, 8), layers=1)
+    made: DetailNetwork = DetailNetwork(channels=(8, 8, 8), layers=1).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if not parameter.any():  # zero-initialised
                 parameter.normal_(std=0.05)
-    return made.eval()
+    return made
 
 
 def pictures(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,7 +147,7 @@ def test_only_the_window_is_the_networks(size: int) -> None:
 def test_unusable_weights_are_told() -> None:
     broken = network()
     with torch.no_grad():
-        broken.conv_out.bias.fill_(float("nan"))
+        broken.conv_out.weight.fill_(float("nan"))
     warp = ReferenceWarp(photograph(256), AVERAGE_FACE)
     with pytest.raises(SamplingError, match="detail network"):
         DetailPass(broken, warp, WINDOW)(np.zeros((1, 128, 128, 3), np.float32), AVERAGE_FACE[None])
