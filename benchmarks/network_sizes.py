@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.networks.attention import use_backend
 from model.networks.autoencoder import build_autoencoder
+from model.networks.detail import SCALE, DetailNetwork
 from model.networks.reference_encoder import build_reference_encoder
 from model.networks.unet import build_unet
 from model.networks.variants import VARIANTS
@@ -77,6 +78,12 @@ def measure(variant: str) -> list[Row]:
             ("encoder, each frame", autoencoder, lambda: autoencoder.encode(picture)),
             ("decoder, each frame", autoencoder, lambda: autoencoder.decode(latents)),
         ]
+        if variant == "tiny":
+            detail = DetailNetwork().eval()
+            pixels = unet.window.enlarge(side // cells)
+            drawn = torch.zeros(1, 3, pixels.height, pixels.width)
+            warped = torch.zeros(1, 3, SCALE * pixels.height, SCALE * pixels.width)
+            rows.append(("detail network, each frame", detail, lambda: detail(drawn, warped)))
         return [Row(variant, work, millions(net), count(run)) for work, net, run in rows]
 
 

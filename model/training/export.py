@@ -131,6 +131,9 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     arguments = parser.parse_args()
     parts = {name: getattr(arguments, name) for name in defaults}
+    if not (parts["detail"] / "config.json").is_file():
+        print(f"{parts['detail']} holds no detail network: packed without one (stage 4 makes it)")
+        del parts["detail"]
     size_mb = pack(
         parts,
         arguments.inner_mouths,
