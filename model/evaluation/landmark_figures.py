@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.evaluation.held_out_speech import (
+    HeldOut,
+    Sound,
+    Sounds,
+    Speaker,
+    as_served,
+    load_held_out,
+    load_sounds,
+    network_alone,
+)
 from model.evaluation.landmark_metrics import (
     MAX_LAG,
     articulation,
@@ -34,161 +43,15 @@ from model.evaluation.landmark_metrics import (
     still_passages,
 )
 from model.evaluation.report import column_table, plot_openings
-from model.face.landmarks import CONTENT, LIPS, NUM_LANDMARKS, POSE, mouth_opening, mouth_width
+from model.face.landmarks import CONTENT, LIPS, mouth_opening, mouth_width
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
 from model.training.phones import LIP_TO_TEETH, ROUNDED
-from model.training.split import clip_held_out
-from model.training.voice_corpora import Corpus, load_corpora
 
 Points = NDArray[np.float32]
 
 _SHIPPED: Final = Path("model/weights/landmark_completer")
 _TRAINED: Final = Path("runs/landmarks/export/landmark_completer")
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What training has not seen.
-
-    Attributes:
-        mels: Log-mels `(K, 300, 80)` of GRID sentences.
-        phones: Their phones `(K, 300)`.
-        faces: The real video's landmarks, carried to the clip's mean pose `(K, 75, 68, 2)`.
-        voices: Log-mels `(4T, 80)` of other speakers.
-        voice_phones: Their phones.
-        voice_openings: Openings `(T,)` of the phone teacher's labels.
-        portraits: Photographs' landmarks `(P, 68, 2)`.
-        names: Files of the GRID sentences.
-        voice_names: Files of the other voices.
-        synthetic: Log-mels `(4T, 80)` of synthetic voices in languages that were not trained on.
-        synthetic_phones: Their phones.
-    """
-
-    mels: Points
-    phones: NDArray[np.uint8]
-    faces: Points
-    voices: list[Points]
-    voice_phones: list[NDArray[np.uint8]]
-    voice_openings: list[Points]
-    portraits: Points
-    names: list[str]
-    voice_names: list[str]
-    synthetic: list[Points]
-    synthetic_phones: list[NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Sound:
-    """One recording.
-
-    Attributes:
-        mel: Log-mel `(4T, 80)`.
-        waveform: `(N,)` at 16 kHz, or none where only the log-mel was kept.
-    """
-
-    mel: Points
-    waveform: Points | None = None
-
-
-Speaker = Callable[[Sound, Points], Points]
-"""Makes a still face `(68, 2)` say a recording: landmarks `(T, 68, 2)`."""
-
-
-def join(pose: Points, content: Points) -> Points:
-    """`(..., 37, 2)` and `(..., 31, 2)` -> `(..., 68, 2)`."""
-    shape = np.broadcast_shapes(pose.shape[:-2], content.shape[:-2])
-    face = np.empty((*shape, NUM_LANDMARKS, 2), np.float32)
-    face[..., list(POSE), :] = pose
-    face[..., list(CONTENT), :] = content
-    return face
-
-
-def load_held_out(prepared: Path) -> HeldOut:
-    """Read the held-out part of the prepared data."""
-    grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
-    rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
-    corpora = load_corpora(prepared, held_out=True)
-    neutral, speech = motion["neutral"], corpora["speech"]
-    openings = []
-    for start, end in speech.spans // MELS_PER_FRAME:
-        content = neutral[list(CONTENT)] + speech.offsets[start:end]
-        openings.append(mouth_opening(join(neutral[list(POSE)], content)))
-    voices, voice_phones = _utterances(speech)
-    synthetic, synthetic_phones = (
-        _utterances(corpora["synthetic"]) if "synthetic" in corpora else ([], [])
-    )
-    return HeldOut(
-        mels=grid["log_mel"][rows].astype(np.float32),
-        phones=grid["phones"][rows],
-        faces=join(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
-        voices=voices,
-        voice_phones=voice_phones,
-        voice_openings=openings,
-        portraits=motion["portraits"][motion["portraits_held_out"]],
-        names=[str(name) for name in grid["names"][rows]],
-        voice_names=speech.names,
-        synthetic=synthetic,
-        synthetic_phones=synthetic_phones,
-    )
-
-
-def _utterances(corpus: Corpus) -> tuple[list[Points], list[NDArray[np.uint8]]]:
-    mels = [corpus.log_mel[start:end].astype(np.float32) for start, end in corpus.spans]
-    return mels, [corpus.phones[start:end] for start, end in corpus.spans]
-
-
-def network_alone(completer: LandmarkCompleter) -> Speaker:
-    """The completer's own answer."""
-
-    def speak(sound: Sound, reference: Points) -> Points:
-        frames = len(sound.mel) // MELS_PER_FRAME
-        face = torch.from_numpy(reference)[None, None].to(completer.device)
-        pose = face[:, :, list(POSE)].expand(1, frames, -1, -1)
-        mel = torch.from_numpy(sound.mel)[None].to(completer.device)
-        target: Points = completer.complete(mel, pose, face)[0].cpu().numpy()
-        return target
-
-    return speak
-
-
-def as_served(completer: LandmarkCompleter) -> Speaker:
-    """What the pipeline makes of it: smoothing, and a shut mouth in pauses."""
-    from model.pipelines.landmark_completion import complete_landmarks
-
-    def speak(sound: Sound, reference: Points) -> Points:
-        assert sound.waveform is not None
-        target = complete_landmarks(completer, sound.waveform, reference)
-        return target[: len(sound.mel) // MELS_PER_FRAME]
-
-    return speak
-
-
-@dataclass(frozen=True)
-class Sounds:
-    """The recordings of a `HeldOut`, in its order."""
-
-    clips: list[Sound]
-    voices: list[Sound]
-
-
-def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
-    """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
-    if source is None:
-        return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
-    from model.training.data.sound import read_sound
-
-    def read(path: Path, mel: Points) -> Sound:
-        samples = len(mel) * HOP_LENGTH  # whole video frames
-        waveform = read_sound(path)[:samples]
-        return Sound(mel, np.pad(waveform, (0, samples - len(waveform))))
-
-    clips = zip(data.names, data.mels, strict=True)
-    voices = zip(data.voice_names, data.voices, strict=True)
-    return Sounds(
-        [read(source / "grid_s1" / name, mel) for name, mel in clips],
-        [read(source / "speech" / name, mel) for name, mel in voices],
-    )
 
 
 def measure(

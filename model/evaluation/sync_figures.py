@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoints import SHIPPED
-from model.evaluation.landmark_figures import Sound, join, load_held_out, network_alone
+from model.evaluation.held_out_speech import Sound, join, load_held_out, network_alone
 from model.evaluation.sync_network import MARGIN, SyncNetwork, load_sync_network
 from model.face.landmarks import CONTENT, LEFT_EYE, POSE, RIGHT_EYE
 from model.face.retargeting import retarget

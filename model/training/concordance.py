@@ -14,6 +14,7 @@ from model.networks.landmark_completion import lip_opening
 
 _UNIT: Final = 0.02  # crop units: the size of motion that is compared
 _CHIN: Final = (7, 8, 9)
+_REST: Final = 0.01  # of units squared: less motion than this is rest
 _SHAPE_WEIGHT: Final = 0.5  # of mouth width and of the chin, each, beside the opening
 
 
@@ -39,6 +40,9 @@ def concordance_loss(
 ) -> torch.Tensor:
     """One minus concordance: of the opening, and half as much of mouth width and of the chin.
 
+    Openings are a share of the mouth's width and compared over the batch. Widths and chins move by
+    as much as the face is large: they are compared window by window.
+
     Args:
         predicted: Faces `(B, T, 68, 2)`, crop units.
         real: The faces that are wanted.
@@ -51,12 +55,19 @@ def concordance_loss(
         lambda face: face[:, :, right, 0] - face[:, :, left, 0],
         lambda face: face[:, :, list(_CHIN), 1].mean(dim=-1),
     ):
-        said, meant = (_own_motion(curve(face) / _UNIT, weight) for face in (predicted, real))
-        loss = loss + _SHAPE_WEIGHT * (1.0 - concordance(said, meant, weight))
+        said, meant = (curve(face) / _UNIT for face in (predicted, real))
+        loss = loss + _SHAPE_WEIGHT * (1.0 - _window_concordance(said, meant, weight))
     return loss
 
 
-def _own_motion(curve: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Each window's curve `(B, T)` without its mean: faces differ in size, motion is what counts."""
-    mean = (curve * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp_min(1)
-    return curve - mean
+def _window_concordance(
+    predicted: torch.Tensor, real: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Mean over the windows `(B, T)` of the concordance of motion about each window's mean."""
+    share = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    away = predicted - (share * predicted).sum(dim=1, keepdim=True)
+    real_away = real - (share * real).sum(dim=1, keepdim=True)
+    covariance = (share * away * real_away).sum(dim=1)
+    spread = (share * (away**2 + real_away**2)).sum(dim=1)
+    # with the floor, two mouths that rest agree
+    return ((2.0 * covariance + _REST) / (spread + _REST)).mean()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.evaluation.landmark_figures import join
+from model.evaluation.held_out_speech import join
 from model.face.landmarks import CONTENT, FLIP, POSE, mouth_opening
 from model.face.retargeting import retarget
 from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE

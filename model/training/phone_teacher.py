@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from model.evaluation.landmark_figures import join
+from model.evaluation.held_out_speech import join
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import CONTENT, INNER_LIPS, LIPS, POSE, mouth_opening
 from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME

@@ -21,13 +21,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.evaluation.landmark_figures import (
-    load_held_out,
-    load_sounds,
-    measure,
-    network_alone,
-    real_figures,
-)
+from model.evaluation.held_out_speech import load_held_out, load_sounds, network_alone
+from model.evaluation.landmark_figures import measure, real_figures
 from model.face.landmarks import (
     CONTENT,
     INNER_LIPS,

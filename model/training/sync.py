@@ -20,7 +20,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-from model.evaluation.landmark_figures import join
+from model.evaluation.held_out_speech import join
 from model.evaluation.sync_figures import load_tracks, measure
 from model.evaluation.sync_network import MARGIN, SyncNetwork, lip_features
 from model.face.landmarks import LIPS
@@ -178,7 +178,8 @@ def build(config: SyncConfig, device: str) -> Stage:
     network = SyncNetwork(width=config.width, embedding=config.embedding).to(device)
     size = sum(p.numel() for p in network.parameters())
     print(
-        f"{len(windows.mels)} clips, {len(windows.utterances)} voices, "
+        f"{len(windows.mels)} clips, "
+        f"{sum(len(cutter.spans) for cutter in windows.voices)} utterances, "
         f"{len(windows.portraits)} photographs, {size / 1e6:.2f} M parameters",
         flush=True,
     )

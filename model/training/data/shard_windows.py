@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError
-from model.evaluation.landmark_figures import Sound, Speaker, join
+from model.evaluation.held_out_speech import Sound, Speaker, join
 from model.evaluation.landmark_metrics import articulation, best_lag, correlation
 from model.face.landmarks import CONTENT, POSE, mouth_opening
 from model.media.audio import MELS_PER_FRAME
 from model.training.data.shards import ClipShards
-from model.training.phone_teacher import carry
 from model.training.landmark_windows import Pauses, Window
+from model.training.phone_teacher import carry
 
 _MOVING_SHARE = 0.5
 

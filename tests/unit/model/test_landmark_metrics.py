@@ -6,13 +6,17 @@ from numpy.typing import NDArray
 
 from model.evaluation.landmark_metrics import (
     articulation,
+    at_phones,
     best_lag,
     closure_rate,
     closures,
     correlation,
+    jitter,
+    motion_ratio,
     same_mouth,
+    still_passages,
 )
-from model.training.phones import CLOSURES, PHONES, runs_of
+from model.training.phones import CLOSURES, PHONES, ROUNDED, runs_of
 
 VOWEL = PHONES.index("AA")
 
@@ -70,3 +74,33 @@ def test_a_shifted_mouth_moves_alike_but_lies_elsewhere() -> None:
     r, difference = same_mouth([content], [content + np.float32(0.02)], [0.2])
     assert r == pytest.approx(1.0, abs=1e-5)
     assert difference == pytest.approx(0.02 * 2**0.5 / 0.2, rel=1e-3)
+
+
+def test_motion_is_compared_within_clips() -> None:
+    real = make_openings()
+    shifted = [0.5 * curve + i for i, curve in enumerate(real)]
+    assert motion_ratio(shifted, real) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_curve_at_some_phones_is_set_against_all_speech() -> None:
+    phones = np.zeros(80, np.uint8)
+    phones[8:72] = VOWEL
+    phones[40:48] = ROUNDED[0]
+    width = np.ones(20, np.float32)
+    width[:2] = 5.0  # silence does not count
+    width[10:12] = 0.7
+    narrowed = 0.7 - (14 + 2 * 0.7) / 16
+    assert at_phones([width], [phones], ROUNDED) == pytest.approx(narrowed, abs=1e-5)
+    assert np.isnan(at_phones([width], [phones], CLOSURES))
+
+
+def test_jitter_counts_only_where_the_mouth_rests() -> None:
+    opening = np.zeros(40, np.float32)
+    opening[20:] = np.linspace(0, 0.4, 20)
+    still = still_passages(opening)
+    assert still[:15].all() and not still[21:].any()
+    lips = np.zeros((40, 20, 2), np.float32)
+    lips[25:35:2] += 9.0  # speech
+    assert jitter([lips], [still], [2.0]) == 0.0
+    lips[5] += 1.0
+    assert jitter([lips], [still], [2.0]) > 0.0

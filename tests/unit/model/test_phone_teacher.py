@@ -8,6 +8,7 @@ from model.face.landmarks import CONTENT, NUM_LANDMARKS, lip_gap
 from model.training.phone_teacher import (
     clip_motion,
     closure_share,
+    known_phones,
     loudness,
     shut_lips,
     silence_share,
@@ -15,7 +16,7 @@ from model.training.phone_teacher import (
     teacher_input,
     without_tilt,
 )
-from model.training.phones import CLOSURES, PHONES, SILENCE_PHONE
+from model.training.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE
 
 VOWEL = PHONES.index("AA")
 
@@ -70,6 +71,13 @@ def test_closures_shut_the_lips_in_their_middle(phone: int) -> None:
 def test_loudness_forgets_the_gain() -> None:
     mel = np.random.default_rng(0).normal(0, 0.5, (100, 80)).astype(np.float32)
     np.testing.assert_allclose(loudness(mel), loudness(mel - 0.3), atol=1e-4)
+
+
+def test_phones_that_nobody_filmed_take_the_lips_of_others() -> None:
+    phones = np.array([PHONES.index(p) for p in ("SH", "HH", "AA", "HH", "SIL")], np.uint8)
+    phones = np.append(phones, np.uint8(UNKNOWN_PHONE))
+    wanted = [PHONES.index(p) for p in ("CH", "AA", "AA", "HH", "SIL", "SIL")]
+    assert known_phones(phones).tolist() == wanted
 
 
 def test_input_has_four_phones_and_energies_a_frame() -> None:
