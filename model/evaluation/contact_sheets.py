@@ -41,14 +41,16 @@ Picture = NDArray[np.uint8]
 LARGEST_BYTES: Final = 700_000
 """Of one sheet."""
 _CELL_PX: Final = 176
-_WINDOW: Final = ((0.22, 0.78), (0.42, 0.98))
+_WINDOW: Final = ((0.25, 0.75), (0.45, 0.95))
 """Left and right, top and bottom of what a cell shows of the crop: from the nose to below the chin."""
 _TITLE_PX: Final = 16
 _ROWS: Final = 8
 _SMALL_PX: Final = 124
 """Side of a shrunk photograph's face crop: about the least that is accepted."""
-_TREATMENTS: Final = {5: "small", 9: "grey", 13: "small", 17: "grey"}
-"""What is done to the photograph of this number."""
+_TREATMENTS: Final = ((3, "small"), (9, "grey"), (14, "small"), (19, "grey"))
+"""What is done to the photograph of this number, or the next one that is in colour."""
+_COLOURED: Final = 0.03
+"""Least saturation of a photograph in colour."""
 _SHAPE_CLIPS: Final = 16
 
 
@@ -110,6 +112,18 @@ def treat(sitter: Sitter, treatment: str) -> Sitter:
     scale = np.array((width, height), np.float32) / np.array(sitter.image.shape[1::-1], np.float32)
     landmarks = (sitter.landmarks * scale).astype(np.float32)
     return Sitter(name, np.asarray(small, np.uint8), landmarks)
+
+
+def treat_some(sitters: Sequence[Sitter]) -> list[Sitter]:
+    """Two photographs shrunk, two made grey, none of them grey already; as far as there are so many."""
+    treated = list(sitters)
+    for first, treatment in _TREATMENTS:
+        for number in range(first, len(sitters)):
+            saturation = float(sitters[number].features[4])
+            if treated[number] is sitters[number] and saturation > _COLOURED:
+                treated[number] = treat(sitters[number], treatment)
+                break
+    return treated
 
 
 def draw_row(system: System, sitter: Sitter, shapes: Sequence[MouthShape]) -> Picture:
@@ -229,11 +243,7 @@ def main() -> None:
     shapes = read_shapes(arguments.clips, detector)
     for shape in shapes:
         print(f"{shape.name}: {shape.clip}, frame {shape.frame}")
-    sitters = choose(find_sitters(arguments.portraits, detector), arguments.count)
-    sitters = [
-        treat(sitter, _TREATMENTS[number]) if number in _TREATMENTS else sitter
-        for number, sitter in enumerate(sitters)
-    ]
+    sitters = treat_some(choose(find_sitters(arguments.portraits, detector), arguments.count))
     for path in write_sheets(system, sitters, shapes, arguments.output):
         print(path)
 

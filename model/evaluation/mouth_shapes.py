@@ -1,8 +1,9 @@
 """Mouths that real speech makes, each an instant of a clip, to be carried to other faces.
 
-    shut    the smallest opening of a /b p m/      round   the narrowest mouth of a /uw w/
-    wide    the largest opening of an /aa ay ae/   teeth   the smallest gap of an /f v/
-    spread  the widest mouth of an /iy/            half    an opening halfway to the wide one
+    shut    the smallest opening of a /b p m/     spread  the widest mouth of an /iy/
+    wide    the largest opening of an /aa ay ae/  round   the narrowest mouth of a /uw w/, open,
+    half    an opening halfway to the wide one            but less than half
+                                                  teeth   the smallest gap of an /f v/
 
 Of all such instants one near the strong end is taken, not the very strongest: that may be a slip of
 the detector.
@@ -91,8 +92,11 @@ def find_shapes(clips: Sequence[Clip]) -> list[MouthShape]:
     shut = strongest("shut", ("B", "P", "M"), [-o for o in openings])
     wide = strongest("wide", ("AA", "AY", "AE"), openings)
     open_width = [np.where(o > _OPEN, w, never) for o, w in zip(openings, widths, strict=True)]
-    narrow = [np.where(o > _OPEN, -w, never) for o, w in zip(openings, widths, strict=True)]
     half_way = float(mouth_opening(wide.motion[wide.frame])) / 2
+    narrow = [
+        np.where((o > _OPEN) & (o < half_way), -w, never)
+        for o, w in zip(openings, widths, strict=True)
+    ]
     return [
         shut,
         strongest("half", ("EH", "AH", "EY", "IH"), [-np.abs(o - half_way) for o in openings]),

@@ -18,6 +18,7 @@ from model.evaluation.contact_sheets import (
     find_sitters,
     lay_out,
     treat,
+    treat_some,
 )
 from model.evaluation.mouth_shapes import MouthShape, find_shapes
 from model.evaluation.video_protocols import System
@@ -111,6 +112,15 @@ def test_photographs_are_shrunk_and_made_grey(photograph: Sitter) -> None:
     grey = treat(photograph, "grey")
     assert (np.ptp(grey.image, axis=2) == 0).all() and grey.name.endswith("made grey")
     assert (np.ptp(photograph.image, axis=2) > 0).any()
+
+
+def test_what_is_grey_already_is_not_made_grey(photograph: Sitter) -> None:
+    sitters = [photograph] * 24
+    sitters[9] = treat(photograph, "grey")
+    names = [sitter.name for sitter in treat_some(sitters)]
+    made = {number: name.split("made ")[1] for number, name in enumerate(names) if "made" in name}
+    assert made == {3: "small", 9: "grey", 10: "grey", 14: "small", 19: "grey"}
+    assert treat_some(sitters[:2]) == sitters[:2]
 
 
 def test_a_row_shows_the_photograph_and_every_shape(photograph: Sitter, clip: Clip) -> None:

@@ -15,6 +15,7 @@ from model.evaluation.evaluate import evaluate, spread
 from model.evaluation.observation import Judges, load_judges
 from model.evaluation.options import Checkpoint, EvaluationOptions, Protocol
 from model.evaluation.results import compare
+from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS
 from model.evaluation.video_protocols import DETECTED, PREDICTED, REAL, STATIC
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE
@@ -110,6 +111,7 @@ def test_videos_are_measured_beside_real_and_frozen_ones(
     assert dubbed["ours"]["prefers_new"] == 1.0
     assert dubbed[REAL]["prefers_new"] == 0.0
     assert dubbed["ours"]["outside_equal"] == 1.0
+    assert dubbed["ours"]["swap_share"] > 0.5 and dubbed[REAL]["swap_share"] > 0.5
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "contact_sheet.png", "evaluation.json", "evaluation.md", "openings.png", "scatter.png",
@@ -132,6 +134,40 @@ def test_silence_leak_and_photographs(films: Path, judges: Judges, tmp_path: Pat
     assert photographs["silence_mean"] < 0.04
     assert photographs["outside_equal"] == 1.0 and photographs["outside_psnr"] > 38
     assert (tmp_path / "portraits.png").exists()
+
+
+def test_real_motion_and_steadiness_reach_the_report(
+    films: Path, judges: Judges, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps({"as served": {"r": 0.93, "closure": 0.5}}))
+    given = replace(
+        options(tmp_path / "out", "motion", "steadiness", clips=films),
+        limit=1, motion_limit=2, landmark_figures=figures,
+    )  # fmt: skip
+    report = evaluate(given, judges)
+    assert report["motion"]["ours"]["opening_r"] > 0.8
+    assert report["motion"][REAL]["pictures"] == 1
+    assert any(
+        line.startswith("motion: 2 photographs were asked for") for line in report["skipped"]
+    )
+    steady = report["steadiness"]
+    assert list(steady) == [REAL, f"ours, {PHOTOGRAPHS}", f"ours, {FIRST_FRAMES}"]
+    assert all(
+        steady[f"ours, {kind}"]["constant_change"] == 0 for kind in (PHOTOGRAPHS, FIRST_FRAMES)
+    )
+    assert "reenactment" not in report
+
+    verdicts = {row["name"]: row["held"] for row in report["acceptance"]["ours"]}
+    held = report["motion"]["ours"]["opening_r"] >= 0.85
+    assert verdicts["photographs, real motion: opening, r"] is held
+    assert verdicts["landmarks: opening, r at lag 0, clips"] is True
+    assert verdicts["landmarks: closure on /b p m/, clips"] is False
+    assert verdicts["drawn leak: correlation"] is None
+    assert verdicts["weights in total"] is True
+    text = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "| landmarks: closure on /b p m/, clips | ≥ 0.85 | 0.500 | **no** |" in text
+    assert (tmp_path / "out" / "motion.png").exists()
 
 
 def test_what_cannot_be_measured_is_said(judges: Judges, tmp_path: Path) -> None:
