@@ -36,7 +36,10 @@ _INNER_LOWER: Final = (67, 66, 65)
 
 _ENDS_OPEN: Final = 0.028
 _NOSE_OPEN: Final = 0.006
-"""How far contour ends and nose base go down, crop units, as the mouth opens by its own width."""
+"""How far contour ends and nose base go down, crop units, as the mouth opens by its own width.
+
+That is speech, not a nod: of what a clip shows of it, so much is left to the jaw.
+"""
 _LIP_PAIRS: Final = ((50, 61), (51, 62), (52, 63), (58, 67), (57, 66), (56, 65))
 """Outer and inner point of a lip at the same place."""
 _OUTER_OF: Final = {50: (49, 50), 51: (51,), 52: (52, 53), 58: (58, 59), 57: (57,), 56: (55, 56)}
@@ -148,8 +151,8 @@ def _turn_offsets(motion: NDArray[np.float32], anchor: NDArray[np.float32]) -> N
     left, right = moved[:, _LEFT_ENDS].mean(axis=1), moved[:, _RIGHT_ENDS].mean(axis=1)
     nose = moved[:, _NOSE_BASE].mean(axis=1)
     opened = mouth_opening(motion) - mouth_opening(anchor)
-    for part, share in ((left, _ENDS_OPEN), (right, _ENDS_OPEN), (nose, _NOSE_OPEN)):
-        part[:, 1] -= share * opened
+    for part, most in ((left, _ENDS_OPEN), (right, _ENDS_OPEN), (nose, _NOSE_OPEN)):
+        part[:, 1] -= _share_of(opened, part[:, 1], most) * opened
     offsets = np.zeros_like(moved)
     for point in JAW:
         inward = 1.0 - abs(point - _CHIN) / 5.0
@@ -159,6 +162,13 @@ def _turn_offsets(motion: NDArray[np.float32], anchor: NDArray[np.float32]) -> N
     with_ends, with_nose = _TURN[2]
     offsets[:, list(LIPS)] = (with_ends * (left + right) / 2 + with_nose * nose)[:, None]
     return offsets
+
+
+def _share_of(opened: NDArray[np.float32], moved: NDArray[np.float32], most: float) -> np.float32:
+    """Slope of `moved` on `opened`, both `(T,)`, between 0 and `most`."""
+    spread = opened - opened.mean()
+    slope = float(spread @ moved) / max(float(spread @ spread), 1e-6)
+    return np.float32(np.clip(slope, 0.0, most))
 
 
 def _face_height(landmarks: NDArray[np.float32]) -> float:

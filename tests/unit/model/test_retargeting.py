@@ -144,3 +144,36 @@ def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
         retarget(make_face(), np.zeros(shape, np.float32))
     with pytest.raises(ShapeError, match="reference"):
         retarget(np.zeros((67, 2), np.float32), make_clip(SPEECH))
+
+
+def test_a_turning_head_does_not_slide_the_jaw() -> None:
+    turn = 0.02 * np.sin(np.linspace(0, 6, 40)).astype(np.float32)
+    clip = np.repeat(make_face(0.0)[None], 40, axis=0)
+    # What a camera sees of a turn, in a crop that eyes and nose bridge hold.
+    clip[:, [*range(6), *range(11, 17)], 0] += turn[:, None]
+    clip[:, 6:11, 0] += 0.5 * turn[:, None]
+    clip[:, list(LIPS), 0] += 0.35 * turn[:, None]
+    target = retarget(make_face(0.0), clip)
+    assert np.ptp(clip[:, JAW, 0], axis=0).max() > 0.035
+    assert np.ptp(target[:, JAW, 0], axis=0).max() < 0.012
+    assert np.ptp(target[:, LIPS, 0], axis=0).max() < 0.002
+
+
+def test_cheeks_that_give_way_to_an_open_mouth_are_no_nod() -> None:
+    clip = make_clip(SPEECH)
+    # As measured in video: contour ends go down by 0.028 per mouth width of opening.
+    clip[:, [0, 1, 2, 14, 15, 16], 1] += 0.028 * mouth_opening(clip)[:, None]
+    target = retarget(make_face(0.0), clip)
+    assert np.ptp(target[:, 8, 1]) > 0.97 * np.ptp(clip[:, 8, 1])
+
+
+def test_a_thin_lip_does_not_swell_as_a_full_one_does() -> None:
+    thin = make_face(0.04)
+    for outer, inner in ((50, 61), (51, 62), (52, 63)):
+        thin[outer, 1] = thin[inner, 1] - 0.006
+    clip = make_clip(SPEECH, mouth=0.26)
+    pursed = clip.copy()
+    pursed[:, [49, 50, 51, 52, 53], 1] -= np.linspace(0, 0.03, len(clip))[:, None]
+    lip = retarget(thin, pursed)[:, 62, 1] - retarget(thin, pursed)[:, 51, 1]
+    assert lip.max() < 0.012
+    assert lip.max() > 0.008  # but it does swell
