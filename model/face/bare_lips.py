@@ -28,9 +28,9 @@ _RIM: Final = 0.005
 """How far beyond the landmarks the inner mouth may show, crop units."""
 _WIDE_RIM: Final = 0.014
 """How far it may show where the picture says so, crop units."""
-_CORNER: Final = 0.03
+_CORNER: Final = 0.026
 """How far beyond the inner corners a smile is dark, crop units."""
-_DARK: Final = 0.6
+_DARK: Final = 0.53
 _PALE: Final = 0.5
 """What is darker than this share of the lips, or less red by this share and bright, is no lip."""
 _SEAM: Final = 0.0032
