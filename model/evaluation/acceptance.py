@@ -1,17 +1,21 @@
 """What a checkpoint must reach before it ships, beside what it has reached.
 
-Nothing is measured here. A figure that no protocol has given is "not measured", with the command
-that gives it; it counts neither as held nor as missed.
+    python -m model.evaluation.acceptance --landmark-figures FILE out/*/evaluation.json
+
+Nothing is measured here. `talkface evaluate` prints this table of what it has just measured; the
+command above joins several of its reports on the same weights. A figure that no protocol has given
+is "not measured", with the command that gives it; it counts neither as held nor as missed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from model.errors import InputError
 from model.evaluation.motion_protocol import SHARP_ENOUGH
@@ -163,7 +167,7 @@ CRITERIA: Final = (
     # 5. the rest
     Criterion("weights in total", CHECKPOINT, ("megabytes",), "`talkface doctor`",
               most=40, unit=" MB"),
-    Criterion("`balanced`, seconds a second of video on one core", CHECKPOINT, ("seconds",),
+    Criterion("`balanced` within the benchmark's speed", CHECKPOINT, ("seconds",),
               "`python benchmarks/pipeline.py`"),
     Criterion("contact sheets, looked at", CHECKPOINT, ("sheets",),
               "`python -m model.evaluation.contact_sheets`, and eyes"),
@@ -244,3 +248,83 @@ def read_landmark_figures(path: Path) -> Table:
             "`model.evaluation.landmark_figures` the recordings as --source."
         )
     return figures
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What several `evaluation.json` say of the same weights.
+
+    Attributes:
+        tables: Table to row to figures.
+        systems: Names.
+        crop_px: Side at which videos were compared; None = the face's own size.
+    """
+
+    tables: dict[str, Table]
+    systems: tuple[str, ...]
+    crop_px: int | None
+
+
+def join_reports(paths: Sequence[Path]) -> Reports:
+    """Read the reports of several evaluations; of a table that two have, the later one counts.
+
+    Args:
+        paths: `evaluation.json` files, at least one.
+    Raises:
+        InputError: One is no report, or they are not about the same weights, seeds and preset.
+    """
+    tables: dict[str, Table] = {}
+    about: dict[str, Any] = {}
+    sizes: dict[str, dict[str, float]] = {}
+    crop_px: int | None = None
+    for path in paths:
+        try:
+            report = json.loads(path.read_text())
+            settings = report["settings"]
+            weights = settings["weights"]
+            identity = {name: (one["sha256"], one["seed"]) for name, one in weights.items()}
+            measured = {"preset": settings["preset"], "weights": identity}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is not readable as a report ({error!r}); expected an evaluation.json"
+            ) from error
+        if about and measured != about:
+            raise InputError(
+                f"{path} is about other weights, seeds or another preset than {paths[0]}; expected "
+                "reports on one checkpoint"
+            )
+        about = measured
+        for name, one in weights.items():
+            if one.get("bytes") is not None:
+                sizes[name] = {"megabytes": one["bytes"] / 1e6}
+        found = {one.table for one in CRITERIA} & set(report)
+        for name in found:
+            tables[name] = {row: _numbers(cells) for row, cells in report[name].items()}
+        if "reenactment" in found:
+            crop_px = settings["crop_px"]
+    if not about:
+        raise InputError("no report was given; expected at least one evaluation.json")
+    tables[CHECKPOINT] = sizes
+    return Reports(tables, tuple(about["weights"]), crop_px)
+
+
+def _numbers(cells: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: value for key, value in cells.items() if value is not None}
+
+
+def main() -> None:
+    """Command-line door."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("reports", type=Path, nargs="+", help="evaluation.json files")
+    parser.add_argument("--landmark-figures", type=Path, help="figures.json")
+    arguments = parser.parse_args()
+    joined = join_reports(arguments.reports)
+    given = arguments.landmark_figures
+    tables = {**joined.tables, LANDMARKS: {} if given is None else read_landmark_figures(given)}
+    print(acceptance_table(judge(tables, joined.systems, joined.crop_px)))
+
+
+if __name__ == "__main__":
+    main()

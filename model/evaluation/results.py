@@ -127,6 +127,7 @@ def write_report(
                         "version": system.pipeline.version,
                         "sha256": system.pipeline.weights_sha256,
                         "seed": system.seed,
+                        "bytes": system.weights_bytes,
                     }
                     for name, system in systems.items()
                 },

@@ -11,6 +11,7 @@ from model.evaluation.acceptance import (
     LANDMARKS,
     Verdict,
     acceptance_table,
+    join_reports,
     judge,
     read_landmark_figures,
 )
@@ -90,3 +91,38 @@ def test_landmark_figures_are_read_and_other_files_refused(tmp_path: Path) -> No
         path.write_text(text)
         with pytest.raises(InputError, match=r"figures\.json"):
             read_landmark_figures(path)
+
+
+def report_at(path: Path, crop_px: int | None = 256, sha256: str = "a", **tables: object) -> Path:
+    weights = {"ours": {"model": "tiny", "sha256": sha256, "seed": 0, "bytes": 31_900_000}}
+    settings = {"preset": "balanced", "weights": weights, "crop_px": crop_px}
+    path.write_text(json.dumps({"settings": settings, "skipped": [], **tables}))
+    return path
+
+
+def test_reports_on_one_checkpoint_are_joined(tmp_path: Path) -> None:
+    clips = report_at(
+        tmp_path / "clips.json", reenactment={f"ours, {DETECTED}": {"psnr_mask": 31.0}}
+    )
+    driven = report_at(
+        tmp_path / "driven.json",
+        crop_px=None,
+        motion={"ours": {"opening_r": 0.9, "sharpness_mean": None}},
+    )
+    joined = join_reports([clips, driven])
+    assert joined.systems == ("ours",) and joined.crop_px == 256
+    verdicts = judge(joined.tables, joined.systems, joined.crop_px)["ours"]
+    assert verdict_of("clips, detected landmarks: PSNR", verdicts).held is True
+    assert verdict_of("photographs, real motion: opening", verdicts).held is True
+    assert verdict_of("photographs, real motion: sharpness, mean", verdicts).held is None
+    assert verdict_of("weights in total", verdicts).got == pytest.approx(31.9)
+
+
+def test_reports_on_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    ours = report_at(tmp_path / "ours.json")
+    theirs = report_at(tmp_path / "theirs.json", sha256="b")
+    with pytest.raises(InputError, match="one checkpoint"):
+        join_reports([ours, theirs])
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(InputError, match="as a report"):
+        join_reports([ours, tmp_path / "other.json"])
