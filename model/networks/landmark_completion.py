@@ -16,6 +16,7 @@ window), so a long recording is completed in overlapping pieces with the result 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -87,6 +88,14 @@ def _reference_features(reference: torch.Tensor) -> torch.Tensor:
     upper, lower = reference[..., INNER_LIPS[1:4], :], reference[..., INNER_LIPS[7:4:-1], :]
     coordinates = ((reference - centre) * 5.0).flatten(-2)
     return torch.cat([coordinates, ((lower - upper) * 25.0).flatten(-2)], dim=-1)
+
+
+def _rest_network(widths: list[int]) -> nn.Sequential:
+    """Reference features `(..., 142)` -> offsets of the resting mouth `(..., 62)`."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise([_REFERENCE_FEATURES, *widths]):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 2 * len(CONTENT)))
 
 
 class _AudioEncoder(nn.Module):
@@ -201,6 +210,8 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         heads: Attention heads.
         window: Tokens see each other up to this many frames apart; reference tokens see and are seen by all.
         dropout: Of channels of the residual branches, training only.
+        rest_layers: Hidden layers of the resting mouth's own network, each `2 * width` wide; 0 for
+            a single one of `width`.
     """
 
     @register_to_config
@@ -211,6 +222,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         heads: int = 4,
         window: int = 16,
         dropout: float = 0.1,
+        rest_layers: int = 0,
     ) -> None:
         super().__init__()
         self.audio_encoder = _AudioEncoder(width)
@@ -221,8 +233,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             nn.Linear(_REFERENCE_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.speaker = nn.Linear(width, width)
-        rest_out = nn.Linear(width, 2 * len(CONTENT))
-        self.rest_head = nn.Sequential(nn.Linear(_REFERENCE_FEATURES, width), nn.SiLU(), rest_out)
+        self.rest_head = _rest_network([2 * width] * rest_layers or [width])
         self.modality = nn.Parameter(0.02 * torch.randn(3, width))  # reference, audio, pose
         self.blocks = nn.ModuleList(_TransformerLayer(width, heads, dropout) for _ in range(layers))
         self.norm_out = nn.LayerNorm(width)
@@ -230,7 +241,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         self.jaw_head = nn.Linear(width, 2 * _NUM_JAW)
         self.open_head = nn.Linear(width, 1)
         self.phone_head = nn.Linear(width, NUM_PHONES)
-        for head in (self.lip_head, self.jaw_head, rest_out):
+        for head in (self.lip_head, self.jaw_head, self.rest_head[-1]):
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.bias)
         frequencies = 10000.0 ** (-torch.arange(0, width // heads, 2) / (width // heads))

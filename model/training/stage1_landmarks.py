@@ -36,6 +36,8 @@ from model.training.landmark_windows import Batch, Pauses, Window, Windows, coll
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage
 from model.training.phones import CLOSURES
+from model.training.resting_mouths import RestingMouths, teach_rest
+from model.training.run_folder import RunFolder
 
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _SAMPLED_VOICES: Final = 16  # other voices that every sample measures
@@ -70,8 +72,9 @@ class LandmarksConfig(LoopConfig):
         concordance_weight: Of one minus the concordance of opening, mouth width and chin: distances
             alone are least for the median, which moves too little.
         phone_weight: Of the auxiliary phone head.
-        rest_weight: Of the resting mouth's own term.
-        rest_faces: Faces of that term a step.
+        rest_layers: Hidden layers of the resting mouth's network.
+        rest_steps: Steps in which it is taught by itself before everything else; it then stays as it
+            is. 0 where there are only shards, whose shut mouths are not known.
         stretch_share: Windows spoken faster or slower than they were.
         dropout: Of the completer's residual branches.
         last_speech_share: Windows with other voices in the last third of the run.
@@ -104,8 +107,8 @@ class LandmarksConfig(LoopConfig):
     opening_weight: float = 0.5
     concordance_weight: float = 1.0
     phone_weight: float = 0.1
-    rest_weight: float = 1.0
-    rest_faces: int = 64
+    rest_layers: int = 2
+    rest_steps: int = 9000
     stretch_share: float = 0.4
     dropout: float = 0.15
     last_speech_share: float = 0.35
@@ -187,20 +190,6 @@ def completion_loss(
     }
 
 
-def resting_loss(
-    completer: LandmarkCompleter, reference: torch.Tensor, shut: torch.Tensor
-) -> torch.Tensor:
-    """Distance of the resting mouth to the shut one.
-
-    Args:
-        completer: Whose resting mouth it is.
-        reference: Faces `(B, 68, 2)`, crop units.
-        shut: Lips and jaws of their shut mouths `(B, 31, 2)`.
-    """
-    error = (completer.resting(reference) - shut) * content_weights().to(shut.device)
-    return error.abs().mean() / _UNIT
-
-
 class Material:
     """Where windows come from, and what is measured: prepared arrays, shards, or both."""
 
@@ -247,11 +236,10 @@ class Material:
             return self._shards.draw(rng)
         return self._arrays.draw(rng, speech_share)
 
-    def draw_mouths(
-        self, rng: np.random.Generator, count: int
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Faces and their shut mouths; none where there are only shards, whose shut mouths vary."""
-        return None if self._arrays is None else self._arrays.mouths.draw(rng, count)
+    @property
+    def mouths(self) -> RestingMouths | None:
+        """Faces and their shut mouths; none where there are only shards."""
+        return None if self._arrays is None else self._arrays.mouths
 
     def measure(self, completer: LandmarkCompleter) -> dict[str, float]:
         """Held-out figures, those of shards with `shards_` before their names."""
@@ -270,8 +258,19 @@ CONFIG = LandmarksConfig
 def build(config: LandmarksConfig, device: str) -> Stage:
     """The landmark completer, its loss and its held-out figures."""
     material = Material(config)
-    completer = LandmarkCompleter(width=config.width, layers=config.layers, dropout=config.dropout)
+    completer = LandmarkCompleter(
+        width=config.width,
+        layers=config.layers,
+        dropout=config.dropout,
+        rest_layers=config.rest_layers,
+    )
     completer.to(device)
+    if material.mouths is not None and config.rest_steps:
+        # What was taught is in a resumed run's state already.
+        if RunFolder(config.output).load_state() is None:
+            left = teach_rest(completer, material.mouths, config.rest_steps, config.seed)
+            print(f"resting mouth: loss {left:.3f}", flush=True)
+        completer.rest_head.requires_grad_(False)
     size = sum(p.numel() for p in completer.parameters())
     print(f"{size / 1e6:.2f} M parameters; {material.describe()}", flush=True)
 
@@ -280,13 +279,7 @@ def build(config: LandmarksConfig, device: str) -> Stage:
         share = config.last_speech_share if late else config.speech_share
         drawn = [material.draw(draw.rng, share) for _ in range(config.batch_size)]
         batch = collate(drawn, material.noise, draw).to(device)
-        value, figures = completion_loss(completer, batch, config)
-        mouths = material.draw_mouths(draw.rng, config.rest_faces)
-        if mouths is not None:
-            resting = resting_loss(completer, *(faces.to(device) for faces in mouths))
-            value = value + config.rest_weight * resting
-            figures["resting"] = resting.item()
-        return value, figures
+        return completion_loss(completer, batch, config)
 
     def sample(folder: Path, step: int) -> dict[str, float]:
         figures = material.measure(completer)
