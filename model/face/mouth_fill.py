@@ -41,6 +41,9 @@ _USUAL_WIDTH: Final = 0.235
 """Inner width of a usual mouth, crop units."""
 _LIP_SHADOW: Final = 0.016
 """Depth of the upper lip's shadow on the teeth, crop units."""
+_OWN_SHADOW: Final = 0.35
+_OWN_SHADOW_DEPTH: Final = 0.012
+"""Strength and depth of its shadow on the photograph's own teeth, which have the light already."""
 _TEETH_SHADOW: Final = 0.007
 """Depth of the teeth's shadow on what lies behind, crop units."""
 
@@ -130,7 +133,8 @@ class MouthFill:
             picture = picture + teeth[..., 3:] * (shade[..., None] * teeth[..., :3] - picture)
         if self._own_teeth is not None:
             own = self._own_teeth[gap.rows, gap.columns]
-            picture = picture + own[..., 3:] * (own[..., :3] - picture)
+            shade = 1.0 - _OWN_SHADOW * (1.0 - smoothstep(gap.below_lip / _OWN_SHADOW_DEPTH))
+            picture = picture + own[..., 3:] * (shade[..., None] * own[..., :3] - picture)
         if foreign < 1:
             own = self._stretched(gap)
             picture = own + foreign * (picture - own)
