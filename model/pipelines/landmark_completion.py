@@ -27,8 +27,9 @@ from model.networks.landmark_completion import LandmarkCompleter
 
 _MIN_CUTOFF_HZ: Final = 8.0
 """Lips repeat a movement up to about 6 times a second; what is faster and small is jitter."""
-_BETA: Final = 300.0
-"""At the speed of a closing lip, 0.1 crop units a second and more, nothing is held back."""
+_BETA: Final = 1000.0
+"""At the speed of a closing lip, 0.1 crop units a second and more, nothing is held back: a lip that
+touches the other for one frame must touch it."""
 
 
 def num_output_frames(num_samples: int, fps: float) -> int:

@@ -128,3 +128,31 @@ def test_gradients_reach_every_parameter_after_one_step() -> None:
         if parameter.grad is None or not bool(parameter.grad.abs().sum() > 0)
     ]
     assert without == []
+
+
+@pytest.mark.parametrize("rest_layers", [0, 2])
+def test_without_speech_offsets_every_frame_is_the_resting_mouth(rest_layers: int) -> None:
+    torch.manual_seed(0)
+    network = LandmarkCompleter(width=32, layers=1, heads=2, rest_layers=rest_layers).eval()
+    log_mel, _, reference = make_inputs()
+    pose = reference[:, :, list(POSE)].expand(-1, FRAMES, -1, -1)
+    with torch.no_grad():
+        network.rest_head[-1].weight.mul_(100.0)
+        for head in (network.lip_head, network.jaw_head):
+            head.weight.zero_()
+            head.bias.zero_()
+        content = network(log_mel, pose, reference).content
+        resting = network.resting(reference[:, 0])
+    assert float((resting - reference[:, 0, list(CONTENT)]).abs().max()) > 0.01
+    torch.testing.assert_close(content, resting[:, None].expand_as(content), atol=1e-5, rtol=0)
+
+
+def test_channels_are_dropped_for_all_tokens_alike() -> None:
+    torch.manual_seed(0)
+    network = LandmarkCompleter(width=32, layers=1, heads=2, dropout=0.5)
+    dropout = network.blocks[0].dropout
+    hidden = torch.ones(3, 7, 32)
+    dropped = dropout.train()(hidden)
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(dropout.eval()(hidden), hidden)

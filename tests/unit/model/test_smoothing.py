@@ -9,6 +9,7 @@ from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import CONTENT, POSE, mouth_opening, mouth_width
 from model.face.retargeting import uncross_lips
 from model.face.smoothing import RAMP_S, OneEuroFilter, closed_mouth, smooth, speech_gate
+from model.pipelines.landmark_completion import _BETA, _MIN_CUTOFF_HZ
 
 RATE = 16_000
 
@@ -120,3 +121,10 @@ def test_a_closed_mouth_of_a_shut_one_is_itself() -> None:
 def test_a_closed_mouth_needs_68_points() -> None:
     with pytest.raises(ShapeError, match="expected \\(68, 2\\)"):
         closed_mouth(AVERAGE_FACE[:5])
+
+
+def test_a_lip_that_touches_for_one_frame_touches_when_served() -> None:
+    gap = np.full((41, 1), 0.03, np.float32)
+    gap[20] = 0.0
+    served = smooth(gap, 25.0, min_cutoff_hz=_MIN_CUTOFF_HZ, beta=_BETA)
+    assert served[20, 0] < 0.04 * 0.03
