@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.clips import Clip, ClipFrames, find_landmarks
-from model.evaluation.observation import Judges, mouth_figures, sheet_tiles
+from model.evaluation.mouth_motion import mouth_figures
+from model.evaluation.observation import Judges, sheet_tiles
 from model.evaluation.picture_metrics import FINE_PX, fine_sharpness
 from model.evaluation.video_protocols import REAL, System
 from model.face.alignment import crop_image, invert_affine, warp_points

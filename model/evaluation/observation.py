@@ -26,14 +26,8 @@ from model.evaluation.downloaded_networks import (
     SyncNet,
     frechet_distance,
 )
-from model.evaluation.landmark_metrics import (
-    MAX_LAG,
-    articulation,
-    best_lag,
-    closure_rate,
-    correlation,
-    slope,
-)
+from model.evaluation.landmark_metrics import closure_rate
+from model.evaluation.mouth_motion import mouth_figures
 from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness, psnr, ssim
 from model.evaluation.sync_network import SyncNetwork, load_sync_network
 from model.face.alignment import fit_similarity, warp_points
@@ -47,8 +41,6 @@ Points = NDArray[np.float32]
 MAX_OFFSET: Final = 15
 """Frames that sound and lips are shifted against each other for LSE."""
 _SYNC_EDGE: Final = 19  # frames that the sync network needs beyond the greatest offset
-_STILL: Final = 1e-3
-"""Openings that spread less than this are the detector's noise."""
 _SHEET_COLUMNS: Final = 6
 
 
@@ -300,53 +292,6 @@ def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str,
     if spoken:
         figures["closure"] = closure_rate([o for o, _ in spoken], [p for _, p in spoken])
     return figures
-
-
-def mouth_figures(
-    drawn: Sequence[NDArray[np.float32]], wanted: Sequence[NDArray[np.float32]]
-) -> dict[str, float]:
-    """Openings `(T,)` of each clip, nan where there was no face, against those that are wanted."""
-    movement, needed = _movement(drawn), _movement(wanted)
-    if min(movement, needed) < _STILL:  # a mouth that never moves has no r
-        return {"articulation": movement / needed} if needed else {}
-    figures = {
-        "opening_r": correlation(drawn, wanted),
-        "slope": slope(drawn, wanted),
-        "articulation": articulation(drawn, wanted),
-    }
-    if max(int(np.isfinite(o).sum()) for o in drawn) > 2 * MAX_LAG:  # fewer cannot be shifted
-        lag, highest = best_lag(drawn, wanted)
-        figures |= {"best_lag": float(lag), "r_best_lag": highest}
-    return figures
-
-
-def swap_figures(own: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, float]:
-    """What another voice does to a mouth.
-
-    Args:
-        own: Openings with the first voice `(T,)`, nan where there was no face.
-        other: With another voice `(T',)`.
-    Returns:
-        `swap_difference`, their mean distance over the frames that both have, and `swap_share`, the
-        same over the mean distance of the first from its own mean: 0 of a mouth that does not
-        listen, 1 or more of two curves that have nothing to do with each other. Nothing where no
-        frame can be compared.
-    """
-    count = min(len(own), len(other))
-    gaps = np.abs(own[:count] - other[:count])
-    if not np.isfinite(gaps).any():
-        return {}
-    difference = float(np.nanmean(gaps))
-    usual = float(np.nanmean(np.abs(own - np.nanmean(own))))
-    if usual < _STILL:  # a mouth that never moves
-        return {"swap_difference": difference}
-    return {"swap_difference": difference, "swap_share": difference / usual}
-
-
-def _movement(openings: Sequence[NDArray[np.float32]]) -> float:
-    """Mean over clips of the opening's standard deviation; 0 where no clip shows a face."""
-    spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).sum() > 1]
-    return float(np.mean(spreads)) if spreads else 0.0
 
 
 def fid(seen: Sequence[Observation], real: Sequence[Observation]) -> float | None:

@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 
 from model.evaluation.clips import Clip, ClipFrames, find_landmarks, fit_sound
 from model.evaluation.landmark_metrics import same_mouth
-from model.evaluation.observation import (
-    Judges,
-    Points,
-    lay_on,
-    mouth_figures,
-    sheet_tiles,
-    swap_figures,
-    sync_figures,
-)
+from model.evaluation.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.observation import Judges, Points, lay_on, sheet_tiles, sync_figures
 from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness
 from model.evaluation.video_protocols import STATIC, System
 from model.face.alignment import invert_affine, warp_points

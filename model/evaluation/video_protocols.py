@@ -19,15 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.clips import Clip, ClipFrames, fit_sound, hold_gaps
-from model.evaluation.observation import (
-    Judges,
-    Observation,
-    Observer,
-    fid,
-    mouth_figures,
-    row_figures,
-    swap_figures,
-)
+from model.evaluation.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.observation import Judges, Observation, Observer, fid, row_figures
 from model.face.alignment import warp_points
 from model.face.landmarks import CONTENT
 from model.media.audio import log_mel

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError
 from model.evaluation.clips import Clip, fit_sound, hold_gaps, nearest_face
+from model.evaluation.mouth_motion import mouth_figures, swap_figures
 from model.evaluation.observation import (
     Observation,
     lip_distance,
     load_judges,
-    mouth_figures,
     row_figures,
     sheet_tiles,
 )
@@ -80,6 +80,15 @@ def test_a_short_film_has_no_lag() -> None:
     assert set(mouth_figures(short, short)) == {"opening_r", "slope", "articulation"}
     longer = [mouth_opening(speaking(12))]
     assert mouth_figures(longer, longer)["best_lag"] == 0
+
+
+def test_a_mouth_that_does_not_listen_has_no_swap() -> None:
+    own = mouth_opening(speaking(36))
+    assert swap_figures(own, own) == {"swap_difference": 0.0, "swap_share": 0.0}
+    other = np.roll(own, 9)[:30]
+    assert swap_figures(own, other)["swap_share"] > 0.8
+    assert swap_figures(np.full(5, np.nan, np.float32), own[:5]) == {}
+    assert set(swap_figures(np.full(36, 0.1, np.float32), own)) == {"swap_difference"}
 
 
 def test_the_sheet_shows_the_widest_mouths() -> None:
