@@ -3,9 +3,11 @@
     python -m model.training.stage1_landmarks prepared=data/prepared output=runs/landmarks
 
 Half of the windows are filmed sentences, half are other voices with the phone teacher's labels
-(`model.training.phone_teacher`, which writes `motion.npz`). The face that speaks is a frame of the
+(`model.training.phone_teacher`, which writes `motion.npz`): recorded ones, the same altered, and
+synthetic ones in many languages. In the last third the filmed sentences become three in four. The face that speaks is a frame of the
 clip or a photograph to which the motion is carried; its mouth may stand open in any way, and what
-it shall do does not depend on that. One window in ten holds no speech and asks for a shut mouth.
+it shall do does not depend on that: what a resting mouth is, the completer is taught first and by
+itself. One window in ten holds no speech and asks for a shut mouth.
 With `shards=FOLDER` (`talkface prepare`) half of the windows are other people's films, or all of
 them where nothing else is prepared.
 """
@@ -84,7 +86,7 @@ class LandmarksConfig(LoopConfig):
     prepared: Path = Path("data/prepared")
     shards: Path | None = None
     shards_share: float = 0.5
-    max_steps: int = 2300
+    max_steps: int = 8800
     batch_size: int = 24
     learning_rate: float = 8e-4
     warmup_steps: int = 60
@@ -99,7 +101,7 @@ class LandmarksConfig(LoopConfig):
     altered_share: float = 0.2
     synthetic_share: float = 0.25
     silence_share: float = 0.1
-    closure_weight: float = 4.0
+    closure_weight: float = 7.0
     gap_weight: float = 0.5
     width_weight: float = 1.0
     velocity_weight: float = 1.0
@@ -111,7 +113,7 @@ class LandmarksConfig(LoopConfig):
     rest_steps: int = 9000
     stretch_share: float = 0.4
     dropout: float = 0.15
-    last_speech_share: float = 0.35
+    last_speech_share: float = 0.25
 
 
 def content_weights() -> torch.Tensor:
@@ -123,7 +125,7 @@ def content_weights() -> torch.Tensor:
 def completion_loss(
     completer: LandmarkCompleter, batch: Batch, config: LandmarksConfig
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """L1 + velocity + acceleration + opening + gap + phones (docs/model.md)."""
+    """L1 + velocity + acceleration + opening + gap + width + concordance + phones."""
     output = completer(batch.mel, batch.pose, batch.reference)
     closure = torch.isin(batch.phones, torch.tensor(CLOSURES, device=batch.phones.device))
     closure = closure.unflatten(1, (-1, MELS_PER_FRAME))
