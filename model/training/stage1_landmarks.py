@@ -4,10 +4,12 @@
 
 Half of the windows are filmed sentences, half are other voices with the phone teacher's labels
 (`model.training.phone_teacher`, which writes `motion.npz`): recorded ones, the same altered, and
-synthetic ones in many languages. In the last third the filmed sentences become three in four. The face that speaks is a frame of the
-clip or a photograph to which the motion is carried; its mouth may stand open in any way, and what
-it shall do does not depend on that: what a resting mouth is, the completer is taught first and by
-itself. One window in ten holds no speech and asks for a shut mouth.
+synthetic ones in many languages. In the last third filmed sentences become three in four. The face
+that speaks is a frame of the clip or a photograph to which the motion is carried; its mouth may
+stand open in any way, and what it shall do does not depend on that: what a resting mouth is, the
+completer is taught first and by itself. One window in ten holds no speech and asks for a shut
+mouth.
+
 With `shards=FOLDER` (`talkface prepare`) half of the windows are other people's films, or all of
 them where nothing else is prepared.
 """
