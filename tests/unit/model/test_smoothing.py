@@ -9,7 +9,7 @@ from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import CONTENT, POSE, mouth_opening, mouth_width
 from model.face.retargeting import uncross_lips
 from model.face.smoothing import RAMP_S, OneEuroFilter, closed_mouth, smooth, speech_gate
-from model.pipelines.landmark_completion import _BETA, _MIN_CUTOFF_HZ
+from model.pipelines.landmark_completion import _BETA, _MIN_CUTOFF_HZ, _agree
 
 RATE = 16_000
 
@@ -128,3 +128,19 @@ def test_a_lip_that_touches_for_one_frame_touches_when_served() -> None:
     gap[20] = 0.0
     served = smooth(gap, 25.0, min_cutoff_hz=_MIN_CUTOFF_HZ, beta=_BETA)
     assert served[20, 0] < 0.04 * 0.03
+
+
+def test_a_lip_that_touches_in_one_reading_touches() -> None:
+    gaps = np.full((3, 12), 0.2)
+    gaps[:, 4] = 0.1, 0.0, 0.2
+    gaps[:, 5] = 0.0, 0.3, 0.2  # beside a narrower moment: the others are on their way
+    gaps[:, 8] = 0.2, 0.2, 0.14
+    faces = np.repeat(np.asarray(AVERAGE_FACE, np.float32)[None], 36, axis=0).reshape(3, 12, 68, 2)
+    width = mouth_width(faces[0, 0])
+    for upper, lower in ((61, 67), (62, 66), (63, 65)):
+        faces[..., lower, 0] = faces[..., upper, 0]
+        faces[..., lower, 1] = faces[..., upper, 1] + gaps * width
+    opening = mouth_opening(_agree(faces))
+    assert opening[4] == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(opening[[5, 8]], gaps[:, [5, 8]].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(opening[[0, 1, 2, 10, 11]], 0.2, atol=1e-5)
