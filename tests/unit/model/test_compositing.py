@@ -125,6 +125,21 @@ def test_light_is_the_photographs_and_the_mouth_the_crops_own() -> None:
     np.testing.assert_allclose(match_colour(drawn, warped, AVERAGE_FACE)[mouth], 20.0, atol=0.5)
 
 
+def test_a_crop_put_back_where_it_came_from_keeps_its_sharpness() -> None:
+    grain = np.random.default_rng(2).integers(0, 256, (300, 360, 3), np.uint8)
+    image, affine = np.asarray(cv2.GaussianBlur(grain, (0, 0), 0.7), np.uint8), placed(190.0, 0.0)
+    crop = crop_image(image, affine, 256)
+    frame = Compositor(image, affine, FACES, GENERATED).paste(crop)
+    again = crop_image(frame, affine, 256)
+    lips = (slice(170, 215), slice(100, 156))
+
+    def sharpness(pixels: NDArray[np.uint8]) -> float:
+        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        return float(np.var(cv2.Laplacian(grey, cv2.CV_32F)[lips]))
+
+    assert sharpness(again) > 0.8 * sharpness(crop)
+
+
 def test_detail_comes_back_where_the_crop_has_lost_it() -> None:
     sharp = crop_image(picture(), placed(), 320)
     warped = ReferenceWarp(sharp, AVERAGE_FACE).render(AVERAGE_FACE)
