@@ -2,8 +2,9 @@
 
     python -m model.training.stage4_detail prepared=data/prepared output=runs/detail
 
-L1 on pixels and on their differences, three times as much around the lips, and a patch discriminator
-with feature matching: the mean of all possible teeth is a grey band, and L1 alone draws it. The paper's
+L1 on pixels and on their differences, three times as much around the lips; the texture's local strength;
+and a patch discriminator with feature matching: the mean of all possible teeth is a grey band, and L1
+alone draws it. The paper's
 "no GAN loss" is about the diffusion, which this stage does not touch. Needs `detail.npz`
 (`model.training.detail_pairs`).
 """
@@ -36,6 +37,7 @@ from model.training.stage0_autoencoder import (
 
 KINDS: Final = ("clips", "moved", "photographs", "other_photographs")
 _LIPS: Final = slice(48, 60)
+_PATCH: Final = 8  # pixels over which a texture's strength is averaged
 _JUDGE_RAMP: Final = 300  # steps over which the discriminator comes to count
 
 
@@ -53,6 +55,7 @@ class DetailConfig(LoopConfig):
         columns: Its width.
         lips_weight: Extra weight around the lips.
         edge_weight: Of the difference terms.
+        texture_weight: Of the texture's local strength: where it cannot be right, it shall not be weak.
         feature_weight: Of feature matching.
         adversarial_weight: Of the discriminator's verdict.
         judged_from: Step from which the discriminator counts.
@@ -73,6 +76,7 @@ class DetailConfig(LoopConfig):
     columns: int = 72
     lips_weight: float = 2.0
     edge_weight: float = 1.0
+    texture_weight: float = 1.0
     feature_weight: float = 1.0
     adversarial_weight: float = 0.02
     judged_from: int = 300
@@ -137,6 +141,13 @@ def textures(pictures: torch.Tensor) -> torch.Tensor:
     return pictures - F.avg_pool2d(pictures, 9, stride=1, padding=4, count_include_pad=False)
 
 
+def texture_strength(pictures: torch.Tensor) -> torch.Tensor:
+    """Mean |Laplacian| of overlapping patches, `(B, 3, H, W)` -> `(B, 3, h, w)`: sharpness without phase."""
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=pictures.device)
+    response = F.conv2d(pictures, kernel.expand(3, 1, 3, 3), groups=3, padding=1)
+    return F.avg_pool2d(response.abs(), _PATCH, _PATCH // 2)
+
+
 def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) -> torch.Tensor:
     """1 inside boxes `(B, 4)`, 0 elsewhere: `(B, 1, scale * height, scale * width)`."""
     weight = torch.zeros(len(boxes), 1, scale * height, scale * width)
@@ -193,8 +204,10 @@ def build(config: DetailConfig, device: str) -> Stage:
         sides = ((slice(1, None), slice(None)), (slice(None), slice(1, None)))
         for d_out, d_in, side in zip(differences(output), differences(target), sides, strict=True):
             edge = edge + ((d_out - d_in).abs() * weight[..., *side]).mean()
-        total = pixel + config.edge_weight * edge
-        figures = {"pixel": pixel.item(), "edge": edge.item()}
+        strength = (texture_strength(output) - texture_strength(target)).abs()
+        texture = (strength * F.avg_pool2d(weight, _PATCH, _PATCH // 2)).mean()
+        total = pixel + config.edge_weight * edge + config.texture_weight * texture
+        figures = {"pixel": pixel.item(), "edge": edge.item(), "texture": texture.item()}
 
         given = enlarge(drawn)
         real, wanted = judge(textures(target), given)
