@@ -14,7 +14,9 @@ def train(
     stage: Annotated[
         int,
         typer.Option(
-            min=0, max=3, help="0 autoencoder, 1 speech to landmarks, 2 diffusion, 3 end to end."
+            min=0,
+            max=4,
+            help="0 autoencoder, 1 speech to landmarks, 2 diffusion, 3 end to end, 4 detail.",
         ),
     ],
     settings: Annotated[
