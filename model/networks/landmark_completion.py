@@ -95,7 +95,10 @@ def _rest_network(widths: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise([_REFERENCE_FEATURES, *widths]):
         layers += [nn.Linear(before, after), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], 2 * len(CONTENT)))
+    out = nn.Linear(widths[-1], 2 * len(CONTENT))
+    nn.init.normal_(out.weight, std=1e-3)
+    nn.init.zeros_(out.bias)
+    return nn.Sequential(*layers, out)
 
 
 class _AudioEncoder(nn.Module):
@@ -241,7 +244,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         self.jaw_head = nn.Linear(width, 2 * _NUM_JAW)
         self.open_head = nn.Linear(width, 1)
         self.phone_head = nn.Linear(width, NUM_PHONES)
-        for head in (self.lip_head, self.jaw_head, self.rest_head[-1]):
+        for head in (self.lip_head, self.jaw_head):
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.bias)
         frequencies = 10000.0 ** (-torch.arange(0, width // heads, 2) / (width // heads))

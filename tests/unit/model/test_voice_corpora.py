@@ -17,7 +17,10 @@ def with_synthetic(prepared: Path, tmp_path: Path) -> Path:
     for name in ("grid", "speech"):
         (tmp_path / f"{name}.npz").symlink_to(prepared / f"{name}.npz")
     count, length = 10, 400
-    names = [f"{language}+m1-0000" for language in ["de", "fr", "ar", "it", "es", "fi", "tr", "vi", "pl", "mt"]]
+    names = [
+        f"{language}+m1-0000"
+        for language in ["de", "fr", "ar", "it", "es", "fi", "tr", "vi", "pl", "mt"]
+    ]
     np.savez(
         tmp_path / "synthetic.npz",
         names=np.array(names),
