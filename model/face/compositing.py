@@ -53,6 +53,9 @@ _MOST_OFFSET: Final = 32.0
 _WIDE_LIGHT_SCALE: Final = 0.15
 """The same where light is continued into what is not seen."""
 _LEAST_SHARE: Final = 0.02
+_GREY_SPREAD: Final = 4
+"""Greatest difference of a grey photograph's channels, of 255."""
+_LUMINANCE: Final = np.array((0.299, 0.587, 0.114), np.float32)
 _LEAST_BLUR: Final = 0.2
 """A Gaussian narrower than this many pixels changes nothing."""
 _LIP_EDGE: Final = 0.006
@@ -284,6 +287,18 @@ def _fill(points: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
     hull = cv2.convexHull((points * size).astype(np.float32))[:, 0]
     cv2.fillConvexPoly(filled, np.round(hull).astype(np.int32), 1)
     return filled
+
+
+def is_grey(picture: NDArray[np.uint8]) -> bool:
+    """Whether a photograph `(H, W, 3)` has no colours, but for what JPEG adds."""
+    spread = picture.max(axis=2) - picture.min(axis=2)
+    return bool(np.percentile(spread, 99) <= _GREY_SPREAD)
+
+
+def without_colour(picture: Picture) -> Picture:
+    """The luminance of `(H, W, 3)` in all three channels."""
+    luminance = picture @ _LUMINANCE
+    return np.repeat(luminance[..., None], 3, axis=2)
 
 
 def add_detail(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:

@@ -97,13 +97,12 @@ def finest_px(native_px: float, crop_px: int, network: DetailNetwork | None) -> 
     Args:
         native_px: Side of the crop in pixels of the picture; the face has no more to give.
         crop_px: Side of what the diffusion draws.
-        network: The detail network, or None.
+        network: The detail network, or None. It is worth its while for small faces, too: what was drawn
+            is softer than its size allows.
     Returns:
         `crop_px` where there is nothing to add.
     """
-    drawn = crop_px
-    if network is not None and native_px > crop_px:
-        drawn *= SCALE
+    drawn = crop_px if network is None else SCALE * crop_px
     return int(max(drawn, min(native_px, _FINEST_PX))) if native_px > _WORTH * drawn else drawn
 
 
@@ -130,7 +129,7 @@ def make_detail_pass(
         return None
     picture, affine, face = reference
     warp = ReferenceWarp(crop_image(picture, affine, size), face, inner_mouths)
-    return DetailPass(network if native_px > crop_px else None, warp, window)
+    return DetailPass(network, warp, window)
 
 
 def _run(network: DetailNetwork, drawn: FloatPicture, warped: Picture) -> FloatPicture:

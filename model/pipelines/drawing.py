@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from model.checkpoints import INNER_MOUTHS
 from model.errors import CheckpointError, SamplingError
 from model.face.alignment import crop_image, lower_face_mask, source_pixels
-from model.face.compositing import Compositor, match_colour, match_light
+from model.face.compositing import (
+    Compositor,
+    is_grey,
+    match_colour,
+    match_light,
+    without_colour,
+)
 from model.face.inner_mouth import InnerMouthBank
 from model.face.portrait_engine import PortraitEngine
 from model.media.frames import read_in_order
@@ -97,6 +103,7 @@ class PlanDrawer:
         self.compositor: Compositor | None = None
         self.background: Background | None = None
         self._engine: PortraitEngine | None = None
+        self._grey = False
         if plan.num_inference_steps:
             self._begin_sampling()
         elif inner_mouths is None:
@@ -144,6 +151,8 @@ class PlanDrawer:
         if plan.footage is not None:
             shown = [source_pixels(affine) for affine in plan.crop_affine]
             native = min(native, float(np.median(shown)))
+        # The networks tint a grey mouth a little.
+        self._grey = is_grey(plan.reference.image)
         if plan.restore_detail:
             networks, reference = self._networks, plan.reference
             window = networks.unet.window.enlarge(crop_px // networks.latent_size)
@@ -213,7 +222,7 @@ class PlanDrawer:
                     continue
                 compositor = self._compositor(footage, picture, number, background.generated[row])
             assert compositor is not None
-            frames.append(compositor.paste(crop))
+            frames.append(compositor.paste(without_colour(crop) if self._grey else crop))
         return frames
 
     def _sample(self, batch: Batch) -> tuple[NDArray[np.float32], Picture, Background]:

@@ -113,7 +113,8 @@ def photograph(size: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("native", "with_network", "expected"),
     [
-        (100.0, True, 128),  # nothing to add
+        (100.0, True, 256),
+        (100.0, False, 128),  # nothing to add
         (140.0, True, 256),
         (300.0, True, 256),  # hardly more than the network gives
         (350.0, True, 350),

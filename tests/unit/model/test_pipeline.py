@@ -75,6 +75,15 @@ def test_pixels_outside_the_soft_mask_are_the_pictures_own(
         np.testing.assert_array_equal(frame[outside], portrait[outside])
 
 
+def test_a_grey_photograph_stays_grey(
+    pipeline: TalkingFacePipeline, plan: RenderPlan, frames: Image, portrait: Image
+) -> None:
+    assert np.ptp(frames[0].astype(int), axis=-1).max() > 20
+    grey = np.repeat(portrait.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    drawn = draw(pipeline, dataclasses.replace(plan, image=grey), 0, 2)
+    assert np.ptp(drawn.astype(int), axis=-1).max() <= 1
+
+
 def test_the_same_seed_draws_the_same_frames_and_another_one_others(
     pipeline: TalkingFacePipeline, plan: RenderPlan, frames: Image
 ) -> None:
