@@ -26,7 +26,7 @@ from model.media.video import read_frames
 from model.training.data.layouts import Layout, Source, find_sources
 from model.training.data.sound import read_sound, read_sound_in_step
 from model.training.phones import read_phones
-from model.training.split import portrait_held_out, voice_held_out
+from model.training.split import portrait_held_out, portrait_identity, voice_held_out
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -197,7 +197,9 @@ def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
 
 
 def find_portraits(folder: Path) -> list[Path]:
-    """Photographs of people whom training has not seen: by `index.csv` (file, identity) if there is one, otherwise all.
+    """Photographs of people whom training has not seen.
+
+    By `index.csv` (file, source, identity), as training reads it, if there is one; otherwise all.
 
     Raises:
         InputError: There is none.
@@ -205,8 +207,9 @@ def find_portraits(folder: Path) -> list[Path]:
     index = folder / "index.csv"
     if index.is_file():
         with index.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if portrait_held_out(row["identity"])]
-        found = sorted(folder / row["file"] for row in rows)
+            rows = list(csv.DictReader(file))
+        unseen = [row for row in rows if portrait_held_out(portrait_identity(row))]
+        found = sorted(folder / row["file"] for row in unseen)
     else:
         found = _files(folder, PICTURE_SUFFIXES)
     if not found:

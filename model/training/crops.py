@@ -23,7 +23,7 @@ from tqdm import tqdm
 from model.errors import UnsupportedMediaError
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
 from model.face.landmarks import mouth_opening
-from model.training.split import clip_held_out, portrait_held_out
+from model.training.split import clip_held_out, portrait_held_out, portrait_identity
 
 CLIP_CROPS = 8
 PORTRAIT_CROPS = 6
@@ -35,10 +35,7 @@ Crop = tuple[NDArray[np.uint8], NDArray[np.float32]]
 def portrait_identities(source: Path) -> dict[str, str]:
     """File name -> identity, from `index.csv`."""
     with (source / "portraits" / "index.csv").open() as file:
-        return {
-            row["file"]: f"{row['source'].split('_')[0]}-{row['identity']}"
-            for row in csv.DictReader(file)
-        }
+        return {row["file"]: portrait_identity(row) for row in csv.DictReader(file)}
 
 
 def spread_frames(

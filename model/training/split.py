@@ -6,6 +6,7 @@ Identities are held out, not pictures: a person whom training has seen proves no
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -22,6 +23,15 @@ def clip_held_out(name: str) -> bool:
 def identity_held_out(identity: str) -> bool:
     """About one person in twenty of a set with many."""
     return is_held_out(identity, 0.05)
+
+
+def portrait_identity(row: Mapping[str, str]) -> str:
+    """Who is on a photograph, by its row of `index.csv`: identities are unique within their source only.
+
+    Args:
+        row: Columns `source` (what is behind its first `_` does not count) and `identity`.
+    """
+    return f"{row['source'].split('_')[0]}-{row['identity']}"
 
 
 def portrait_held_out(identity: str) -> bool:

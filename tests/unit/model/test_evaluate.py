@@ -21,8 +21,9 @@ from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE
 from model.media.video import VideoWriter
 from model.pipelines.talking_face import load_pipeline
+from model.training.crops import portrait_identities
 from model.training.data.layouts import find_sources
-from model.training.split import clip_held_out
+from model.training.split import clip_held_out, portrait_held_out
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 1.4  # the sync network wants 20 frames
@@ -212,3 +213,14 @@ def test_runs_of_one_name_are_one_row_with_its_spread(tmp_path: Path) -> None:
     assert rows["full"]["LMD (detected)"] == "0.010"
     assert rows["full too"]["LMD (predicted landmarks)"] == "0.050"
     assert rows[REAL]["LSE-C"] == "0.900"
+
+
+def test_photographs_are_those_that_training_leaves_out(tmp_path: Path) -> None:
+    portraits = tmp_path / "portraits"
+    portraits.mkdir()
+    rows = [f"{source}_{n}.jpg,{source},{n}" for source in ("one_front", "two") for n in range(99)]
+    (portraits / "index.csv").write_text("\n".join(["file,source,identity", *rows]))
+    seen = {n for n, who in portrait_identities(tmp_path).items() if not portrait_held_out(who)}
+    found = {path.name for path in find_portraits(portraits)}
+    assert found and not found & seen
+    assert len(found) + len(seen) == len(rows)
