@@ -253,7 +253,7 @@ class LedgerProgress:
 
     def _check(self, where: str) -> None:
         deadline_at = self._record.deadline_at
-        if deadline_at is not None and time.time() > deadline_at.timestamp():
+        if deadline_at is not None and time.time() >= deadline_at.timestamp():
             raise DeadlineError(where)
         if self._stop.is_set() and self._left_s() > self._stop.left_s():
             raise HandBackError(f"stopped {where}")

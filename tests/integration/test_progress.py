@@ -135,6 +135,7 @@ def test_a_render_stops_at_its_deadline(ledger: Ledger, heartbeat: Heartbeat, st
     record = ledger.claim(ID, 1, "token", worker="tester", lease_s=9, deadline=policy)
     assert record is not None
     progress = LedgerProgress(ledger, record, "token", heartbeat, stop)
+    time.sleep(0.01)  # the ledger counts in milliseconds
 
     with pytest.raises(DeadlineError):
         progress.frames(0, 20)
