@@ -56,6 +56,9 @@ _LEAST_SHARE: Final = 0.02
 _GREY_SPREAD: Final = 4
 """Greatest difference of a grey photograph's channels, of 255."""
 _LUMINANCE: Final = np.array((0.299, 0.587, 0.114), np.float32)
+_RESHARPEN: Final = np.float32(0.25)
+"""Share of the finest detail that is added to what is pasted: on held-out films mouths so have 0.76 instead of
+0.65 of the real sharpness, for 0.1 dB."""
 _LEAST_BLUR: Final = 0.2
 """A Gaussian narrower than this many pixels changes nothing."""
 _LIP_EDGE: Final = 0.006
@@ -133,6 +136,8 @@ class Compositor:
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        # Cut out and put back, a picture has been interpolated twice and lost a part of its finest detail.
+        placed = placed + _RESHARPEN * (placed - cv2.GaussianBlur(placed, (3, 3), 0))
         mixed = self._background + self._alpha * (placed - self._background)
         frame = self._image.copy()
         frame[self._rows, self._columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
