@@ -70,7 +70,8 @@ def test_a_driven_photograph_opens_its_mouth(
     ours = table["ours"]
     assert ours["opening_r"] > 0.9 and ours["best_lag"] == 0 and ours["faces_found"] == 1
     assert ours["r_least"] == ours["r_median"] == pytest.approx(ours["opening_r"])
-    assert 0.3 < ours["sharpness_mean"] < 3
+    # The example is an average of faces, smooth by itself: borrowed teeth are sharper than its own lips.
+    assert 0.3 < ours["sharpness_mean"] < 6
     # Nothing moves in the film but the landmarks, and noise is as sharp everywhere.
     assert table[REAL]["sharpness_mean"] == pytest.approx(1, abs=0.1)
     assert protocol.sheets["ours: nobody"].shape[0] == 6
