@@ -34,12 +34,12 @@ from model.checkpoints import INNER_MOUTHS
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.compositing import match_colour
 from model.face.inner_mouth import InnerMouthBank
-from model.face.landmarks import flip_landmarks, mouth_opening
+from model.face.landmarks import mouth_opening
 from model.face.reference_warp import ReferenceWarp
 from model.pipelines.denoising import CropSampler, Networks
 from model.pipelines.talking_face import load_pipeline
 from model.training.crops import Crop, clip_crops, name_seed, portrait_identities, read_picture
-from model.training.pairs import portrait_pictures, recolour
+from model.training.pairs import portrait_pictures, recolour_and_mirror
 from model.training.split import clip_held_out, portrait_held_out
 
 DETAIL_PX: Final = 256
@@ -110,19 +110,6 @@ def _pictures(
     return [pictures[-1], *pictures[:-1]], rest
 
 
-def _finish(pictures: list[Crop], seed: int, rng: np.random.Generator) -> list[Crop]:
-    """Recolour and perhaps mirror a subject as a whole."""
-    mirror = rng.random() < 0.5
-    finished: list[Crop] = []
-    for image, points in pictures:
-        coloured = recolour(image, seed)
-        if mirror:
-            coloured = np.ascontiguousarray(coloured[:, ::-1])
-            points = flip_landmarks(points)
-        finished.append((coloured, points.astype(np.float32)))
-    return finished
-
-
 @cache
 def _tools(weights: Path, bank: Path) -> tuple[Networks, InnerMouthBank]:
     torch.set_num_threads(1)
@@ -137,7 +124,7 @@ def draw_subject(job: tuple[Subject, Path, Path]) -> Drawn:
     seed = name_seed(subject.paths[-1])
     rng = np.random.default_rng(seed)
     pictures, kinds = _pictures(subject, rng, inner_mouths)
-    (reference, face), *targets = _finish(pictures, seed, rng)
+    (reference, face), *targets = recolour_and_mirror(pictures, seed, rng)
     size = networks.crop_px
     small = [
         crop_image(x, _WHOLE / np.float32(DETAIL_PX), size)

@@ -112,9 +112,8 @@ def roughen(landmarks: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     return rough
 
 
-def _finish(pictures: list[Crop], seed: int) -> Subject:
-    """Recolour and mirror the subject as a whole, choose references and warp them."""
-    rng = np.random.default_rng(seed + 1)
+def recolour_and_mirror(pictures: list[Crop], seed: int, rng: np.random.Generator) -> list[Crop]:
+    """A subject's pictures in another light, all of them mirrored or none."""
     mirror = rng.random() < 0.5
     finished: list[Crop] = []
     for image, landmarks in pictures:
@@ -123,6 +122,13 @@ def _finish(pictures: list[Crop], seed: int) -> Subject:
             recoloured = np.ascontiguousarray(recoloured[:, ::-1])
             landmarks = flip_landmarks(landmarks)
         finished.append((recoloured, landmarks.astype(np.float32)))
+    return finished
+
+
+def _finish(pictures: list[Crop], seed: int) -> Subject:
+    """Recolour and mirror the subject as a whole, choose references and warp them."""
+    rng = np.random.default_rng(seed + 1)
+    finished = recolour_and_mirror(pictures, seed, rng)
     pairs = []
     openings = mouth_opening(np.stack([landmarks for _, landmarks in finished]))
     for target, (_, landmarks) in enumerate(finished):

@@ -103,11 +103,16 @@ def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
 
 
+def laplacian(images: torch.Tensor) -> torch.Tensor:
+    """Second differences of every channel `(B, C, H, W)`."""
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=images.device)
+    channels = images.shape[1]
+    return F.conv2d(images, kernel.expand(channels, 1, 3, 3), groups=channels, padding=1)
+
+
 def sharpness(images: torch.Tensor, weight: torch.Tensor) -> float:
     """Weighted variance of the Laplacian of the grey picture: falls as it blurs."""
-    grey = images.float().mean(dim=1, keepdim=True)
-    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=images.device)[None, None]
-    response = F.conv2d(grey, kernel, padding=1)
+    response = laplacian(images.float().mean(dim=1, keepdim=True))
     return float((response**2 * weight).sum() / weight.sum())
 
 

@@ -30,6 +30,7 @@ from model.training.loop import Draw, LoopConfig, Stage, autocast
 from model.training.stage0_autoencoder import (
     augment_colour,
     differences,
+    laplacian,
     sharpness,
     to_images,
     to_tensor,
@@ -143,9 +144,7 @@ def textures(pictures: torch.Tensor) -> torch.Tensor:
 
 def texture_strength(pictures: torch.Tensor) -> torch.Tensor:
     """Mean |Laplacian| of overlapping patches, `(B, 3, H, W)` -> `(B, 3, h, w)`: sharpness without phase."""
-    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=pictures.device)
-    response = F.conv2d(pictures, kernel.expand(3, 1, 3, 3), groups=3, padding=1)
-    return F.avg_pool2d(response.abs(), _PATCH, _PATCH // 2)
+    return F.avg_pool2d(laplacian(pictures).abs(), _PATCH, _PATCH // 2)
 
 
 def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) -> torch.Tensor:
