@@ -19,7 +19,9 @@ def fingerprint(uploads: Uploads, form: TalkingFaceForm) -> str:
         "driving_video": [uploads.driving_video] if uploads.driving_video else [],
     }
     told = {
-        "options": form.options().model_dump(mode="json"),
+        # Without defaults, so that a request sent again during an upgrade is the same request to a
+        # release that has one option more.
+        "options": form.options().model_dump(mode="json", exclude_defaults=True),
         "callback_url": form.callback_url,
         "files": {name: [file_sha256(path) for path in paths] for name, paths in files.items()},
     }

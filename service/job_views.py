@@ -11,6 +11,7 @@ from service.schemas.job import JobPublic, Links, public_job
 from service.security import Principal
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
+from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.messages import JobRecord, JobState
 
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -33,13 +34,30 @@ class JobViews:
 
         Raises:
             ProblemError: job_not_found, also for a job of someone else.
+            UnreadableRecordError: It is the caller's, and this release cannot read it.
         """
         # An id that cannot be ours is not found either; there is nothing to learn from the
         # difference.
-        record = self._ledger.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+        try:
+            record = self._ledger.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+        except UnreadableRecordError:
+            self.check(job_id, principal)
+            raise
         if record is None or not principal.may_see(job_id, record.principal):
-            raise ProblemError(ErrorCode.JOB_NOT_FOUND, "There is no job of this id.")
+            raise _not_found()
         return record
+
+    def check(self, job_id: str, principal: Principal) -> None:
+        """Return if a job is the caller's business, even one that cannot be read here.
+
+        Raises:
+            ProblemError: job_not_found, also for a job of someone else.
+        """
+        if not _JOB_ID.fullmatch(job_id):
+            raise _not_found()
+        is_known, owner = self._ledger.owner(job_id)
+        if not is_known or not principal.may_see(job_id, owner):
+            raise _not_found()
 
     def find_kept(self, job_id: str, principal: Principal) -> JobRecord:
         """Like `find`, for what needs more than the record.
@@ -65,6 +83,10 @@ class JobViews:
         if not record.state.is_terminal:
             eta_s = self._ledger.eta_s(record)
         return public_job(record, self._links, queue_position=queue_position, eta_s=eta_s)
+
+
+def _not_found() -> ProblemError:
+    return ProblemError(ErrorCode.JOB_NOT_FOUND, "There is no job of this id.")
 
 
 def is_expired(record: JobRecord) -> bool:

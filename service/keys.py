@@ -38,10 +38,11 @@ class ApiKey(BaseModel):
     """What is kept of a key.
 
     `principal` owns the jobs: the key's own id, or that of the key which it replaces. A quota that
-    is None is the deployment's.
+    is None is the deployment's. Fields that another release added are kept when a record is
+    written again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str
     env: str

@@ -101,6 +101,11 @@ def _counted(told: Statistics) -> Iterator[_Families]:
     yield CounterMetricFamily(
         "tf_redeliveries", "Attempts after the first.", value=told.redeliveries
     )
+    yield CounterMetricFamily(
+        "tf_quarantined",
+        "Jobs that were kept aside because a process could not handle them.",
+        value=told.quarantined,
+    )
     webhooks = CounterMetricFamily(
         "tf_webhook_deliveries", "Tries to deliver a webhook.", labels=["outcome"]
     )
@@ -150,6 +155,7 @@ def _standing(snapshot: Snapshot) -> Iterator[_Families]:
     for preset, factor in sorted(snapshot.speeds.items()):
         speeds.add_metric([preset], factor)
     yield speeds
+    yield _gauge("tf_quarantined_jobs", "Jobs that are kept aside now.", snapshot.quarantined)
     yield _gauge("tf_webhooks_waiting", "Webhooks not delivered yet.", snapshot.webhooks_waiting)
 
 

@@ -18,6 +18,7 @@ from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.inputs import WrongCombinationError
+from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
 from worker.contract.messages import JobFailure
 
@@ -43,6 +44,7 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.RESULT_EXPIRED: HTTPStatus.GONE,
     ErrorCode.RANGE_NOT_SATISFIABLE: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     ErrorCode.JOB_TERMINAL: HTTPStatus.CONFLICT,
+    ErrorCode.JOB_UNREADABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.IDEMPOTENCY_CONFLICT: HTTPStatus.UNPROCESSABLE_ENTITY,
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: HTTPStatus.CONFLICT,
     ErrorCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
@@ -247,6 +249,16 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         _log.warning("store_unavailable", kind=type(error).__name__)
         return problem_response(
             ErrorCode.STORE_UNAVAILABLE, "The job store cannot be reached; try again shortly."
+        )
+
+    @app.exception_handler(UnreadableRecordError)
+    async def on_unreadable(_request: Request, error: UnreadableRecordError) -> JSONResponse:
+        _log.error("job_unreadable", job_id=error.job_id, reason=error.reason)
+        return problem_response(
+            ErrorCode.JOB_UNREADABLE,
+            "This server cannot read the job; another release may have written it. Ask again "
+            "later, or delete the job.",
+            headers={"Retry-After": "30"},
         )
 
     @app.exception_handler(StorageFullError)

@@ -4,19 +4,24 @@ Each round, all of it safe to run twice at the same time:
 
     lost jobs ─▶ delivered again    deadlines ─▶ failed    webhooks ─▶ sent    time over ─▶ erased
     now and then: orphaned files and RQ's own lists
+
+One job's fault never stops a round: the job is kept aside and counted, and the others are looked
+after. After each step the process says that it lives, so that `/readyz` and compose notice one
+that hangs or keeps dying.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 from redis import RedisError
@@ -27,15 +32,25 @@ from service.settings import ServiceSettings
 from service.sweep import Sweeper
 from service.webhooks import Outcome, WebhookSender, retry_delay_s
 from worker.contract.artifacts import ArtifactStore
-from worker.contract.environment import unknown_variables
+from worker.contract.environment import process_name, unknown_variables
 from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, configure_logging, get_logger
-from worker.contract.messages import JobRecord
 from worker.contract.outbox import Outbox, OutboxEvent
-from worker.contract.queues import connect
-from worker.contract.recovery import Recovered, Recovery, deadline_failure
+from worker.contract.presence import Presence, ProcessKind
+from worker.contract.quarantine import Quarantine
+from worker.contract.queues import REDIS_AWAY, connect
+from worker.contract.recovery import (
+    ExpiredJob,
+    LostJob,
+    OverdueJob,
+    Recovered,
+    Recovery,
+    deadline_failure,
+)
 
 PARALLEL_WEBHOOKS = 8
+RETRY_ERASING_S = 600.0
+_Job = TypeVar("_Job", LostJob, OverdueJob, ExpiredJob)
 _log = get_logger("reconciler")
 
 
@@ -74,6 +89,9 @@ class Reconciler:
     def __init__(self, settings: ReconcilerSettings, sender: WebhookSender | None = None) -> None:
         redis = connect(settings.redis_url)
         self._settings = settings
+        self._name = process_name()
+        self._presence = Presence(redis)
+        self._quarantine = Quarantine(redis)
         self._ledger = Ledger(redis)
         self._outbox = Outbox(redis)
         self._recovery = Recovery(
@@ -85,6 +103,7 @@ class Reconciler:
             self._recovery,
             orphan_after_s=settings.orphan_after_s,
             record_kept_s=settings.record_retention_s,
+            on_progress=self._beat,
         )
         self._sender = sender
         # So that a receiver that hangs delays no recovery.
@@ -92,6 +111,7 @@ class Reconciler:
         self._in_flight = 0
         self._lock = threading.Lock()
         self._swept_at = float("-inf")
+        self._beat_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Go round until `stop` is set; Redis may be away for any time."""
@@ -101,39 +121,98 @@ class Reconciler:
             except RedisError as error:
                 # Not its message, which may repeat the URL with its password.
                 _log.warning("redis_unavailable", kind=type(error).__name__)
-            except OSError as error:
-                _log.error("storage_unavailable", reason=error.strerror)
             stop.wait(self._settings.reconcile_every_s)
         self._senders.shutdown(wait=True, cancel_futures=True)
+        with contextlib.suppress(RedisError):
+            self._presence.sign_off(ProcessKind.RECONCILER, self._name)
 
     def round(self) -> None:
         """Everything once.
 
         Raises:
             redis.RedisError: Redis cannot be reached.
-            OSError: The storage cannot be used.
         """
-        for job in self._recovery.lost():
+        for step in (
+            self._recover_lost,
+            self._end_overdue,
+            self._skip_inspection,
+            self._send_webhooks,
+            self._expire,
+            self._sweep,
+        ):
+            try:
+                step()
+            except REDIS_AWAY:
+                raise
+            except Exception:  # noqa: BLE001  one step's fault must not stop the others
+                _log.error("step_failed", step=step.__name__.strip("_"), exc_info=True)
+            self._beat()
+
+    def _beat(self) -> None:
+        """Say that this process goes on, at most once a second."""
+        if time.monotonic() - self._beat_at >= 1.0:
+            self._presence.beat(ProcessKind.RECONCILER, self._name)
+            self._beat_at = time.monotonic()
+
+    def _for_each(self, jobs: Iterable[_Job], handle: Callable[[_Job], None]) -> int:
+        """Handle one job after the other; one that cannot be handled is kept aside.
+
+        Returns:
+            How many were handled.
+        """
+        known = self._quarantine.ids()
+        handled = 0
+        for job in jobs:
             with bound(job_id=job.job_id):
-                outcome = self._recovery.recover(job)
-                if outcome is not Recovered.CHANGED:
-                    _log.warning("job_recovered", outcome=outcome.value, attempt=job.attempt)
-        for record in self._recovery.overdue():
-            self._end_overdue(record)
+                try:
+                    handle(job)
+                except REDIS_AWAY:
+                    raise
+                except Exception as error:  # noqa: BLE001  the job boundary
+                    _log.warning("job_not_handled", exc_info=job.job_id not in known)
+                    self._quarantine.add(job.job_id, type(error).__name__)
+                else:
+                    handled += 1
+                    if job.job_id in known:
+                        self._quarantine.release(job.job_id)
+            self._beat()
+        return handled
+
+    def _recover_lost(self) -> None:
+        def recover(job: LostJob) -> None:
+            outcome = self._recovery.recover(job)
+            if outcome is not Recovered.CHANGED:
+                _log.warning("job_recovered", outcome=outcome.value, attempt=job.attempt)
+
+        self._for_each(self._recovery.lost(), recover)
+
+    def _end_overdue(self) -> None:
+        def end(job: OverdueJob) -> None:
+            if self._ledger.end_open(job.job_id, deadline_failure(job.deadline_at)):
+                _log.warning("deadline_exceeded")
+
+        self._for_each(self._recovery.overdue(), end)
+
+    def _skip_inspection(self) -> None:
         if moved := self._recovery.unattended():
             _log.warning("inspection_skipped", jobs=moved)
-        self._send_webhooks()
-        if expired := self._sweeper.expire():
+
+    def _expire(self) -> None:
+        def expire(job: ExpiredJob) -> None:
+            try:
+                self._sweeper.expire(job)
+            except OSError:
+                self._recovery.postpone_expiry(job.job_id, RETRY_ERASING_S)
+                raise
+
+        if expired := self._for_each(self._recovery.expired(), expire):
             _log.info("expired", jobs=expired)
+
+    def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= self._settings.sweep_every_s:
             self._swept_at = time.monotonic()
             swept, cleaned = self._sweeper.sweep(), self._recovery.clean_rq()
             _log.info("swept", files=swept, queue_entries=cleaned)
-
-    def _end_overdue(self, record: JobRecord) -> None:
-        with bound(job_id=record.id):
-            if self._ledger.end_open(record.id, deadline_failure(record.deadline_at)):
-                _log.warning("deadline_exceeded", attempt=record.attempt)
 
     def _send_webhooks(self) -> None:
         with self._lock:
@@ -149,11 +228,11 @@ class Reconciler:
         """Send one event and write down what became of it; runs in a thread of its own."""
         try:
             with bound(job_id=event.job_id):
-                record = self._ledger.get(event.job_id)
-                if record is None:  # deleted meanwhile
+                is_known, principal = self._ledger.owner(event.job_id)
+                if not is_known:  # deleted meanwhile
                     self._outbox.done(event.id, "given_up")
                     return
-                self._settle(event, self._webhook_sender(), record.principal or ANONYMOUS)
+                self._settle(event, self._webhook_sender(), principal or ANONYMOUS)
         except (RedisError, OSError, SecretFileError) as error:
             # The event comes up again by itself, under the same id.
             _log.warning("webhook_postponed", kind=type(error).__name__)

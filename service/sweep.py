@@ -6,15 +6,18 @@ forgotten everything (a lost volume) must not talk us into erasing what `talkfac
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
 from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
 from worker.contract.ledger import Ledger
+from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
 from worker.contract.messages import FinishedRender, JobRecord
-from worker.contract.recovery import Recovery
+from worker.contract.recovery import ExpiredJob, Recovery
 
 _MARKS: Final = "ledger"
 _LOOKED_AT: Final = 64
@@ -31,6 +34,7 @@ class Sweeper:
         orphan_after_s: Age from which files without a job are nobody's: longer than any upload
             takes from its first file to the ledger's word.
         record_kept_s: How long a job that has expired is remembered without its files.
+        on_progress: Called again and again during a long sweep.
     """
 
     def __init__(
@@ -41,30 +45,25 @@ class Sweeper:
         *,
         orphan_after_s: float,
         record_kept_s: float,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._recovery = recovery
         self._orphan_after_s = orphan_after_s
         self._record_kept_s = record_kept_s
+        self._on_progress = on_progress
 
-    def expire(self) -> int:
-        """Erase the files of jobs whose time is over, and records that outlived their files.
-
-        Returns:
-            How many jobs.
-        """
-        due = self._recovery.expired()
-        for record in due:
-            self._erase(record.id)
-            if record.erased:
-                self._ledger.delete(record.id)
-            else:
-                self._recovery.mark_erased(record.id, record_kept_s=self._record_kept_s)
-        return len(due)
+    def expire(self, job: ExpiredJob) -> None:
+        """Erase the files of a job whose time is over, or a record that outlived its files."""
+        self._erase(job.job_id)
+        if job.is_erased:
+            self._ledger.delete(job.job_id)
+        else:
+            self._recovery.mark_erased(job.job_id, record_kept_s=self._record_kept_s)
 
     def sweep(self) -> int:
-        """Erase what belongs to no job.
+        """Erase what belongs to no job; files of a job that cannot be read here are left alone.
 
         Returns:
             How many files and folders.
@@ -73,19 +72,25 @@ class Sweeper:
         if not self._is_our_ledger():
             _log.error("ledger_lost", hint="nothing is erased; run talkface rebuild")
             return removed
-        for job_id, age_s in self._store.names("inputs").items():
-            record = self._ledger.get(job_id)
-            if (record is None and age_s > self._orphan_after_s) or (record and record.erased):
-                self._store.delete_prefix(f"inputs/{job_id}")
-                removed += 1
-        for job_id, age_s in self._store.names("results").items():
-            removed += self._sweep_results(job_id, age_s)
+        for sweep_one, kind in ((self._sweep_inputs, "inputs"), (self._sweep_results, "results")):
+            for job_id, age_s in self._store.names(kind).items():
+                with contextlib.suppress(UnreadableRecordError):
+                    removed += sweep_one(job_id, age_s)
+                self._on_progress()
         return removed
 
     def adopt(self) -> None:
         """From now on this ledger is the one whose word counts."""
         self._store.delete_prefix(_MARKS)
         self._mark(self._recovery.ledger_id(secrets.token_hex(16)))
+
+    def _sweep_inputs(self, job_id: str, age_s: float) -> int:
+        record = self._ledger.get(job_id)
+        is_orphan = record is None and age_s > self._orphan_after_s
+        if not is_orphan and not (record and record.erased):
+            return 0
+        self._store.delete_prefix(f"inputs/{job_id}")
+        return 1
 
     def _sweep_results(self, job_id: str, age_s: float) -> int:
         record = self._ledger.get(job_id)

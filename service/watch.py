@@ -200,18 +200,29 @@ class JobWatch:
                 _log.warning("events_unavailable", kind=type(error).__name__)
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            for key, events in _by_key(answer):
+            for key, last_id, events in _by_key(answer):
                 watched = jobs[key]
-                watched.last_id = events[-1].id
+                watched.last_id = last_id
                 for subscription in watched.subscriptions:
                     for event in events:
                         subscription._deliver(event)
 
 
-def _by_key(answer: Any) -> list[tuple[str, list[JobEvent]]]:
-    """The events in XREAD's answer about several streams, whatever the protocol."""
+def _by_key(answer: Any) -> list[tuple[str, str, list[JobEvent]]]:
+    """Each stream in XREAD's answer, whatever the protocol: its key, last id, and events.
+
+    The last id may be that of an entry that only another release understands.
+    """
     if not answer:
         return []
     if isinstance(answer, dict):  # RESP3
-        return [(key.decode(), parse_events({key: told})) for key, told in answer.items()]
-    return [(key.decode(), parse_events([(key, told)])) for key, told in answer]
+        streams = [
+            (key, [entry for batch in batches for entry in batch])
+            for key, batches in answer.items()
+        ]
+    else:
+        streams = answer
+    return [
+        (key.decode(), entries[-1][0].decode(), parse_events([(key, entries)]))
+        for key, entries in streams
+    ]

@@ -7,11 +7,13 @@ import sys
 from model.errors import ModelError
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.environment import process_name
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
+from worker.contract.quarantine import Quarantine
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
 from worker.jobs import WorkerContext, install, render_talking_face
-from worker.loop import begin, listen, process_name
+from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
 from worker.runtime import load_renderer
 from worker.settings import WorkerSettings
@@ -34,11 +36,12 @@ def main() -> int:
     _log.info("renderer_warm", **renderer.info.model_dump())
 
     name, stop = process_name(), Stop(settings.grace_s)
-    beats = Ledger(connect(settings.redis_url))
+    beats, redis = Ledger(connect(settings.redis_url)), connect(settings.redis_url)
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s) as heartbeat:
         context = WorkerContext(
             worker=name,
-            ledger=Ledger(connect(settings.redis_url)),
+            ledger=Ledger(redis),
+            quarantine=Quarantine(redis),
             store=ArtifactStore(settings.data_dir),
             renderer=renderer,
             heartbeat=heartbeat,

@@ -19,13 +19,16 @@ from model.errors import InputError, ModelError
 from model.face.detection import select_face
 from model.face.detectors import load_detector
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.environment import process_name
 from worker.contract.inputs import PORTRAIT
 from worker.contract.ledger import Ledger
+from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import BboxXyxy, JobRecord
+from worker.contract.presence import ProcessKind
 from worker.contract.queues import INSPECT_FUNCTION, INSPECT_QUEUE, connect
 from worker.failures import describe
-from worker.loop import begin, listen, process_name
+from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
 from worker.settings import WorkerSettings
 
@@ -66,8 +69,15 @@ def inspect_portrait(job_id: str, attempt: int) -> None:
     if not _installed:
         raise RuntimeError("inspect_portrait runs in an inspecting process only")
     context, token = _installed[0], secrets.token_hex(16)
-    record = context.ledger.claim_inspection(job_id, attempt, token, lease_s=context.lease_s)
     with bound(job_id=job_id):
+        try:
+            record = context.ledger.claim_inspection(
+                job_id, attempt, token, lease_s=context.lease_s
+            )
+        except UnreadableRecordError:
+            # It is claimed all the same; the renderers find out what is to be done with it.
+            context.ledger.pass_inspection(job_id, token, None)
+            return
         if record is None:
             _log.info("inspection_stale", attempt=attempt)
             return
@@ -126,7 +136,8 @@ def main() -> int:
     name, stop = process_name(), Stop()
     ledger = Ledger(connect(settings.redis_url))
     beats = Ledger(connect(settings.redis_url))
-    with Heartbeat(beats, name, settings.lease_s, settings.stall_s, is_inspector=True) as heartbeat:
+    kind = ProcessKind.INSPECTOR
+    with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
         store = ArtifactStore(settings.data_dir)
         inspection.install(
             inspection.InspectionContext(ledger, store, detector, heartbeat, settings.lease_s)

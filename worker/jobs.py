@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
-
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.intake import file_sha256
 from worker.contract.ledger import Ledger
+from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import FinishedRender, JobRecord, JobResult
+from worker.contract.quarantine import Quarantine
+from worker.contract.queues import REDIS_AWAY
 from worker.contract.recovery import deadline_failure
 from worker.failures import classify, describe, is_sticky, is_storage_full
 from worker.progress import (
@@ -37,7 +38,8 @@ from worker.runtime import Renderer, RenderRequest
 MAX_RETRIES: Final = 1
 FULL_PAUSE_S: Final = 3.0
 """How long a worker waits when its volume is full, before the job is tried again."""
-_REDIS_AWAY: Final = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
+PASS_ON_PAUSE_S: Final = 1.0
+"""How long a worker waits that can do nothing but pass a job on: a newer one shall get it."""
 _log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
 
@@ -49,6 +51,7 @@ class WorkerContext:
     Args:
         worker: Name of this process.
         ledger: The truth about jobs.
+        quarantine: Where jobs go that cannot be read.
         store: Inputs and results.
         renderer: Loaded and warm.
         heartbeat: Keeps the lease.
@@ -60,6 +63,7 @@ class WorkerContext:
 
     worker: str
     ledger: Ledger
+    quarantine: Quarantine
     store: ArtifactStore
     renderer: Renderer
     heartbeat: Heartbeat
@@ -86,6 +90,9 @@ def render_talking_face(job_id: str, attempt: int) -> None:
     if not _installed:
         raise RuntimeError("render_talking_face runs in a worker process only (python -m worker)")
     context = _installed[0]
+    if (reason := _insist(context, lambda: _not_understood(context, job_id))) is not None:
+        _pass_on(context, job_id, attempt, reason)
+        return
     token = secrets.token_hex(16)
     record = _insist(
         context,
@@ -107,6 +114,27 @@ def render_talking_face(job_id: str, attempt: int) -> None:
             context.heartbeat.holding(job_id, token),
         ):
             _run(context, record, token)
+
+
+def _not_understood(context: WorkerContext, job_id: str) -> str | None:
+    """Why this release cannot do what a job asks for, or None if it can, or if there is no job."""
+    try:
+        record = context.ledger.get(job_id)
+    except UnreadableRecordError as error:
+        return error.reason
+    if record is None or record.is_understood:
+        return None
+    return ", ".join(record.unknown_options) or f"schema {record.schema_version}"
+
+
+def _pass_on(context: WorkerContext, job_id: str, attempt: int, reason: str) -> None:
+    """Leave a job to a worker of a newer release, or to its deadline."""
+    if not _insist(context, lambda: context.ledger.pass_on(job_id, attempt, context.deadline)):
+        _log.info("delivery_stale", job_id=job_id, attempt=attempt)
+        return
+    _log.warning("job_passed_on", job_id=job_id, attempt=attempt, reason=reason)
+    _insist(context, lambda: context.quarantine.add(job_id, reason))
+    context.stop.wait(PASS_ON_PAUSE_S)
 
 
 def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
@@ -209,7 +237,7 @@ def _insist(context: WorkerContext, call: Callable[[], _Answer]) -> _Answer:
     while True:
         try:
             return call()
-        except _REDIS_AWAY:
+        except REDIS_AWAY:
             # Waiting for Redis is not a hung render.
             context.heartbeat.note_progress()
             if context.stop.is_set() and pause_s >= 3.0:

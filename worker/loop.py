@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import secrets
 import signal
-import socket
 import sys
 from types import FrameType
 
@@ -38,11 +36,6 @@ def begin(process: str, log_level: str, function: str, expected: object) -> None
         raise RuntimeError(f"{function} does not resolve to the function of this process")
     signal.signal(signal.SIGTERM, _exit_at_once)
     signal.signal(signal.SIGINT, _exit_at_once)
-
-
-def process_name() -> str:
-    """A name that no other process has or had."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def listen(redis_url: str, name: str, stop: Stop, queue: QueueName) -> None:

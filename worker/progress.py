@@ -17,6 +17,7 @@ from redis import RedisError
 from worker.contract.answers import ReportAnswer
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobRecord, Stage
+from worker.contract.presence import ProcessKind
 
 STALLED: Final = 70
 """Exit status of a process whose render hangs (EX_SOFTWARE of sysexits.h)."""
@@ -111,7 +112,7 @@ class Heartbeat:
         lease_s: Length of a lease in seconds; beats come three times as often.
         stall_s: Longest time without progress in seconds.
         on_stall: Called, in this thread, when a job made none for longer.
-        is_inspector: Beat as an inspecting process.
+        kind: What this process does.
     """
 
     def __init__(
@@ -122,14 +123,14 @@ class Heartbeat:
         stall_s: float = float("inf"),
         on_stall: Callable[[], None] = exit_on_stall,
         *,
-        is_inspector: bool = False,
+        kind: ProcessKind = ProcessKind.WORKER,
     ) -> None:
         self._ledger = ledger
         self._worker = worker
         self._lease_s = lease_s
         self._stall_s = stall_s
         self._on_stall = on_stall
-        self._is_inspector = is_inspector
+        self._kind = kind
         self._lock = threading.Lock()
         self._held: tuple[str, str] | None = None
         self._progress_at = time.monotonic()
@@ -147,7 +148,7 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(RedisError):
-            self._ledger.sign_off(self._worker, is_inspector=self._is_inspector)
+            self._ledger.presence.sign_off(self._kind, self._worker)
 
     @contextmanager
     def holding(self, job_id: str, token: str) -> Iterator[None]:
@@ -174,7 +175,7 @@ class Heartbeat:
         while True:
             pause_s = min(self._lease_s / 3, self._stall_s / 2)
             try:
-                self._ledger.beat(self._worker, is_inspector=self._is_inspector)
+                self._ledger.presence.beat(self._kind, self._worker)
                 self._renew()
             except RedisError:
                 # The lease may have lapsed while Redis was away: take it up before others look.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Final
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,10 +16,11 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.durability import unsafe_settings
 from worker.contract.errors import ErrorCode
 from worker.contract.logs import get_logger
+from worker.contract.presence import ProcessKind
+from worker.contract.quarantine import Quarantine
 
 router = APIRouter(tags=["health"])
 
-WORKER_SILENCE_S: Final = 30.0
 _log = get_logger(__name__)
 
 
@@ -36,14 +36,17 @@ async def healthz() -> Health:
     responses=problem_responses("not_ready", only_these=True),
 )
 def readyz(resources: ResourcesDep) -> Readiness:
-    """Redis answers and keeps what it is told, the storage can be written, a worker is alive."""
+    """Redis answers and keeps what it is told, the storage can be written, and a worker and a
+    reconciler are alive.
+    """
     missing: list[str] = []
     unsafe: list[str] | None = None
-    live_workers = live_inspectors = 0
+    live = dict.fromkeys(ProcessKind, 0)
+    quarantined = 0
     has_redis = True
     try:
-        live_workers = resources.ledger.count_live_workers(within_s=WORKER_SILENCE_S)
-        live_inspectors = resources.ledger.count_live_inspectors(within_s=WORKER_SILENCE_S)
+        live = {kind: resources.ledger.presence.count(kind) for kind in ProcessKind}
+        quarantined = Quarantine(resources.redis).count()
         unsafe = unsafe_settings(resources.redis)
     except RedisError:
         has_redis = False
@@ -52,14 +55,18 @@ def readyz(resources: ResourcesDep) -> Readiness:
         missing.append(f"Redis may forget a job: {'; '.join(unsafe)}")
     if not (has_storage := _is_writable(resources.artifacts)):
         missing.append("the storage cannot be written")
-    if has_redis and not live_workers:
+    if has_redis and not live[ProcessKind.WORKER]:
         missing.append("no worker is alive")
+    if has_redis and not live[ProcessKind.RECONCILER]:
+        missing.append("no reconciler is alive, so jobs of workers that die are not recovered")
     told = Readiness(
         redis=has_redis,
         durable=None if unsafe is None else not unsafe,
         storage=has_storage,
-        live_workers=live_workers,
-        live_inspectors=live_inspectors,
+        live_workers=live[ProcessKind.WORKER],
+        live_inspectors=live[ProcessKind.INSPECTOR],
+        live_reconcilers=live[ProcessKind.RECONCILER],
+        quarantined=quarantined,
     )
     if missing:
         raise ProblemError(

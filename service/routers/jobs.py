@@ -187,7 +187,7 @@ def cancel_job(
     job_id: JobId, principal: WriterDep, views: JobViewsDep, ledger: LedgerDep
 ) -> Response:
     """A job that waits is cancelled at once; one that runs stops a moment later."""
-    record = views.find(job_id, principal)
+    views.check(job_id, principal)
     outcome = ledger.request_cancel(job_id)
     if outcome is CancelOutcome.TERMINAL:
         record = views.find(job_id, principal)
@@ -218,7 +218,7 @@ def delete_job(
     artifacts: ArtifactsDep,
 ) -> Response:
     """Nothing of a person's face or voice remains; a job that runs is stopped."""
-    views.find(job_id, principal)
+    views.check(job_id, principal)
     # The ledger first: should this process end in between, the sweep finds files without a job.
     ledger.delete(job_id)
     for kind in ("inputs", "results"):

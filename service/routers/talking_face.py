@@ -42,8 +42,9 @@ from worker.contract.inputs import (
     take_in,
 )
 from worker.contract.intake import IntakeLimits
+from worker.contract.ledger_records import to_json
 from worker.contract.logs import bound, get_logger
-from worker.contract.messages import JobRecord, JobState
+from worker.contract.messages import SCHEMA, JobRecord, JobState
 
 router = APIRouter(tags=["jobs"])
 _log = get_logger(__name__)
@@ -209,7 +210,8 @@ def _replay(
     found: IdempotencyRecord, key: IdempotencyKey, resources: Resources, views: JobViews
 ) -> _Answer:
     """Answer with what the key leads to."""
-    if found.fingerprint != key.fingerprint:
+    # A request in flight may not have a fingerprint yet.
+    if found.job_id is not None and found.fingerprint != key.fingerprint:
         raise ProblemError(
             ErrorCode.IDEMPOTENCY_CONFLICT,
             "This Idempotency-Key was used with other files or options. Use a new key for a new "
@@ -248,9 +250,10 @@ def _accept(
             retention_s=resources.settings.retention_s or None,
             callback_url=asked.form.callback_url,
             request_id=asked.request_id,
+            schema_version=SCHEMA,
             input=job_input,
         )
-        (folder / "job.json").write_text(record.model_dump_json())
+        (folder / "job.json").write_text(to_json(record))
         names = [*input_files(job_input), "job.json"]
         _publish(resources.artifacts, f"inputs/{job_id}", folder, names)
         # If this raises `RedisError`, the job may have been accepted all the same, so its files

@@ -9,7 +9,7 @@ class Health(BaseModel):
     """The process runs."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ok", "version": "0.1.0"}]}
+        json_schema_extra={"examples": [{"status": "ok", "version": "0.2.1"}]}
     )
 
     status: str = "ok"
@@ -29,6 +29,8 @@ class Readiness(BaseModel):
                     "storage": True,
                     "live_workers": 1,
                     "live_inspectors": 1,
+                    "live_reconcilers": 1,
+                    "quarantined": 0,
                 }
             ]
         }
@@ -42,3 +44,7 @@ class Readiness(BaseModel):
     storage: bool
     live_workers: int
     live_inspectors: int
+    live_reconcilers: int
+    quarantined: int = Field(
+        description="Jobs that some process could not handle; the log says why."
+    )

@@ -15,6 +15,7 @@ from tests.integration.conftest import RedisServer
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.messages import RendererInfo
+from worker.contract.quarantine import Quarantine
 from worker.gpu_worker import GpuWorker
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.progress import Heartbeat, ProgressSink, Stop
@@ -53,7 +54,12 @@ def working(
     ):
         stop = Stop()
         ledger, store = Ledger(for_us), ArtifactStore(data_dir)
-        install(WorkerContext("tester", ledger, store, renderer, heartbeat, stop, 30, None, broken))
+        aside = Quarantine(for_rq)
+        install(
+            WorkerContext(
+                "tester", ledger, aside, store, renderer, heartbeat, stop, 30, None, broken
+            )
+        )
         yield GpuWorker(for_rq, "tester", stop)
 
 

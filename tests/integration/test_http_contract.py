@@ -22,6 +22,7 @@ from worker.contract.errors import ErrorCode
 from worker.contract.idempotency import IdempotencyKey
 from worker.contract.ledger import Ledger
 from worker.contract.messages import JobFailure
+from worker.contract.presence import ProcessKind
 
 PostJob = Callable[..., str]
 MakeClient = Callable[..., TestClient]
@@ -345,7 +346,8 @@ def test_a_redis_that_may_forget_is_not_ready(
     client: TestClient, make_client: MakeClient, ledger: Ledger, redis: Redis,
     setting: str, value: str, word: str,
 ) -> None:  # fmt: skip
-    ledger.beat("worker")
+    for kind in (ProcessKind.WORKER, ProcessKind.RECONCILER):
+        ledger.presence.beat(kind, "process")
     ready = client.get("/readyz")
     redis.config_set(setting, value)
 

@@ -19,6 +19,7 @@ from worker.contract.messages import (
     RendererInfo,
     Stage,
 )
+from worker.contract.presence import ProcessKind
 from worker.contract.queues import JOB_FUNCTION, render_queue
 
 QUEUE = "rq:queue:render"
@@ -177,11 +178,11 @@ def test_a_retry_is_counted_apart_from_an_interruption(ledger: Ledger, record: J
 
 
 def test_workers_are_counted_while_they_beat(ledger: Ledger) -> None:
-    ledger.beat("one")
-    ledger.beat("two")
-    ledger.beat("one")
+    ledger.presence.beat(ProcessKind.WORKER, "one")
+    ledger.presence.beat(ProcessKind.WORKER, "two")
+    ledger.presence.beat(ProcessKind.WORKER, "one")
 
-    assert ledger.count_live_workers(within_s=30) == 2
-    ledger.sign_off("two")
-    assert ledger.count_live_workers(within_s=30) == 1
-    assert ledger.count_live_workers(within_s=0) == 0
+    assert ledger.presence.count(ProcessKind.WORKER, within_s=30) == 2
+    ledger.presence.sign_off(ProcessKind.WORKER, "two")
+    assert ledger.presence.count(ProcessKind.WORKER, within_s=30) == 1
+    assert ledger.presence.count(ProcessKind.WORKER, within_s=0) == 0

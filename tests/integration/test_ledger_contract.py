@@ -17,6 +17,7 @@ from worker.contract.ledger import Ledger
 from worker.contract.ledger_reader import CursorError
 from worker.contract.messages import FrameCount, JobRecord, JobState, Stage
 from worker.contract.outbox import Outbox
+from worker.contract.presence import ProcessKind
 from worker.contract.queues import INSPECT_FUNCTION, inspect_queue, render_queue
 
 CALLBACK = "https://example.org/hook"
@@ -233,7 +234,7 @@ def test_an_eta_is_measured_or_absent(ledger: Ledger) -> None:
     ledger.accept(second)
     assert ledger.eta_s(second) is None
 
-    ledger.beat("w")
+    ledger.presence.beat(ProcessKind.WORKER, "w")
     claimed = ledger.claim(first.id, 1, "token", worker="w", lease_s=30)
     assert claimed is not None and ledger.eta_s(claimed) is None
     ledger.succeed(first.id, "token", RESULT, {"generating": 3.0, "encoding": 1.0})
@@ -265,7 +266,7 @@ def test_the_deadline_begins_with_the_first_claim(ledger: Ledger) -> None:
 def test_a_job_with_a_picture_is_inspected_where_somebody_inspects(
     ledger: Ledger, redis: Redis
 ) -> None:
-    ledger.beat("i", is_inspector=True)
+    ledger.presence.beat(ProcessKind.INSPECTOR, "i")
     record = ledger.accept(job())
     waiting = ledger.accept(job())
 
@@ -289,7 +290,7 @@ def test_a_job_with_a_picture_is_inspected_where_somebody_inspects(
 
 
 def test_an_inspector_may_fail_a_job(ledger: Ledger) -> None:
-    ledger.beat("i", is_inspector=True)
+    ledger.presence.beat(ProcessKind.INSPECTOR, "i")
     record = ledger.accept(job())
     ledger.claim_inspection(record.id, 1, "i", lease_s=30)
 

@@ -222,6 +222,7 @@ def test_a_file_over_its_own_limit_is_refused(client: TestClient) -> None:
 
 def test_readiness_needs_a_worker(client: TestClient, start_worker: StartWorker) -> None:
     alone = client.get("/readyz")
+    start_worker("service.reconciler").wait_for("reconciler_started")
     start_worker().wait_for("worker_listening")
 
     assert (alone.status_code, alone.json()["code"]) == (503, "not_ready")

@@ -23,6 +23,7 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FinishedRender, JobRecord, JobState
+from worker.contract.presence import ProcessKind
 from worker.contract.queues import inspect_queue, render_queue
 from worker.contract.rebuild import rebuild
 from worker.contract.recovery import Recovered, Recovery
@@ -150,7 +151,7 @@ def test_a_cancelled_job_whose_worker_died_is_cancelled(
 def test_a_job_whose_inspector_died_goes_on_to_the_renderers(
     ledger: Ledger, redis: Redis, recovery: Recovery
 ) -> None:
-    ledger.beat("i", is_inspector=True)
+    ledger.presence.beat(ProcessKind.INSPECTOR, "i")
     record = accepted(ledger)
     redis.delete("rq:queue:inspect")
 
@@ -162,10 +163,10 @@ def test_a_job_whose_inspector_died_goes_on_to_the_renderers(
 def test_jobs_are_not_kept_waiting_for_inspectors_that_are_gone(
     ledger: Ledger, redis: Redis, recovery: Recovery
 ) -> None:
-    ledger.beat("i", is_inspector=True)
+    ledger.presence.beat(ProcessKind.INSPECTOR, "i")
     first, second = accepted(ledger), accepted(ledger)
     assert recovery.unattended() == 0
-    ledger.sign_off("i", is_inspector=True)
+    ledger.presence.sign_off(ProcessKind.INSPECTOR, "i")
 
     assert recovery.unattended() == 2
 
@@ -258,22 +259,30 @@ def ended_with_files(
     return record, key
 
 
+def expire_all(sweeper: Sweeper, recovery: Recovery) -> int:
+    due = recovery.expired()
+    for job in due:
+        sweeper.expire(job)
+    return len(due)
+
+
 def test_files_of_an_expired_job_go_first_and_its_record_later(
-    ledger: Ledger, redis: Redis, sweeper: Sweeper, store: ArtifactStore, put: Callable[..., None]
-) -> None:
+    ledger: Ledger, redis: Redis, sweeper: Sweeper, recovery: Recovery, store: ArtifactStore,
+    put: Callable[..., None],
+) -> None:  # fmt: skip
     record, _ = ended_with_files(ledger, put, retention_s=0.0)
     kept, kept_key = ended_with_files(ledger, put, retention_s=1000.0)
 
-    assert sweeper.expire() == 1
+    assert expire_all(sweeper, recovery) == 1
 
     assert seen(ledger, record).erased
     assert list(store.names("inputs")) == [kept.id]
     assert list(store.names("results")) == [kept.id]
     assert store.stat(kept_key).bytes == 1
     assert ledger.read_events(record.id) == []
-    assert sweeper.expire() == 0
+    assert expire_all(sweeper, recovery) == 0
     redis.zadd("tf:{j}:expire", {record.id: 1.0})
-    assert sweeper.expire() == 1
+    assert expire_all(sweeper, recovery) == 1
     assert ledger.get(record.id) is None
     assert not seen(ledger, kept).erased
 

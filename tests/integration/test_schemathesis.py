@@ -16,6 +16,7 @@ from service.keys import KeyStore, Scope
 from tests.integration.conftest import RedisServer
 from tests.integration.live_server import LiveServer, live_server
 from worker.contract.ledger import Ledger
+from worker.contract.presence import ProcessKind
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = 25
@@ -30,7 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServe
         data_dir = tmp_path_factory.mktemp("data")
         with redis.client() as client:
             _, key = KeyStore(client).create("test", scopes=list(Scope))
-            Ledger(client).beat("worker")
+            for kind in (ProcessKind.WORKER, ProcessKind.RECONCILER):
+                Ledger(client).presence.beat(kind, "process")
         with live_server(redis.url, data_dir, require_keys=True, max_concurrent_jobs=None) as live:
             yield live, key
         redis.stop()

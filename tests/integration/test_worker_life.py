@@ -18,6 +18,7 @@ from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger
+from worker.contract.presence import Presence, ProcessKind
 from worker.progress import STALLED
 
 PostJob = Callable[..., str]
@@ -56,10 +57,13 @@ def test_a_stopped_worker_hands_its_job_back_and_another_finishes_it(
     assert ends == sorted(ends), "a job that is handed back keeps its place in front"
 
 
-def test_an_idle_worker_stops_on_a_signal(client: TestClient, start_worker: StartWorker) -> None:
+def test_an_idle_worker_stops_on_a_signal(
+    client: TestClient, redis: Redis, start_worker: StartWorker
+) -> None:
     worker = start_worker()
     worker.wait_for("worker_listening")
-    eventually(lambda: client.get("/readyz").status_code == 200, "a worker is counted")
+    presence = Presence(redis)
+    eventually(lambda: presence.count(ProcessKind.WORKER) == 1, "a worker is counted")
 
     assert worker.terminate() == 0
     assert client.get("/readyz").json()["params"]["live_workers"] == 0

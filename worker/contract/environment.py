@@ -1,11 +1,15 @@
-"""The `TALKFACE_*` variables of all processes, so that a misspelt one is noticed.
+"""A process and its surroundings: its name, and the `TALKFACE_*` variables of all processes.
 
-pydantic-settings ignores unknown variables. Each process knows only its own settings, and all of
-them may share one environment file, hence this list; a test holds it equal to the settings.
+A misspelt variable shall be noticed, and pydantic-settings ignores unknown ones. Each process knows
+only its own settings, and all of them may share one environment file, hence this list; a test holds
+it equal to the settings.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from collections.abc import Mapping
 from typing import Final
 
@@ -67,6 +71,11 @@ SETTING_NAMES: Final = frozenset(
         "test_card_frame_ms",
     }
 )
+
+
+def process_name() -> str:
+    """A name that no other process has or had; it begins with the host's."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

@@ -37,6 +37,7 @@ class ErrorCode(StrEnum):
     RESULT_EXPIRED = "result_expired"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     JOB_TERMINAL = "job_terminal"
+    JOB_UNREADABLE = "job_unreadable"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
     # Who asks, and how often.

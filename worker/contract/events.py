@@ -12,6 +12,7 @@ from typing import Final, Literal, cast
 from redis import Redis
 from redis.client import Pipeline
 
+from worker.contract.ledger_records import word_or_none
 from worker.contract.ledger_scripts import MAX_EVENTS, events_key
 from worker.contract.messages import FrameCount, JobState, Message, Stage
 
@@ -51,7 +52,10 @@ def read_events(redis: Redis, job_id: str, after_id: str, block_ms: int) -> list
 
 
 def parse_events(answer: object) -> list[JobEvent]:
-    """The events in XREAD's answer about one stream, of a blocking or an async client alike."""
+    """The events in XREAD's answer about one stream, of a blocking or an async client alike.
+
+    Events that another release wrote in another way are left out.
+    """
     streams = cast(
         "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]] | dict[bytes, object]",
         answer or [],
@@ -65,7 +69,8 @@ def parse_events(answer: object) -> list[JobEvent]:
         ]
     else:
         entries = [entry for _, batch in streams for entry in batch]
-    return [_parsed(entry_id.decode(), fields) for entry_id, fields in entries]
+    events = (_parsed(entry_id.decode(), fields) for entry_id, fields in entries)
+    return [event for event in events if event is not None]
 
 
 def write_state(pipeline: Pipeline, job_id: str, state: JobState, attempt: int) -> None:
@@ -85,18 +90,22 @@ def write_state(pipeline: Pipeline, job_id: str, state: JobState, attempt: int) 
     )
 
 
-def _parsed(event_id: str, raw: Mapping[bytes, bytes]) -> JobEvent:
+def _parsed(event_id: str, raw: Mapping[bytes, bytes]) -> JobEvent | None:
+    """The event, or None for a kind that another release added."""
     fields = {name.decode(): value.decode() for name, value in raw.items()}
     frames: FrameCount | None = None
-    if fields["total"]:
+    if fields.get("total"):
         frames = FrameCount(done=int(fields["done"]), total=int(fields["total"]))
-    return JobEvent.model_validate(
-        {
-            "id": event_id,
-            "kind": fields["kind"],
-            "state": fields["state"],
-            "stage": fields["stage"] or None,
-            "attempt": int(fields["attempt"]),
-            "frames": frames,
-        }
-    )
+    try:
+        return JobEvent.model_validate(
+            {
+                "id": event_id,
+                "kind": fields["kind"],
+                "state": fields["state"],
+                "stage": word_or_none(Stage, fields.get("stage")),
+                "attempt": int(fields["attempt"]),
+                "frames": frames,
+            }
+        )
+    except (ValueError, KeyError):
+        return None

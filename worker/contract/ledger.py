@@ -28,7 +28,7 @@ from worker.contract.answers import CancelOutcome, DeadlinePolicy, ReportAnswer
 from worker.contract.events import write_state
 from worker.contract.idempotency import IdempotencyKey, IdempotencyRecord
 from worker.contract.ledger_reader import LedgerReader
-from worker.contract.ledger_records import flat, to_hash
+from worker.contract.ledger_records import UnreadableRecordError, flat, to_hash
 from worker.contract.ledger_scripts import (
     CANCEL,
     CLAIM,
@@ -36,12 +36,10 @@ from worker.contract.ledger_scripts import (
     DELETE,
     END,
     FINISH,
-    INSPECTORS,
     OPEN,
     RENEW,
     REPORT,
     STATISTICS,
-    WORKERS,
     job_key,
     jobs_key,
     lease_key,
@@ -57,6 +55,7 @@ from worker.contract.messages import (
     QueueName,
     Stage,
 )
+from worker.contract.presence import ProcessKind
 from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, deliver, delivery_id
 
 
@@ -91,7 +90,9 @@ class Ledger(LedgerReader):
         Raises:
             IdempotencyTakenError: The key leads to another job or request; nothing was written.
         """
-        is_inspected = record.input.image is not None and self.count_live_inspectors() > 0
+        is_inspected = (
+            record.input.image is not None and self.presence.count(ProcessKind.INSPECTOR) > 0
+        )
         record = record.model_copy(
             update={"queue": INSPECT_QUEUE if is_inspected else RENDER_QUEUE}
         )
@@ -196,7 +197,10 @@ class Ledger(LedgerReader):
             "result": result.model_dump_json(),
             "timings_s": json.dumps(dict(timings_s)),
         }
-        record = self.get(job_id)
+        try:
+            record = self.get(job_id)
+        except UnreadableRecordError:
+            record = None
         spent_s = sum(timings_s.values())
         measured: tuple[str, float, float] = ("", 0.0, 0.0)
         if record is not None and spent_s > 0 and result.seconds > 0:
@@ -244,6 +248,41 @@ class Ledger(LedgerReader):
                 except WatchError:
                     continue
                 return True
+
+    def pass_on(self, job_id: str, attempt: int, deadline: DeadlinePolicy | None = None) -> bool:
+        """Put a delivery that this process does not understand to the end of its queue.
+
+        A process of a newer release may understand it. As if it had been started, its deadline
+        begins, so that it ends even where nobody ever does.
+
+        Args:
+            job_id: The job.
+            attempt: The delivery's; the next one gets the next number.
+            deadline: Sets the job's deadline if it has none yet.
+
+        Returns:
+            False, and nothing changed, if the delivery is stale.
+        """
+        key, lease = job_key(job_id), lease_key(job_id)
+        with self._pipeline() as pipeline:
+            pipeline.watch(key, lease)  # type: ignore[no-untyped-call]
+            names = ["state", "attempt", "queue", "audio_s"]
+            stored = cast(list[bytes | None], pipeline.hmget(key, names))
+            is_waiting = stored[0] == JobState.QUEUED.value.encode()
+            if not is_waiting or stored[1] != b"%d" % attempt or pipeline.exists(lease):
+                return False
+            pipeline.multi()
+            if deadline is not None:
+                limit_s = deadline.base_s + deadline.per_audio_s * float(stored[3] or b"0")
+                pipeline.hsetnx(key, "deadline_at", f"{time.time() + limit_s:.3f}")
+            queue_name = cast(QueueName, (stored[2] or b"render").decode())
+            self.write_next_attempt(pipeline, job_id, attempt + 1, queue_name, at_front=False)
+            try:
+                pipeline.execute()
+            except WatchError:
+                # It was claimed, cancelled or delivered again at this moment, so it is not lost.
+                return False
+        return True
 
     # --- the inspector's side -----------------------------------------------------------------------------------------
 
@@ -325,16 +364,6 @@ class Ledger(LedgerReader):
         write_state(pipeline, job_id, JobState.QUEUED, attempt)
         deliver(self._queue(queue_name), pipeline, job_id, attempt, at_front=at_front)
 
-    # --- processes ----------------------------------------------------------------------------------------------------
-
-    def beat(self, worker: str, *, is_inspector: bool = False) -> None:
-        """Say that a process is alive."""
-        self._redis.zadd(INSPECTORS if is_inspector else WORKERS, {worker: time.time()})
-
-    def sign_off(self, worker: str, *, is_inspector: bool = False) -> None:
-        """Say that a process ends."""
-        self._redis.zrem(INSPECTORS if is_inspector else WORKERS, worker)
-
     # ------------------------------------------------------------------------------------------------------------------
 
     def _write_new(
@@ -374,7 +403,7 @@ class Ledger(LedgerReader):
                 pipeline.delete(f"rq:job:{name}")
             pipeline.execute()
 
-    def _queue(self, name: QueueName) -> Queue:
+    def _queue(self, name: str) -> Queue:
         return self._inspect_queue if name == INSPECT_QUEUE else self._render_queue
 
     def _pipeline(self) -> Pipeline:

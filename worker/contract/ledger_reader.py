@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, cast
 
@@ -12,22 +13,19 @@ from redis import Redis
 from worker.contract import events
 from worker.contract.events import JobEvent
 from worker.contract.idempotency import IdempotencyKeys, IdempotencyRecord
-from worker.contract.ledger_records import from_hash
+from worker.contract.ledger_records import UnreadableRecordError, from_hash
 from worker.contract.ledger_scripts import (
-    INSPECTORS,
     OPEN,
     POSITION,
     SPEED,
-    WORKERS,
     job_key,
     jobs_key,
     open_key,
 )
 from worker.contract.messages import JobRecord, JobState
+from worker.contract.presence import Presence, ProcessKind
 from worker.contract.queues import inspect_queue, render_queue
 
-ALIVE_S: Final = 30.0
-"""A process that was silent for longer counts as gone, in seconds."""
 _SPARE: Final = 16
 
 
@@ -50,6 +48,7 @@ class LedgerReader:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self.presence = Presence(redis)
         self._render_queue = render_queue(redis)
         self._inspect_queue = inspect_queue(redis)
         self._idempotency = IdempotencyKeys(redis)
@@ -60,14 +59,18 @@ class LedgerReader:
         self._redis.ping()
 
     def get(self, job_id: str) -> JobRecord | None:
-        """The job, or None if there is none of this id."""
+        """The job, or None if there is none of this id.
+
+        Raises:
+            UnreadableRecordError: There is one, and this release cannot read it.
+        """
         raw = cast(dict[bytes, bytes], self._redis.hgetall(job_key(job_id)))
         return from_hash(raw) if raw else None
 
     def list_jobs(
         self, principal: str | None, *, cursor: str | None = None, limit: int = 20
     ) -> JobPage:
-        """A caller's jobs, newest first.
+        """A caller's jobs, newest first, without those that this release cannot read.
 
         Args:
             principal: The caller; None where nobody has a key.
@@ -96,7 +99,12 @@ class LedgerReader:
                 pipeline.hgetall(job_key(job_id))
             hashes = cast(list[dict[bytes, bytes]], pipeline.execute())
         next_cursor = f"{page[-1][1]!r}_{page[-1][0]}" if len(ids) > limit else None
-        return JobPage([from_hash(raw) for raw in hashes if raw], next_cursor)
+        return JobPage(list(_readable(hashes)), next_cursor)
+
+    def owner(self, job_id: str) -> tuple[bool, str | None]:
+        """Whether there is such a job, readable or not, and its principal."""
+        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["id", "principal"]))
+        return stored[0] is not None, None if stored[1] is None else stored[1].decode()
 
     def count_open(self, principal: str | None) -> int:
         """A caller's jobs that have not ended."""
@@ -127,12 +135,12 @@ class LedgerReader:
             position = self.queue_position(record.id) or 0
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(SPEED, [record.input.options.preset, "job"])
-            pipeline.zcount(WORKERS, time.time() - ALIVE_S, "+inf")
             pipeline.zcard(OPEN)
             pipeline.llen(self._render_queue.key)
             pipeline.llen(self._inspect_queue.key)
             answers = pipeline.execute()
-        (speed, job_s), num_workers, num_open, *waiting = answers
+        (speed, job_s), num_open, *waiting = answers
+        num_workers = self.presence.count(ProcessKind.WORKER)
         if speed is None or job_s is None or num_workers == 0:
             return None
         # Who runs has half of its work behind it on average.
@@ -150,20 +158,6 @@ class LedgerReader:
         """See `IdempotencyKeys.lookup`."""
         return self._idempotency.lookup(principal, key)
 
-    def count_live_workers(self, *, within_s: float) -> int:
-        """Worker processes that were heard of in the last `within_s` seconds."""
-        return self._count_living(WORKERS, within_s)
-
-    def count_live_inspectors(self, *, within_s: float = ALIVE_S) -> int:
-        """Inspecting processes that were heard of in the last `within_s` seconds."""
-        return self._count_living(INSPECTORS, within_s)
-
-    def _count_living(self, key: str, within_s: float) -> int:
-        now = time.time()
-        # Who was silent for ten times as long never comes back under that name.
-        self._redis.zremrangebyscore(key, "-inf", now - 10 * within_s)
-        return int(self._redis.zcount(key, now - within_s, "+inf"))
-
     def _left_s(self, record: JobRecord) -> float | None:
         """What a running job still needs: at its own pace, else at that of its preset."""
         frames, started_at = record.frames, record.started_at
@@ -172,6 +166,13 @@ class LedgerReader:
             return elapsed_s / frames.done * (frames.total - frames.done)
         speed = cast(bytes | None, self._redis.hget(SPEED, record.input.options.preset))
         return None if speed is None else float(speed) * record.input.audio.seconds
+
+
+def _readable(hashes: Iterable[Mapping[bytes, bytes]]) -> Iterator[JobRecord]:
+    for raw in hashes:
+        if raw:
+            with contextlib.suppress(UnreadableRecordError):
+                yield from_hash(raw)
 
 
 def _parsed_cursor(cursor: str | None) -> tuple[str, str]:

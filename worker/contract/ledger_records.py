@@ -1,26 +1,34 @@
-"""A job as a Redis hash and back."""
+"""A job as it is stored, in Redis and in `job.json`, and back.
+
+Both may have been written by another release. Fields that are not known are ignored, words that are
+not known become the nearest one that is, and options that are not known are named, so that no
+worker renders a job that it only half understands.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel
+from pydantic import ValidationError
 
+from worker.contract.errors import ErrorCode
 from worker.contract.messages import (
     FrameCount,
     JobFailure,
     JobInput,
     JobRecord,
     JobResult,
+    SamplingOptions,
+    Stage,
 )
 
 _PLAIN: Final = (
     "id",
     "state",
-    "stage",
     "principal",
     "created_at",
     "started_at",
@@ -29,12 +37,28 @@ _PLAIN: Final = (
     "callback_url",
     "request_id",
 )
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+class UnreadableRecordError(Exception):
+    """What is stored of a job makes no record, whatever is left out.
+
+    Args:
+        job_id: The job, as far as it is known.
+        reason: What is wrong, without a word of the caller's.
+    """
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"the record of job {job_id} cannot be read: {reason}")
+        self.job_id = job_id
+        self.reason = reason
 
 
 def to_hash(record: JobRecord) -> dict[Any, Any]:
     """The fields of a new job; what is None has no field."""
     fields: dict[str, str | None] = {
         "id": record.id,
+        "schema": str(record.schema_version),
         "state": record.state.value,
         "attempt": str(record.attempt),
         "retries": str(record.retries),
@@ -45,7 +69,8 @@ def to_hash(record: JobRecord) -> dict[Any, Any]:
         "retention_s": None if record.retention_s is None else str(record.retention_s),
         "callback_url": record.callback_url,
         "request_id": record.request_id,
-        "input": record.input.model_dump_json(),
+        # Without what equals its default, an older release reads all but what was really chosen.
+        "input": record.input.model_dump_json(exclude_defaults=True),
         # For arithmetic inside Redis.
         "audio_s": str(record.input.audio.seconds),
     }
@@ -53,19 +78,81 @@ def to_hash(record: JobRecord) -> dict[Any, Any]:
 
 
 def from_hash(raw: Mapping[bytes, bytes]) -> JobRecord:
-    """The job; fields that an older version did not write have their defaults."""
-    fields = {name.decode(): value.decode() for name, value in raw.items()}
+    """The job; fields that an older version did not write have their defaults.
 
-    def parsed(model: type[BaseModel], name: str) -> BaseModel | None:
-        return model.model_validate_json(fields[name]) if name in fields else None
+    Raises:
+        UnreadableRecordError: The fields make no record.
+    """
+    fields = {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+    try:
+        return _record(fields)
+    # KeyError and TypeError: a field is missing, or is JSON of another shape than it was.
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableRecordError(fields.get("id", "?"), _reason(error)) from error
 
+
+def to_json(record: JobRecord) -> str:
+    """What lies beside a job's files as `job.json`."""
+    return record.model_dump_json(exclude_defaults=True)
+
+
+def from_json(text: str) -> JobRecord:
+    """The job of a `job.json`.
+
+    Raises:
+        UnreadableRecordError: The text is no job.
+    """
+    try:
+        values = json.loads(text)
+        job_input, unknown = read_input(values["input"])
+        return JobRecord.model_validate({**values, "input": job_input, "unknown_options": unknown})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableRecordError("?", _reason(error)) from error
+
+
+def read_input(values: Mapping[str, Any]) -> tuple[JobInput, tuple[str, ...]]:
+    """A stored input, and the names of its options that are not known here.
+
+    Such an option has its default in what is returned.
+
+    Raises:
+        ValueError, TypeError: The rest makes no input.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"an input is {type(values).__name__}, not an object")
+    options: dict[str, Any] = dict(values.get("options", {}))
+    unknown: set[str] = set()
+    try:
+        known = SamplingOptions.model_validate(options)
+    except ValidationError as error:
+        # The first part of a place is the option; a rule about several of them names no place.
+        unknown = {str(item["loc"][0]) if item["loc"] else "options" for item in error.errors()}
+        kept = {name: value for name, value in options.items() if name not in unknown}
+        known = SamplingOptions() if "options" in unknown else SamplingOptions(**kept)
+    return JobInput.model_validate({**values, "options": known}), tuple(sorted(unknown))
+
+
+def word_or_none(kind: type[_Word], text: str | None) -> _Word | None:
+    """A word of a closed set, or None for one that another release added."""
+    return kind(text) if text in set(kind) else None
+
+
+def flat(fields: Mapping[str, str | int]) -> list[str | int]:
+    """Names and values in turn, as HSET takes them."""
+    return [word for pair in fields.items() for word in pair]
+
+
+def _record(fields: Mapping[str, str]) -> JobRecord:
+    job_input, unknown_options = read_input(json.loads(fields["input"]))
     frames: FrameCount | None = None
     if "frames_total" in fields:
         frames = FrameCount(done=int(fields["frames_done"]), total=int(fields["frames_total"]))
     values: dict[str, Any] = {
         **{name: fields.get(name) for name in _PLAIN},
+        "schema_version": int(fields.get("schema", "1")),
+        "stage": word_or_none(Stage, fields.get("stage")),
         "attempt": int(fields["attempt"]),
-        "retries": int(fields["retries"]),
+        "retries": int(fields.get("retries", "0")),
         "deaths": int(fields.get("deaths", "0")),
         "queue": fields.get("queue", "render"),
         "frames": frames,
@@ -73,18 +160,34 @@ def from_hash(raw: Mapping[bytes, bytes]) -> JobRecord:
         "expires_at": _moment(fields.get("expires_at")),
         "retention_s": float(fields["retention_s"]) if "retention_s" in fields else None,
         "erased": "erased" in fields,
-        "input": parsed(JobInput, "input"),
+        "input": job_input,
+        "unknown_options": unknown_options,
         "face_boxes": json.loads(fields["face_boxes"]) if "face_boxes" in fields else None,
         "timings_s": json.loads(fields.get("timings_s", "{}")),
-        "result": parsed(JobResult, "result"),
-        "failure": parsed(JobFailure, "failure"),
+        "result": JobResult.model_validate_json(fields["result"]) if "result" in fields else None,
+        "failure": read_failure(fields["failure"]) if "failure" in fields else None,
     }
     return JobRecord.model_validate(values)
 
 
-def flat(fields: Mapping[str, str | int]) -> list[str | int]:
-    """Names and values in turn, as HSET takes them."""
-    return [word for pair in fields.items() for word in pair]
+def read_failure(text: str) -> JobFailure:
+    """A stored failure; a code that is not known here counts as an internal error.
+
+    Raises:
+        ValueError: The text is no failure.
+    """
+    values = json.loads(text)
+    code = word_or_none(ErrorCode, values["code"]) or ErrorCode.INTERNAL_ERROR
+    return JobFailure.model_validate({**values, "code": code})
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, by names of fields alone: values may be a caller's words."""
+    if isinstance(error, ValidationError):
+        return ", ".join(".".join(map(str, item["loc"])) for item in error.errors()) or "?"
+    return (
+        f"{type(error).__name__} {error}" if isinstance(error, KeyError) else type(error).__name__
+    )
 
 
 def _unix(moment: datetime | None) -> str | None:

@@ -12,7 +12,8 @@
     expire            zset      terminal ids by the time their files are erased
     speed             hash      measured seconds of rendering per second of video, by preset
     stats             hash      counters for /metrics (worker.contract.statistics)
-    workers, inspectors  zset   living processes by their last sign of life
+    quarantine        hash      jobs that some process could not handle, and why
+    workers, inspectors, reconcilers  zset   living processes by their last sign of life
 
 Every change of state also writes an event, and every way into a terminal state goes through
 `conclude`, which is why there is exactly one terminal event and one webhook event per job.
@@ -29,8 +30,7 @@ OPEN: Final = f"{PREFIX}open"
 OUTBOX: Final = f"{PREFIX}outbox"
 EXPIRE: Final = f"{PREFIX}expire"
 SPEED: Final = f"{PREFIX}speed"
-WORKERS: Final = f"{PREFIX}workers"
-INSPECTORS: Final = f"{PREFIX}inspectors"
+QUARANTINE: Final = f"{PREFIX}quarantine"
 STATISTICS: Final = f"{PREFIX}stats"
 LEDGER_ID: Final = f"{PREFIX}ledger-id"
 
@@ -60,6 +60,11 @@ def lease_key(job_id: str) -> str:
 def events_key(job_id: str) -> str:
     """Stream of a job's events."""
     return f"{PREFIX}events:{job_id}"
+
+
+def presence_key(kind: str) -> str:
+    """Living processes of a kind by their last sign of life."""
+    return f"{PREFIX}{kind}"
 
 
 def gone_key(job_id: str) -> str:
@@ -108,13 +113,18 @@ local function stamp()
   local now = redis.call('TIME')
   return tonumber(now[1]) + tonumber(now[2]) / 1e6
 end
+-- A broken record must not keep its job from ending.
+local function decoded(text)
+  local is_json, value = pcall(cjson.decode, text or '{}')
+  return is_json and type(value) == 'table' and value or {}
+end
 local function count_end(id, now)
   local job = redis.call('HMGET', job_key(id), 'state', 'failure', 'timings_s', 'frames_done')
   local code = ''
-  if job[1] == 'failed' and job[2] then code = cjson.decode(job[2]).code end
+  if job[1] == 'failed' and job[2] then code = decoded(job[2]).code or '' end
   count('jobs|' .. job[1] .. '|' .. code)
   if job[1] == 'succeeded' and job[4] then count('frames', job[4]) end
-  for stage, seconds in pairs(cjson.decode(job[3] or '{}')) do
+  for stage, seconds in pairs(decoded(job[3])) do
     observe('stage|' .. stage, tonumber(seconds))
   end
   local accepted = redis.call('ZSCORE', P .. 'open', id)
@@ -128,6 +138,7 @@ local function conclude(id, at)
   redis.call('HSET', key, 'finished_at', at)
   redis.call('DEL', P .. 'lease:' .. id)
   redis.call('ZREM', P .. 'open', id)
+  redis.call('HDEL', P .. 'quarantine', id)
   local job = redis.call('HMGET', key, 'principal', 'retention_s', 'callback_url', 'state')
   redis.call('ZREM', P .. 'open:' .. (job[1] or ''), id)
   if job[2] then
@@ -163,6 +174,7 @@ if holder and holder ~= token then return 0 end
 redis.call('SET', lease, token, 'PX', ARGV[4])
 if job[3] == token and job[1] == 'running' then return 1 end
 local accepted = redis.call('ZSCORE', P .. 'open', id)
+redis.call('HDEL', P .. 'quarantine', id)
 if ARGV[3] == '1' and accepted then observe('queued', math.max(0, stamp() - tonumber(accepted))) end
 redis.call('HSET', key, 'state', 'running', 'stage', 'validating', 'token', token,
            'started_at', ARGV[5], 'worker', ARGV[6])
@@ -282,6 +294,7 @@ redis.call('SET', P .. 'gone:' .. id, '1', 'EX', DELETED_TTL_S)
 redis.call('DEL', key, P .. 'lease:' .. id, P .. 'events:' .. id, P .. 'outbox:evt_' .. id)
 if job[3] then redis.call('DEL', job[3]) end
 redis.call('ZREM', P .. 'outbox', 'evt_' .. id)
+redis.call('HDEL', P .. 'quarantine', id)
 redis.call('ZREM', P .. 'expire', id)
 redis.call('ZREM', P .. 'open', id)
 redis.call('ZREM', P .. 'open:' .. (job[2] or ''), id)

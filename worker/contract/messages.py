@@ -1,13 +1,17 @@
 """The messages that cross a process border, as frozen pydantic models.
 
 Media never travels in a message: files go through the artifact store and messages carry their keys.
+
+What is stored may be read by another release: during a rolling upgrade, or after a step back. So a
+message ignores a field that it does not know, and a field that is added later needs a default, which
+is never written. What a caller sends is another matter: options that are not known are refused.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +20,9 @@ from worker.contract.errors import ErrorCode, ParamValue
 QueueName = Literal["inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
+
+SCHEMA: Final = 2
+"""The newest layout of a job that this release can work on; jobs from before 0.2.1 have 1."""
 
 
 class JobState(StrEnum):
@@ -44,14 +51,20 @@ class Stage(StrEnum):
 
 
 class Message(BaseModel):
-    """Base of all messages: frozen, and an unknown field is an error."""
+    """Base of all messages: frozen, and an unknown field is ignored."""
 
     # `protected_namespaces=()`: `model_name` is the field's own word here.
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
 class SamplingOptions(Message):
-    """What a caller may choose for one video. The bounds are checked where the request comes in."""
+    """What a caller may choose for one video. The bounds are checked where the request comes in.
+
+    An unknown option is an error here: a choice that is silently ignored makes the wrong video.
+    Stored options come through `ledger_records.read_input`, which names those that are not known.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     seed: Annotated[
         int,
@@ -107,13 +120,16 @@ class ImageInput(Message):
 
 
 class VideoInput(Message):
-    """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came."""
+    """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came.
 
-    width: int
-    height: int
+    Size and length are None until the video has been decoded.
+    """
+
+    width: int | None = None
+    height: int | None = None
     fps: float
-    num_frames: int
-    seconds: float
+    num_frames: int | None = None
+    seconds: float | None = None
     format: str
     bytes: int
     sha256: str
@@ -220,7 +236,7 @@ class JobRecord(Message):
         attempt: Number of its current delivery, from 1.
         retries: Attempts that followed a failure.
         deaths: Attempts whose worker died.
-        queue: Where it waits, or was taken from.
+        queue: Where it waits, or was taken from; another release may have queues of its own.
         principal: Whose it is; None where nobody has a key.
         frames: How far the drawing has come.
         created_at: When it was accepted.
@@ -233,7 +249,10 @@ class JobRecord(Message):
         erased: They are.
         callback_url: Where to tell about the end.
         request_id: Of the request that made it.
+        schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
+        unknown_options: Names of stored options that this release does not know, or whose values it
+            does not; found when the record is read, never stored.
         face_boxes: The faces of the picture, largest first, pixels of the normalised picture; None =
             nobody looked yet.
         timings_s: Seconds per stage.
@@ -247,7 +266,7 @@ class JobRecord(Message):
     attempt: int = 1
     retries: int = 0
     deaths: int = 0
-    queue: QueueName = "render"
+    queue: str = "render"
     principal: str | None = None
     frames: FrameCount | None = None
     created_at: datetime
@@ -260,8 +279,15 @@ class JobRecord(Message):
     erased: bool = False
     callback_url: str | None = None
     request_id: str
+    schema_version: int = 1
     input: JobInput
+    unknown_options: Annotated[tuple[str, ...], Field(exclude=True)] = ()
     face_boxes: tuple[BboxXyxy, ...] | None = None
     timings_s: dict[str, float] = Field(default_factory=dict)
     result: JobResult | None = None
     failure: JobFailure | None = None
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether this release can work on the job; if not, a newer one has to."""
+        return self.schema_version <= SCHEMA and not self.unknown_options

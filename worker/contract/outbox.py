@@ -13,10 +13,12 @@ from typing import Final, Literal, cast
 from redis import Redis
 
 from worker.contract.ledger_scripts import OUTBOX, PREFIX, STATISTICS, TAKE_DUE
+from worker.contract.logs import get_logger
 from worker.contract.messages import Message
 
 HIDDEN_S: Final = 60.0
 """How long an event that was taken is hidden: longer than one try to send it lasts."""
+_log = get_logger(__name__)
 
 
 class OutboxEvent(Message):
@@ -55,7 +57,14 @@ class Outbox:
         """
         now = time.time() if now is None else now
         taken = cast(list[list[bytes]], self._take_due(keys=[OUTBOX], args=[now, limit, HIDDEN_S]))
-        return [_parsed(fields) for fields in taken]
+        events = []
+        for fields in taken:
+            try:
+                events.append(_parsed(fields))
+            except (ValueError, KeyError) as error:
+                # It comes up again when its time to be hidden is over; the others are sent.
+                _log.error("webhook_unreadable", kind=type(error).__name__)
+        return events
 
     def reschedule(self, event_id: str, at: float) -> None:
         """Try again at a Unix time in seconds; counts the try that failed."""

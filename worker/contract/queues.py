@@ -7,6 +7,7 @@ from typing import Final
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
 from redis.retry import Retry
 from rq import Queue
 from rq.job import Job
@@ -19,6 +20,9 @@ INSPECT_QUEUE: Final[QueueName] = "inspect"
 JOB_FUNCTION: Final = "worker.jobs.render_talking_face"
 INSPECT_FUNCTION: Final = "worker.inspection.inspect_portrait"
 ALLOWED_FUNCTIONS: Final = frozenset({JOB_FUNCTION, INSPECT_FUNCTION})
+
+REDIS_AWAY: Final = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
+"""What says that Redis cannot be used at all for now, as against one command that it refuses."""
 
 
 class ForbiddenFunctionError(Exception):
@@ -91,9 +95,14 @@ def inspect_queue(redis: Redis) -> Queue:
     return open_queue(redis, INSPECT_QUEUE)
 
 
-def delivery_id(job_id: str, attempt: int, queue: QueueName = RENDER_QUEUE) -> str:
+def queue_key(name: str) -> str:
+    """Where RQ keeps the list of a queue."""
+    return f"rq:queue:{name}"
+
+
+def delivery_id(job_id: str, attempt: int, queue: str = RENDER_QUEUE) -> str:
     """Name of a delivery; an inspection and the render after it belong to one attempt."""
-    return f"{job_id}_{attempt}" + ("_inspect" if queue == INSPECT_QUEUE else "")
+    return f"{job_id}_{attempt}" + ("" if queue == RENDER_QUEUE else f"_{queue}")
 
 
 def deliver(

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
 from worker.contract.ledger import Ledger
+from worker.contract.ledger_records import UnreadableRecordError, from_json
 from worker.contract.messages import FinishedRender, JobRecord, JobState
 
 _LEASE_S = 30.0
@@ -40,7 +41,7 @@ def rebuild(store: ArtifactStore, ledger: Ledger) -> Rebuilt:
         record = _stored_record(store, job_id)
         if record is None:
             told.unreadable += 1
-        elif ledger.get(job_id) is not None:
+        elif ledger.owner(job_id)[0]:
             told.known += 1
         elif (finished := _finished(store, job_id)) is not None:
             _restore(ledger, record, finished)
@@ -62,8 +63,8 @@ def _restore(ledger: Ledger, record: JobRecord, finished: FinishedRender) -> Non
 def _stored_record(store: ArtifactStore, job_id: str) -> JobRecord | None:
     try:
         with store.local_copy(f"inputs/{job_id}/job.json") as path:
-            record = JobRecord.model_validate_json(path.read_text())
-    except (ArtifactNotFoundError, ValidationError):
+            record = from_json(path.read_text())
+    except (ArtifactNotFoundError, UnreadableRecordError, UnicodeDecodeError):
         return None
     return record if record.id == job_id and record.state is JobState.QUEUED else None
 

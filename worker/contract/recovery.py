@@ -6,14 +6,17 @@
     RQ's own lists of deliveries that are over    cleaned
 
 Every change is made only if the job is still as it was seen, so that two reconcilers do no harm.
+Only the few fields that this needs are read, never the whole record: a job that another release
+wrote is recovered like any other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, cast
 
@@ -22,11 +25,13 @@ from redis import Redis, WatchError
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_scripts import EXPIRE, LEDGER_ID, OPEN, events_key, job_key, lease_key
-from worker.contract.messages import JobFailure, JobRecord, JobState, QueueName
-from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, delivery_id
+from worker.contract.messages import JobFailure, JobState, QueueName
+from worker.contract.presence import ProcessKind
+from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, delivery_id, queue_key
 
 _QUEUES: Final[tuple[QueueName, ...]] = (INSPECT_QUEUE, RENDER_QUEUE)
 _BATCH: Final = 1000
+_OPEN_STATES: Final = (JobState.QUEUED.value.encode(), JobState.RUNNING.value.encode())
 # Sets in which RQ remembers deliveries by the time of something.
 _RQ_LISTS: Final = ("wip", "failed", "finished", "deferred", "canceled", "scheduled")
 
@@ -58,6 +63,43 @@ class LostJob:
     attempt: int
 
 
+@dataclass(frozen=True)
+class OpenJob:
+    """What is known of an open job without reading its record.
+
+    Args:
+        job_id: The job.
+        attempt: Number of its current delivery.
+        is_running: Whether a worker had taken it.
+        deaths: Attempts whose worker died.
+        queue: Where it waits, or was taken from.
+        is_cancelled: Whether it was asked to stop.
+    """
+
+    job_id: str
+    attempt: int
+    is_running: bool
+    deaths: int
+    queue: str
+    is_cancelled: bool
+
+
+@dataclass(frozen=True)
+class OverdueJob:
+    """An open job whose deadline has passed."""
+
+    job_id: str
+    deadline_at: datetime
+
+
+@dataclass(frozen=True)
+class ExpiredJob:
+    """A job whose files are to go, or have gone so long ago that its record is to go."""
+
+    job_id: str
+    is_erased: bool
+
+
 class Recovery:
     """Looks after the jobs in one Redis; every method may raise `redis.RedisError`.
 
@@ -86,34 +128,31 @@ class Recovery:
 
     def recover(self, job: LostJob) -> Recovered:
         """Deliver a lost job again, or end it where that was done too often."""
-        record = self._ledger.get(job.job_id)
-        if record is None or record.state.is_terminal or record.attempt != job.attempt:
+        found = self._open_job(job.job_id)
+        if found is None or found.attempt != job.attempt:
             return Recovered.CHANGED
-        has_died = record.state is JobState.RUNNING
-        if record.cancel_requested_at is not None:
+        if found.is_cancelled:
             is_done = self._ledger.end_open(job.job_id, None, attempt=job.attempt)
             return Recovered.CANCELLED if is_done else Recovered.CHANGED
-        if has_died and record.deaths + 1 >= self._max_deaths:
+        if found.is_running and found.deaths + 1 >= self._max_deaths:
             failure = JobFailure(
                 code=ErrorCode.WORKER_LOST,
-                detail=f"The worker died {record.deaths + 1} times while it rendered this job.",
-                params={"deaths": record.deaths + 1},
+                detail=f"The worker died {found.deaths + 1} times while it rendered this job.",
+                params={"deaths": found.deaths + 1},
             )
             is_done = self._ledger.end_open(job.job_id, failure, attempt=job.attempt)
             return Recovered.WORKER_LOST if is_done else Recovered.CHANGED
-        return Recovered.REDELIVERED if self._redeliver(record, has_died) else Recovered.CHANGED
+        is_done = self._redeliver(found, has_died=found.is_running)
+        return Recovered.REDELIVERED if is_done else Recovered.CHANGED
 
-    def overdue(self) -> Iterator[JobRecord]:
+    def overdue(self) -> Iterator[OverdueJob]:
         """Open jobs whose deadline has passed."""
         now = time.time()
         open_ids = [raw.decode() for raw in cast(list[bytes], self._redis.zrange(OPEN, 0, -1))]
-        # One small field first: most jobs are not due.
         for job_id, (deadline_at,) in self._fields(open_ids, "deadline_at"):
-            if deadline_at is None or float(deadline_at) > now:
-                continue
-            record = self._ledger.get(job_id)
-            if record is not None and not record.state.is_terminal:
-                yield record
+            with contextlib.suppress(ValueError):
+                if deadline_at is not None and float(deadline_at) <= now:
+                    yield OverdueJob(job_id, datetime.fromtimestamp(float(deadline_at), UTC))
 
     def unattended(self) -> int:
         """Send jobs on to the renderers that wait for an inspection while nobody inspects.
@@ -121,31 +160,35 @@ class Recovery:
         Returns:
             How many.
         """
-        if self._ledger.count_live_inspectors() > 0:
+        if self._ledger.presence.count(ProcessKind.INSPECTOR) > 0:
             return 0
         moved = 0
-        for delivery in self._list(self._key(INSPECT_QUEUE)):
-            job_id = delivery.split("_")[0]
-            record = self._ledger.get(job_id)
-            if record is not None and record.queue == INSPECT_QUEUE:
-                moved += self._redeliver(record, has_died=False, at_front=False)
-            self._redis.lrem(self._key(INSPECT_QUEUE), 0, delivery)
+        for delivery in self._list(queue_key(INSPECT_QUEUE)):
+            found = self._open_job(delivery.split("_")[0])
+            if found is not None and found.queue == INSPECT_QUEUE:
+                moved += self._redeliver(found, has_died=False, at_front=False)
+            self._redis.lrem(queue_key(INSPECT_QUEUE), 0, delivery)
         return moved
 
-    def expired(self, *, limit: int = 64) -> list[JobRecord]:
+    def expired(self, *, limit: int = 64) -> list[ExpiredJob]:
         """Jobs that ended so long ago that their files, or the last of them, are to go."""
         due = cast(
             list[bytes],
             self._redis.zrangebyscore(EXPIRE, "-inf", time.time(), start=0, num=limit),
         )
-        records = []
-        for raw in due:
-            record = self._ledger.get(raw.decode())
-            if record is None:
-                self._redis.zrem(EXPIRE, raw)
+        jobs = []
+        for job_id, (stored_id, erased) in self._fields(
+            [raw.decode() for raw in due], "id", "erased"
+        ):
+            if stored_id is None:
+                self._redis.zrem(EXPIRE, job_id)
             else:
-                records.append(record)
-        return records
+                jobs.append(ExpiredJob(job_id, is_erased=erased is not None))
+        return jobs
+
+    def postpone_expiry(self, job_id: str, seconds: float) -> None:
+        """Try later to erase a job's files, so that those behind it have their turn."""
+        self._redis.zadd(EXPIRE, {job_id: time.time() + seconds}, xx=True)
 
     def mark_erased(self, job_id: str, *, record_kept_s: float) -> None:
         """The files of a job are gone; its record stays for a while, to say so."""
@@ -176,8 +219,8 @@ class Recovery:
         """
         cleaned = 0
         for name in _QUEUES:
-            stuck = self._list(f"{self._key(name)}:intermediate")
-            cleaned += sum(self._drop_if_over(f"{self._key(name)}:intermediate", d) for d in stuck)
+            intermediate = f"{queue_key(name)}:intermediate"
+            cleaned += sum(self._drop_if_over(intermediate, d) for d in self._list(intermediate))
             for kind in _RQ_LISTS:
                 key = f"rq:{kind}:{name}"
                 for raw in cast(list[bytes], self._redis.zrange(key, 0, -1)):
@@ -188,18 +231,21 @@ class Recovery:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _missing(self) -> list[LostJob]:
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrange(OPEN, 0, -1)
-            for name in _QUEUES:
-                pipeline.lrange(self._key(name), 0, -1)
-            open_ids, *queued = cast(list[list[bytes]], pipeline.execute())
-        waiting = {delivery.decode() for queue in queued for delivery in queue}
+        ids = [raw.decode() for raw in cast(list[bytes], self._redis.zrange(OPEN, 0, -1))]
+        seen = list(self._fields(ids, "attempt", "queue", "state"))
+        # Another release may have queues of its own, so the jobs say where to look. The lists are
+        # read after the jobs: a job that moved on meanwhile is found by the next look.
+        names = {(stored[1] or b"render").decode() for _, stored in seen}
+        waiting = {delivery for name in names for delivery in self._list(queue_key(name))}
         candidates: list[LostJob] = []
-        ids = [raw.decode() for raw in open_ids]
-        for job_id, stored in self._fields(ids, "attempt", "queue", "state"):
+        for job_id, stored in seen:
             if stored[0] is None:
                 continue
-            attempt, queue = int(stored[0]), cast(QueueName, (stored[1] or b"render").decode())
+            if not stored[0].isdigit():
+                # Whoever recovers it finds out what is wrong with it.
+                candidates.append(LostJob(job_id, 0))
+                continue
+            attempt, queue = int(stored[0]), (stored[1] or b"render").decode()
             is_waiting = delivery_id(job_id, attempt, queue) in waiting
             if not (is_waiting and stored[2] == b"queued"):
                 candidates.append(LostJob(job_id, attempt))
@@ -212,26 +258,43 @@ class Recovery:
     def _fields(
         self, job_ids: Sequence[str], *names: str
     ) -> Iterator[tuple[str, list[bytes | None]]]:
-        """Some fields of many jobs, a thousand at a time."""
+        """Some fields of many jobs, a thousand at a time; `?` where a job is no hash."""
         for start in range(0, len(job_ids), _BATCH):
             batch = job_ids[start : start + _BATCH]
             with self._redis.pipeline(transaction=False) as pipeline:
                 for job_id in batch:
                     pipeline.hmget(job_key(job_id), list(names))
-                yield from zip(batch, pipeline.execute(), strict=True)
+                answers = pipeline.execute(raise_on_error=False)
+            for job_id, answer in zip(batch, answers, strict=True):
+                is_error = isinstance(answer, Exception)
+                yield job_id, [b"?"] * len(names) if is_error else answer
 
-    def _redeliver(self, record: JobRecord, has_died: bool, *, at_front: bool = True) -> bool:
+    def _open_job(self, job_id: str) -> OpenJob | None:
+        """A job that has not ended, else None."""
+        names = ["state", "attempt", "deaths", "queue", "cancel_requested_at"]
+        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), names))
+        if stored[0] not in _OPEN_STATES or stored[1] is None:
+            return None
+        return OpenJob(
+            job_id,
+            attempt=int(stored[1]),
+            is_running=stored[0] == JobState.RUNNING.value.encode(),
+            deaths=int(stored[2] or b"0"),
+            queue=(stored[3] or b"render").decode(),
+            is_cancelled=stored[4] is not None,
+        )
+
+    def _redeliver(self, job: OpenJob, has_died: bool, *, at_front: bool = True) -> bool:
         """The next attempt of a job, if it is still as it was seen and nobody holds it."""
-        key, lease = job_key(record.id), lease_key(record.id)
+        key, lease = job_key(job.job_id), lease_key(job.job_id)
         # An inspection that was lost once is left out: the picture may be what kills its process.
         queue: QueueName = RENDER_QUEUE
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.watch(key, lease)  # type: ignore[no-untyped-call]
             stored = cast(list[bytes | None], pipeline.hmget(key, ["state", "attempt"]))
             if (
-                stored[0] is None
-                or JobState(stored[0].decode()).is_terminal
-                or stored[1] != str(record.attempt).encode()
+                stored[0] not in _OPEN_STATES
+                or stored[1] != b"%d" % job.attempt
                 or pipeline.exists(lease)
             ):
                 return False
@@ -239,12 +302,12 @@ class Recovery:
             if has_died:
                 pipeline.hincrby(key, "deaths", 1)
             self._ledger.write_next_attempt(
-                pipeline, record.id, record.attempt + 1, queue, at_front=at_front
+                pipeline, job.job_id, job.attempt + 1, queue, at_front=at_front
             )
-            for name in _QUEUES:
-                old = delivery_id(record.id, record.attempt, name)
-                pipeline.lrem(self._key(name), 0, old)
-                pipeline.lrem(f"{self._key(name)}:intermediate", 0, old)
+            for name in {*_QUEUES, job.queue}:
+                old = delivery_id(job.job_id, job.attempt, name)
+                pipeline.lrem(queue_key(name), 0, old)
+                pipeline.lrem(f"{queue_key(name)}:intermediate", 0, old)
                 pipeline.delete(f"rq:job:{old}")
             try:
                 pipeline.execute()
@@ -282,7 +345,3 @@ class Recovery:
 
     def _list(self, key: str) -> list[str]:
         return [raw.decode() for raw in cast(list[bytes], self._redis.lrange(key, 0, -1))]
-
-    @staticmethod
-    def _key(name: QueueName) -> str:
-        return f"rq:queue:{name}"

@@ -4,7 +4,7 @@ The ledger's scripts count in the same step that changes a job, so each event is
 is killed, and every API process tells the same figures.
 
     jobs|<state>|<code>   jobs that ended           <histogram>|<bound>   observations in this bucket
-    frames, redeliveries, webhooks|<outcome>        <histogram>|sum       their sum in seconds
+    frames, redeliveries, quarantined, webhooks|<outcome>        <histogram>|sum       their sum in seconds
 
 A histogram is `queued`, `total` or `stage|<stage>`.
 """
@@ -18,18 +18,18 @@ from typing import Final
 
 from redis import Redis
 
-from worker.contract.ledger_reader import ALIVE_S
 from worker.contract.ledger_scripts import (
-    INSPECTORS,
     OPEN,
     OUTBOX,
+    QUARANTINE,
     SPEED,
     STATISTICS,
     STATISTICS_BOUNDS_S,
-    WORKERS,
     job_key,
+    presence_key,
 )
 from worker.contract.messages import JobState
+from worker.contract.presence import ALIVE_S, ProcessKind
 from worker.contract.queues import inspect_queue, render_queue
 
 INFINITE: Final = "+Inf"
@@ -66,6 +66,7 @@ class Statistics:
         jobs: Jobs that ended, by state and error code (empty where there is none).
         frames: Frames of videos that were finished.
         redeliveries: Attempts after the first.
+        quarantined: Jobs that were ever kept aside.
         webhooks: Deliveries of webhooks, by outcome.
         queued: Seconds from acceptance to the first attempt.
         total: Seconds from acceptance to the end.
@@ -75,6 +76,7 @@ class Statistics:
     jobs: dict[tuple[str, str], int] = field(default_factory=dict)
     frames: int = 0
     redeliveries: int = 0
+    quarantined: int = 0
     webhooks: dict[str, int] = field(default_factory=dict)
     queued: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)
@@ -93,6 +95,7 @@ class Snapshot:
         live_workers: Processes that were heard of lately, by kind.
         speeds: Seconds of rendering per second of video, by preset.
         webhooks_waiting: Webhooks that are not delivered yet.
+        quarantined: Jobs that some process could not handle.
     """
 
     statistics: Statistics
@@ -102,6 +105,7 @@ class Snapshot:
     live_workers: dict[str, int] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     webhooks_waiting: int = 0
+    quarantined: int = 0
 
 
 class StatisticsReader:
@@ -114,18 +118,24 @@ class StatisticsReader:
         """The figures of this moment."""
         now = time.time()
         queues = (inspect_queue(self._redis), render_queue(self._redis))
-        kinds = {"render": WORKERS, "inspect": INSPECTORS}
+        kinds = {
+            "render": ProcessKind.WORKER,
+            "inspect": ProcessKind.INSPECTOR,
+            "reconcile": ProcessKind.RECONCILER,
+        }
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(STATISTICS)
             pipeline.hgetall(SPEED)
             pipeline.zcard(OPEN)
             pipeline.zcard(OUTBOX)
+            pipeline.hlen(QUARANTINE)
             pipeline.zrange(OPEN, 0, _OLDEST - 1, withscores=True)
-            for key in kinds.values():
-                pipeline.zcount(key, now - ALIVE_S, "+inf")
+            for kind in kinds.values():
+                pipeline.zcount(presence_key(kind), now - ALIVE_S, "+inf")
             for queue in queues:
                 pipeline.llen(queue.key)
-            counted, speeds, num_open, num_webhooks, oldest, *numbers = pipeline.execute()
+            answers = pipeline.execute()
+        counted, speeds, num_open, num_webhooks, num_quarantined, oldest, *numbers = answers
         return Snapshot(
             statistics=read_statistics(counted),
             queue_depth={
@@ -142,6 +152,7 @@ class StatisticsReader:
                 if preset != b"job"
             },
             webhooks_waiting=int(num_webhooks),
+            quarantined=int(num_quarantined),
         )
 
     def _oldest_queued_s(self, oldest: list[tuple[bytes, float]], now: float) -> float:
@@ -149,7 +160,8 @@ class StatisticsReader:
         with self._redis.pipeline(transaction=False) as pipeline:
             for job_id, _ in oldest:
                 pipeline.hget(job_key(job_id.decode()), "state")
-            states = pipeline.execute()
+            # What is stored under one job's key may be no job; that must not hide the figures.
+            states = pipeline.execute(raise_on_error=False)
         ages = (
             max(0.0, now - score)
             for (_, score), state in zip(oldest, states, strict=True)
@@ -174,6 +186,8 @@ def read_statistics(raw: Mapping[bytes, bytes]) -> Statistics:
                 told.frames = int(value)
             case ["redeliveries"]:
                 told.redeliveries = int(value)
+            case ["quarantined"]:
+                told.quarantined = int(value)
             case ["webhooks", outcome]:
                 told.webhooks[outcome] = int(value)
             case ["queued", bound]:

@@ -1,0 +1,50 @@
+"""Which processes live: each says so every few seconds, and is believed for a while."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Final, cast
+
+from redis import Redis
+
+from worker.contract.ledger_scripts import presence_key
+
+ALIVE_S: Final = 30.0
+"""A process that was silent for longer counts as gone, in seconds."""
+
+
+class ProcessKind(StrEnum):
+    """What a process does; the value names its key in Redis."""
+
+    WORKER = "workers"
+    INSPECTOR = "inspectors"
+    RECONCILER = "reconcilers"
+
+
+class Presence:
+    """The living processes in one Redis; every method may raise `redis.RedisError`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def beat(self, kind: ProcessKind, name: str) -> None:
+        """Say that a process is alive and does its work."""
+        self._redis.zadd(presence_key(kind), {name: time.time()})
+
+    def sign_off(self, kind: ProcessKind, name: str) -> None:
+        """Say that a process ends."""
+        self._redis.zrem(presence_key(kind), name)
+
+    def count(self, kind: ProcessKind, *, within_s: float = ALIVE_S) -> int:
+        """Processes of a kind that were heard of in the last `within_s` seconds."""
+        now, key = time.time(), presence_key(kind)
+        # Who was silent for ten times as long never comes back under that name.
+        self._redis.zremrangebyscore(key, "-inf", now - 10 * within_s)
+        return int(self._redis.zcount(key, now - within_s, "+inf"))
+
+    def has_host(self, kind: ProcessKind, host: str, *, within_s: float = ALIVE_S) -> bool:
+        """Whether a process of this host, by the beginning of its name, was heard of lately."""
+        since = time.time() - within_s
+        names = cast(list[bytes], self._redis.zrangebyscore(presence_key(kind), since, "+inf"))
+        return any(name.decode().startswith(f"{host}-") for name in names)
