@@ -133,7 +133,7 @@ def _pass_on(context: WorkerContext, job_id: str, attempt: int, reason: str) -> 
         _log.info("delivery_stale", job_id=job_id, attempt=attempt)
         return
     _log.warning("job_passed_on", job_id=job_id, attempt=attempt, reason=reason)
-    _insist(context, lambda: context.quarantine.add(job_id, reason))
+    _insist(context, lambda: context.quarantine.add_waiting(job_id, reason))
     context.stop.wait(PASS_ON_PAUSE_S)
 
 

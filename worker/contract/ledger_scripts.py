@@ -318,6 +318,18 @@ return redis.call('LPOS', KEYS[2], delivery) or 0
 """
 )
 
+# ARGV id, reason: kept aside only while it waits, for who says so may be later than the job's end.
+KEEP_WAITING_ASIDE: Final = (
+    _COMMON
+    + """
+local id = ARGV[1]
+if redis.call('HGET', job_key(id), 'state') ~= 'queued' then return 0 end
+if redis.call('HSET', P .. 'quarantine', id, ARGV[2]) == 0 then return 0 end
+count('quarantined')
+return 1
+"""
+)
+
 # KEYS outbox; ARGV now, most events, seconds for which they are kept from others.
 TAKE_DUE: Final = (
     _COMMON

@@ -11,7 +11,7 @@ from typing import cast
 
 from redis import Redis
 
-from worker.contract.ledger_scripts import QUARANTINE, STATISTICS
+from worker.contract.ledger_scripts import KEEP_WAITING_ASIDE, QUARANTINE, STATISTICS
 from worker.contract.logs import get_logger
 
 _log = get_logger(__name__)
@@ -22,6 +22,7 @@ class Quarantine:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._keep_waiting_aside = redis.register_script(KEEP_WAITING_ASIDE)
 
     def add(self, job_id: str, reason: str) -> None:
         """Keep a job aside; told in the log the first time.
@@ -32,6 +33,16 @@ class Quarantine:
         """
         if self._redis.hset(QUARANTINE, job_id, reason):
             self._redis.hincrby(STATISTICS, "quarantined", 1)
+            _log.error("job_quarantined", job_id=job_id, reason=reason)
+
+    def add_waiting(self, job_id: str, reason: str) -> None:
+        """Keep a job aside that was passed on, unless somebody took it or it ended meanwhile.
+
+        Args:
+            job_id: The job.
+            reason: What is not understood of it, without a word of the caller's.
+        """
+        if self._keep_waiting_aside(args=[job_id, reason]):
             _log.error("job_quarantined", job_id=job_id, reason=reason)
 
     def release(self, job_id: str) -> None:
