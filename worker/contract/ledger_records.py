@@ -69,8 +69,7 @@ def to_hash(record: JobRecord) -> dict[Any, Any]:
         "retention_s": None if record.retention_s is None else str(record.retention_s),
         "callback_url": record.callback_url,
         "request_id": record.request_id,
-        # Without what equals its default, an older release reads all but what was really chosen.
-        "input": record.input.model_dump_json(exclude_defaults=True),
+        "input": _input_json(record),
         # For arithmetic inside Redis.
         "audio_s": str(record.input.audio.seconds),
     }
@@ -104,8 +103,7 @@ def from_json(text: str) -> JobRecord:
     """
     try:
         values = json.loads(text)
-        job_input, unknown = read_input(values["input"])
-        return JobRecord.model_validate({**values, "input": job_input, "unknown_options": unknown})
+        return JobRecord.model_validate({**values, **_input_of(values["input"])})
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableRecordError("?", _reason(error)) from error
 
@@ -142,8 +140,26 @@ def flat(fields: Mapping[str, str | int]) -> list[str | int]:
     return [word for pair in fields.items() for word in pair]
 
 
+def _input_of(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record that come from its stored input."""
+    job_input, unknown = read_input(stored)
+    return {
+        "input": job_input,
+        "unknown_options": unknown,
+        "stored_options": stored["options"] if unknown else None,
+    }
+
+
+def _input_json(record: JobRecord) -> str:
+    """What is stored of an input; an option that is not known here stays what it is."""
+    # Without what equals its default, an older release reads all but what was really chosen.
+    if record.stored_options is None:
+        return record.input.model_dump_json(exclude_defaults=True)
+    values = record.input.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps({**values, "options": record.stored_options})
+
+
 def _record(fields: Mapping[str, str]) -> JobRecord:
-    job_input, unknown_options = read_input(json.loads(fields["input"]))
     frames: FrameCount | None = None
     if "frames_total" in fields:
         frames = FrameCount(done=int(fields["frames_done"]), total=int(fields["frames_total"]))
@@ -160,8 +176,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         "expires_at": _moment(fields.get("expires_at")),
         "retention_s": float(fields["retention_s"]) if "retention_s" in fields else None,
         "erased": "erased" in fields,
-        "input": job_input,
-        "unknown_options": unknown_options,
+        **_input_of(json.loads(fields["input"])),
         "face_boxes": json.loads(fields["face_boxes"]) if "face_boxes" in fields else None,
         "timings_s": json.loads(fields.get("timings_s", "{}")),
         "result": JobResult.model_validate_json(fields["result"]) if "result" in fields else None,

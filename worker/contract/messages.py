@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -253,6 +253,8 @@ class JobRecord(Message):
         input: Everything that determines the video.
         unknown_options: Names of stored options that this release does not know, or whose values it
             does not; found when the record is read, never stored.
+        stored_options: All options as they are stored, where some are not known; they are written
+            again as they were.
         face_boxes: The faces of the picture, largest first, pixels of the normalised picture; None =
             nobody looked yet.
         timings_s: Seconds per stage.
@@ -282,6 +284,7 @@ class JobRecord(Message):
     schema_version: int = 1
     input: JobInput
     unknown_options: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+    stored_options: Annotated[dict[str, Any] | None, Field(exclude=True)] = None
     face_boxes: tuple[BboxXyxy, ...] | None = None
     timings_s: dict[str, float] = Field(default_factory=dict)
     result: JobResult | None = None
