@@ -1,7 +1,10 @@
-"""API keys: `tf_<env>_<id>_<secret>`, kept as digests in Redis.
+"""API keys: `tf_<env>_<id>_<secret>`, kept as digests in Redis and in files.
 
 The id finds the record, the secret proves the holder. A secret has 256 random bits, so a plain
 SHA-256 of the key keeps it: there is nothing to guess that a slow hash would protect.
+
+Redis answers whether a key is valid; the files (`service.key_files`) bring the keys back when Redis'
+data is lost (`service.key_recovery`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from typing import Final, cast
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
+
+from service.key_files import KeyFiles
+from worker.contract.artifacts import ArtifactStore
 
 KEYS_HASH: Final = "tf:{j}:keys"
 ENVIRONMENT: Final = re.compile(r"[a-z0-9]{1,16}")
@@ -60,12 +66,48 @@ class ApiKey(BaseModel):
         """Neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
+    def revoked(self, revoked_at: datetime) -> ApiKey:
+        """The same key, ended at `revoked_at` unless it had ended before."""
+        if self.revoked_at is not None:
+            return self
+        return self.model_copy(update={"revoked_at": revoked_at})
 
-class KeyStore:
-    """The keys in one Redis. Every method may raise `redis.RedisError`."""
+
+class KeyReader:
+    """The keys in one Redis, to be looked at. Every method may raise `redis.RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+
+    def all(self) -> list[ApiKey]:
+        """All keys, also those that are revoked, oldest first."""
+        stored = cast(list[bytes], self._redis.hvals(KEYS_HASH))
+        keys = [ApiKey.model_validate_json(raw) for raw in stored]
+        return sorted(keys, key=lambda key: key.created_at)
+
+    def authenticate(self, text: str) -> ApiKey | None:
+        """The record of a key that is valid now, else None."""
+        match = _KEY.fullmatch(text)
+        if match is None:
+            return None
+        raw = cast(bytes | None, self._redis.hget(KEYS_HASH, match[1]))
+        key = ApiKey.model_validate_json(raw) if raw is not None else None
+        expected = key.sha256 if key is not None else _NO_DIGEST
+        is_same = hmac.compare_digest(_digest(text), expected)
+        return key if is_same and key is not None and key.is_valid(datetime.now(UTC)) else None
+
+
+class KeyStore(KeyReader):
+    """The keys in one Redis and their files. Every method may raise `redis.RedisError`.
+
+    Args:
+        redis: A client.
+        store: Where the files are.
+    """
+
+    def __init__(self, redis: Redis, store: ArtifactStore) -> None:
+        super().__init__(redis)
+        self._files = KeyFiles(store)
 
     def create(
         self,
@@ -94,6 +136,8 @@ class KeyStore:
 
         Raises:
             ValueError: `env` or `principal` has characters that it may not have.
+            ArtifactError: The file cannot be written; there is no key.
+            OSError: The same.
         """
         if not ENVIRONMENT.fullmatch(env):
             raise ValueError(f"env is {env!r}; expected 1 to 16 of a-z and 0-9")
@@ -113,37 +157,56 @@ class KeyStore:
             expires_at=expires_at,
             sha256=_digest(text),
         )
+        # The file comes first, so that a key that was given out is always in both. If Redis then
+        # refuses, the file stays: it belongs to a key that nobody has seen.
+        self._files.write_record(key_id, record.model_dump_json())
         self._redis.hset(KEYS_HASH, key_id, record.model_dump_json())
         return record, text
 
-    def all(self) -> list[ApiKey]:
-        """All keys, also those that are revoked, oldest first."""
-        stored = cast(list[bytes], self._redis.hvals(KEYS_HASH))
-        keys = [ApiKey.model_validate_json(raw) for raw in stored]
-        return sorted(keys, key=lambda key: key.created_at)
-
     def revoke(self, key_id: str) -> bool:
-        """End a key at once and for ever; False if there is none of this id."""
-        raw = cast(bytes | None, self._redis.hget(KEYS_HASH, key_id))
-        if raw is None:
+        """End a key at once and for ever; False if there is none of this id.
+
+        Raises:
+            ArtifactError: The file cannot be written. Redis refuses the key all the same.
+            OSError: The same.
+        """
+        stored = self._stored(key_id)
+        if stored is None and not self._files.has_record(key_id):
             return False
-        key = ApiKey.model_validate_json(raw)
-        if key.revoked_at is None:
-            # Nothing else of a record ever changes, so no other change can be overwritten here.
-            ended = key.model_copy(update={"revoked_at": datetime.now(UTC)})
-            self._redis.hset(KEYS_HASH, key_id, ended.model_dump_json())
+        revoked_at = (stored.revoked_at if stored is not None else None) or datetime.now(UTC)
+        try:
+            # The file comes first. If this process dies now, the reconciler tells Redis. The other
+            # way round, a Redis that is lost before the file is there would bring the key back.
+            if stored is not None:
+                # The key may be older than the files are.
+                self._files.write_record(key_id, stored.model_dump_json())
+            self._files.write_revocation(key_id, revoked_at)
+        finally:
+            # A full disk must not keep a key alive; the reconciler writes the file when it can.
+            end_in_redis(self._redis, key_id, revoked_at)
         return True
 
-    def authenticate(self, text: str) -> ApiKey | None:
-        """The record of a key that is valid now, else None."""
-        match = _KEY.fullmatch(text)
-        if match is None:
-            return None
-        raw = cast(bytes | None, self._redis.hget(KEYS_HASH, match[1]))
-        key = ApiKey.model_validate_json(raw) if raw is not None else None
-        expected = key.sha256 if key is not None else _NO_DIGEST
-        is_same = hmac.compare_digest(_digest(text), expected)
-        return key if is_same and key is not None and key.is_valid(datetime.now(UTC)) else None
+    def _stored(self, key_id: str) -> ApiKey | None:
+        raw = cast(bytes | None, self._redis.hget(KEYS_HASH, key_id))
+        return ApiKey.model_validate_json(raw) if raw is not None else None
+
+
+def end_in_redis(redis: Redis, key_id: str, revoked_at: datetime) -> bool:
+    """Revoke a key in Redis alone; False, and nothing changes, if it is unknown or ended there.
+
+    Raises:
+        redis.RedisError: Redis cannot be reached.
+        pydantic.ValidationError: Its record cannot be read.
+    """
+    raw = cast(bytes | None, redis.hget(KEYS_HASH, key_id))
+    if raw is None:
+        return False
+    key = ApiKey.model_validate_json(raw)
+    if key.revoked_at is not None:
+        return False
+    # Nothing else of a record ever changes, so no other change can be overwritten here.
+    redis.hset(KEYS_HASH, key_id, key.revoked(revoked_at).model_dump_json())
+    return True
 
 
 def _digest(text: str) -> str:

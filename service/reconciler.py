@@ -3,7 +3,7 @@
 Each round, all of it safe to run twice at the same time:
 
     lost jobs ─▶ delivered again    deadlines ─▶ failed    webhooks ─▶ sent    time over ─▶ erased
-    now and then: orphaned files and RQ's own lists
+    now and then: orphaned files, the files of API keys, and RQ's own lists
 
 One job's fault never stops a round: the job is kept aside and counted, and the others are looked
 after. After each step the process says that it lives, so that `/readyz` and compose notice one
@@ -26,6 +26,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 from redis import RedisError
 
+from service.key_recovery import KeyRecovery
 from service.secret_file import InstallSecret, SecretFileError
 from service.security import ANONYMOUS
 from service.settings import ServiceSettings
@@ -97,10 +98,12 @@ class Reconciler:
         self._recovery = Recovery(
             redis, lost_after_s=settings.lost_after_s, max_deaths=settings.max_deliveries
         )
+        store = ArtifactStore(settings.data_dir)
         self._sweeper = Sweeper(
-            ArtifactStore(settings.data_dir),
+            store,
             self._ledger,
             self._recovery,
+            KeyRecovery(redis, store),
             orphan_after_s=settings.orphan_after_s,
             record_kept_s=settings.record_retention_s,
             on_progress=self._beat,

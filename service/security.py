@@ -25,7 +25,7 @@ from redis import Redis
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from service.keys import ApiKey, KeyStore, Scope
+from service.keys import ApiKey, KeyReader, Scope
 from service.links import LinkSigner, Purpose
 from service.problems import ProblemError
 from service.secret_file import InstallSecret
@@ -131,7 +131,7 @@ class Guard:
 
     def __init__(self, settings: ServiceSettings, redis: Redis) -> None:
         self._settings = settings
-        self._keys = KeyStore(redis)
+        self._keys = KeyReader(redis)
         self._links: LinkSigner | None = None
         if settings.require_keys:
             self._links = LinkSigner(InstallSecret(settings.secret_path), settings.link_ttl_s)

@@ -2,6 +2,7 @@
 
 Files are erased on the ledger's word alone, so the ledger is first asked who it is: one that has
 forgotten everything (a lost volume) must not talk us into erasing what `talkface rebuild` needs.
+For the same reason the files of API keys are completed on its word, and never erased.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from service.key_recovery import KeyRecovery
 from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
@@ -31,6 +33,7 @@ class Sweeper:
         store: Where the files are.
         ledger: Knows the jobs.
         recovery: Knows what has expired.
+        keys: Knows the keys.
         orphan_after_s: Age from which files without a job are nobody's: longer than any upload
             takes from its first file to the ledger's word.
         record_kept_s: How long a job that has expired is remembered without its files.
@@ -42,6 +45,7 @@ class Sweeper:
         store: ArtifactStore,
         ledger: Ledger,
         recovery: Recovery,
+        keys: KeyRecovery,
         *,
         orphan_after_s: float,
         record_kept_s: float,
@@ -50,6 +54,7 @@ class Sweeper:
         self._store = store
         self._ledger = ledger
         self._recovery = recovery
+        self._keys = keys
         self._orphan_after_s = orphan_after_s
         self._record_kept_s = record_kept_s
         self._on_progress = on_progress
@@ -63,10 +68,12 @@ class Sweeper:
             self._recovery.mark_erased(job.job_id, record_kept_s=self._record_kept_s)
 
     def sweep(self) -> int:
-        """Erase what belongs to no job; files of a job that cannot be read here are left alone.
+        """Erase what belongs to no job, and write the files that API keys lack.
+
+        Files of a job that cannot be read here are left alone.
 
         Returns:
-            How many files and folders.
+            How many files and folders were erased.
         """
         removed = self._store.sweep(older_than_s=self._orphan_after_s)
         if not self._is_our_ledger():
@@ -77,6 +84,9 @@ class Sweeper:
                 with contextlib.suppress(UnreadableRecordError):
                     removed += sweep_one(job_id, age_s)
                 self._on_progress()
+        # Last, because it may need the room.
+        if kept := self._keys.keep():
+            _log.info("keys_kept", keys=kept)
         return removed
 
     def adopt(self) -> None:

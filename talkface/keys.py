@@ -17,6 +17,8 @@ from service.secret_file import InstallSecret, SecretFileError
 from service.settings import ServiceSettings
 from service.webhooks import webhook_secret
 from talkface.exits import EXIT_STATUS, Exit, fail
+from talkface.redis_address import running_redis_url
+from worker.contract.artifacts import ArtifactError, ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.queues import connect
 
@@ -72,7 +74,7 @@ def create(
         secret = webhook_secret(InstallSecret(settings.secret_path), record.principal)
     except ValueError as error:
         fail(Exit.USAGE, str(error))
-    except (SecretFileError, OSError) as error:
+    except (SecretFileError, ArtifactError, OSError) as error:
         fail(Exit.FAILED, str(error))
     except RedisError as error:
         _store_unavailable(error)
@@ -123,6 +125,12 @@ def revoke(
         is_known = keys.revoke(key_id)
     except RedisError as error:
         _store_unavailable(error)
+    except (ArtifactError, OSError) as error:
+        fail(
+            Exit.FAILED,
+            f"{key_id} is refused from now on, but that could not be written to a file ({error}). "
+            "Make room and revoke it again, so that it stays revoked if Redis is lost",
+        )
     if not is_known:
         fail(Exit.USAGE, f"there is no key {key_id}; `talkface keys list` shows them")
     typer.echo(f"{key_id} is revoked")
@@ -130,16 +138,8 @@ def revoke(
 
 def _open(data_dir: Path | None) -> tuple[ServiceSettings, KeyStore]:
     settings = ServiceSettings(data_dir=data_dir) if data_dir else ServiceSettings()
-    url = settings.redis_url
-    if "redis_url" not in settings.model_fields_set:
-        # Late: in the API's image there is no private Redis and not this module either.
-        try:
-            from talkface.private_redis import private_redis_url
-        except ModuleNotFoundError:
-            pass
-        else:
-            url = private_redis_url(settings.data_dir.resolve()) or url
-    return settings, KeyStore(connect(url))
+    url = running_redis_url(settings.data_dir) or settings.redis_url
+    return settings, KeyStore(connect(url), ArtifactStore(settings.data_dir))
 
 
 def _find(keys: KeyStore, key_id: str) -> ApiKey:
@@ -150,7 +150,8 @@ def _find(keys: KeyStore, key_id: str) -> ApiKey:
 
 
 def _public(record: ApiKey) -> dict[str, object]:
-    return record.model_dump(mode="json", exclude={"sha256"})
+    # Not the fields of a newer version, which may be no one's business.
+    return record.model_dump(mode="json", include=ApiKey.model_fields.keys() - {"sha256"})
 
 
 def _state(record: ApiKey, now: datetime) -> str:

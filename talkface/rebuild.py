@@ -1,53 +1,72 @@
-"""`talkface rebuild`: write a lost ledger anew from the files of its jobs."""
+"""`talkface rebuild`: write a lost ledger anew from the files of its keys and jobs.
+
+Also as `python -m talkface.rebuild` in the API's image.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 from redis import RedisError
 
+from service.key_recovery import KeyRecovery
 from service.sweep import Sweeper
 from talkface.exits import Exit, fail
-from worker.contract.artifacts import ArtifactStore
+from talkface.redis_address import running_redis_url
+from worker.contract.artifacts import ArtifactError, ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.queues import connect
 from worker.contract.rebuild import rebuild as rebuild_ledger
 from worker.contract.recovery import Recovery
 
+_REMEDY = "Start `talkface up` with this --data-dir, or set TALKFACE_REDIS_URL"
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def rebuild(
     data_dir: Annotated[
         Path,
         typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder of uploads, results and the queue."),
     ] = Path("talkface-data"),
 ) -> None:
-    """Accept every stored job that Redis does not know; needs a running `talkface up` or Redis.
+    """Bring back every stored key and job that Redis does not know; needs a running Redis.
 
-    Jobs whose video exists come back as succeeded, all others wait again, also those that had
-    failed or been cancelled.
+    Revoked keys stay revoked. Jobs whose video exists come back as succeeded, all others wait
+    again, also those that had failed or been cancelled.
     """
-    redis = connect(os.environ.get("TALKFACE_REDIS_URL") or _private_url(data_dir))
+    url = running_redis_url(data_dir)
+    if url is None:
+        fail(Exit.START_FAILED, f"no Redis runs for {data_dir}. {_REMEDY}")
+    redis = connect(url)
     store, ledger = ArtifactStore(data_dir), Ledger(redis)
+    key_recovery = KeyRecovery(redis, store)
     try:
+        # Keys first: a job that is back can be asked for at once.
+        keys = key_recovery.restore()
         told = rebuild_ledger(store, ledger)
         # Only now may the reconciler erase what this ledger does not know.
-        Sweeper(store, ledger, Recovery(redis), orphan_after_s=0.0, record_kept_s=0.0).adopt()
-    except RedisError as error:
-        fail(
-            Exit.START_FAILED,
-            f"cannot reach Redis ({type(error).__name__}). Start `talkface up` with this "
-            "--data-dir, or set TALKFACE_REDIS_URL",
+        sweeper = Sweeper(
+            store, ledger, Recovery(redis), key_recovery, orphan_after_s=0.0, record_kept_s=0.0
         )
+        sweeper.adopt()
+    except RedisError as error:
+        # Not the message: it may repeat the URL with its password.
+        fail(Exit.START_FAILED, f"cannot reach Redis ({type(error).__name__}). {_REMEDY}")
+    except (ArtifactError, OSError) as error:
+        fail(Exit.FAILED, f"cannot use the files in {data_dir}: {error}")
     typer.echo(
-        f"{told.finished} with their video, {told.queued} queued again, "
+        f"keys: {keys.restored} brought back, {keys.known} known already, "
+        f"{keys.unreadable} without a readable key.json; revoked among them: {keys.revoked}"
+    )
+    typer.echo(
+        f"jobs: {told.finished} with their video, {told.queued} queued again, "
         f"{told.known} known already, {told.unreadable} without a readable job.json"
     )
 
 
-def _private_url(data_dir: Path) -> str:
-    """The Redis that `talkface up` keeps in its data folder."""
-    return f"unix://{quote(str(data_dir.resolve() / 'redis' / 'redis.sock'))}"
+if __name__ == "__main__":
+    app()

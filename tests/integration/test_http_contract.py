@@ -18,6 +18,7 @@ from service.main import create_app
 from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.idempotency import IdempotencyKey
 from worker.contract.ledger import Ledger
@@ -313,10 +314,11 @@ def test_a_full_queue_refuses_and_leaves_nothing(make_client: MakeClient, data_d
     ],
 )
 def test_a_job_of_someone_else_is_not_found(
-    make_client: MakeClient, redis: Redis, method: str, path: str
+    make_client: MakeClient, redis: Redis, data_dir: Path, method: str, path: str
 ) -> None:
     client = make_client(require_keys=True)
-    (_, mine), (_, theirs) = KeyStore(redis).create("mine"), KeyStore(redis).create("theirs")
+    keys = KeyStore(redis, ArtifactStore(data_dir))
+    (_, mine), (_, theirs) = keys.create("mine"), keys.create("theirs")
     files = {"audio": ("a.wav", tone(0.5)), "image": ("i.jpg", picture())}
     own = {"Authorization": f"Bearer {mine}"}
     job = client.post("/v1/talking-face", files=files, headers=own).json()

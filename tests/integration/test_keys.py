@@ -25,14 +25,15 @@ from service.quotas import Quotas
 from service.security import Principal
 from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 
 OPEN = "tf:{j}:open"
 
 
 @pytest.fixture
-def keys(redis: Redis) -> KeyStore:
-    return KeyStore(redis)
+def keys(redis: Redis, data_dir: Path) -> KeyStore:
+    return KeyStore(redis, ArtifactStore(data_dir))
 
 
 @pytest.fixture

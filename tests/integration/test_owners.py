@@ -16,6 +16,7 @@ from service.main import create_app
 from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
+from worker.contract.artifacts import ArtifactStore
 
 
 class Caller:
@@ -36,8 +37,8 @@ class Caller:
 
 
 @pytest.fixture
-def keys(redis: Redis) -> KeyStore:
-    return KeyStore(redis)
+def keys(redis: Redis, data_dir: Path) -> KeyStore:
+    return KeyStore(redis, ArtifactStore(data_dir))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from service.key_recovery import KeyRecovery
 from service.reconciler import Reconciler, ReconcilerSettings
 from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
@@ -42,8 +43,9 @@ def store(data_dir: Path) -> ArtifactStore:
 
 
 @pytest.fixture
-def sweeper(store: ArtifactStore, ledger: Ledger, recovery: Recovery) -> Sweeper:
-    return Sweeper(store, ledger, recovery, orphan_after_s=0.0, record_kept_s=100.0)
+def sweeper(redis: Redis, store: ArtifactStore, ledger: Ledger, recovery: Recovery) -> Sweeper:
+    keys = KeyRecovery(redis, store)
+    return Sweeper(store, ledger, recovery, keys, orphan_after_s=0.0, record_kept_s=100.0)
 
 
 @pytest.fixture

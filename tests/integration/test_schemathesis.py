@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import missing_required_header, positive_
 from service.keys import KeyStore, Scope
 from tests.integration.conftest import RedisServer
 from tests.integration.live_server import LiveServer, live_server
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.presence import ProcessKind
 
@@ -30,7 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServe
         redis.start()
         data_dir = tmp_path_factory.mktemp("data")
         with redis.client() as client:
-            _, key = KeyStore(client).create("test", scopes=list(Scope))
+            keys = KeyStore(client, ArtifactStore(data_dir))
+            _, key = keys.create("test", scopes=list(Scope))
             for kind in (ProcessKind.WORKER, ProcessKind.RECONCILER):
                 Ledger(client).presence.beat(kind, "process")
         with live_server(redis.url, data_dir, require_keys=True, max_concurrent_jobs=None) as live:
