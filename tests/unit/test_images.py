@@ -1,0 +1,96 @@
+"""What the Dockerfile copies is enough for the commands that the images are to have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.image_folder import make_image_folder, run_in_image
+
+# Findings of `doctor` that are about packages of the other image.
+OF_THE_MODEL = {"torch", "xformers", "model packages", "weights", "mediapipe", "face-alignment"}
+OF_THE_SERVICE = {"service"}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    make_image_folder("api", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("worker")
+    make_image_folder("worker", folder)
+    return folder
+
+
+def findings(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `doctor` says where no Redis is named: incomplete, but for nothing else."""
+    ended = run_in_image(folder, "talkface.doctor", "--json", "--data-dir", str(folder))
+    assert ended.returncode == 5, ended.stdout + ended.stderr
+    found = {finding["name"]: finding for finding in json.loads(ended.stdout)}
+    missing = {name: each for name, each in found.items() if each["state"] == "missing"}
+    assert set(missing) == {"redis"}, missing
+    assert "TALKFACE_REDIS_URL is not set" in found["redis"]["found"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stage", "absent"),
+    [("api", {"model", "tests"}), ("worker", {"service", "model.training", "tests"})],
+)
+def test_the_folders_hold_no_more_than_the_images(
+    stage: str, absent: set[str], request: pytest.FixtureRequest
+) -> None:
+    for module in absent:
+        ended = run_in_image(request.getfixturevalue(stage), module)
+
+        assert ended.returncode == 1, f"{module} is found in the {stage} image"
+        assert "No module named" in ended.stderr or "spec for" in ended.stderr, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("talkface.rebuild", "--help"),
+        ("talkface.doctor", "--help"),
+        ("talkface.keys", "--help"),
+        ("talkface.keys", "create", "--help"),
+        ("talkface.keys", "list", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_commands_of_the_api_image_start(api: Path, command: tuple[str, ...]) -> None:
+    ended = run_in_image(api, *command)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Usage:" in ended.stdout
+
+
+def test_rebuild_in_the_image_says_what_it_lacks(api: Path) -> None:
+    ended = run_in_image(api, "talkface.rebuild", "--data-dir", str(api))
+
+    assert ended.returncode == 3
+    assert "TALKFACE_REDIS_URL" in ended.stderr
+
+
+def test_doctor_looks_at_what_the_api_image_consists_of(api: Path) -> None:
+    found = findings(api)
+
+    assert set(found) & OF_THE_MODEL == set()
+    for name in ("python", "shared packages", "service", "ffmpeg", "disk"):
+        assert found[name]["state"] == "ok"
+
+
+def test_doctor_looks_at_what_the_worker_image_consists_of(worker: Path) -> None:
+    found = findings(worker)
+
+    assert set(found) & OF_THE_SERVICE == set()
+    assert set(found) >= OF_THE_MODEL
+    for name in ("python", "shared packages", "torch", "weights", "mediapipe", "ffmpeg", "disk"):
+        assert found[name]["state"] == "ok"
