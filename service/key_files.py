@@ -68,7 +68,7 @@ class KeyFiles:
             return Revocation.model_validate_json(
                 self._read(key_id, "revoked.json") or ""
             ).revoked_at
-        except ValidationError:
+        except (ValidationError, PermissionError):
             # The file's existence revokes the key; a text that cannot be read must not undo it.
             return datetime.now(UTC)
 
