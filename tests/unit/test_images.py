@@ -72,6 +72,25 @@ def test_commands_of_the_api_image_start(api: Path, command: tuple[str, ...]) ->
     assert "Usage:" in ended.stdout
 
 
+def test_commands_of_the_api_image_load_no_torch(api: Path) -> None:
+    (api / "probe.py").write_text(
+        "import sys, talkface.doctor, talkface.keys, talkface.rebuild\n"
+        "print(talkface.keys.__file__, {'torch', 'numpy'} & set(sys.modules))\n"
+    )
+
+    ended = run_in_image(api, "probe")
+
+    assert ended.stdout.split() == [str(api / "talkface" / "keys.py"), "set()"], ended.stderr
+
+
+def test_keys_in_the_image_say_that_redis_is_away(api: Path) -> None:
+    # No server of its own is there to ask, which is told rather than a traceback.
+    absent = f"unix://{api}/absent.sock"
+    ended = run_in_image(api, "talkface.keys", "list", TALKFACE_REDIS_URL=absent)
+
+    assert (ended.returncode, "Traceback" in ended.stderr) == (40, False)
+
+
 def test_rebuild_in_the_image_says_what_it_lacks(api: Path) -> None:
     ended = run_in_image(api, "talkface.rebuild", "--data-dir", str(api))
 

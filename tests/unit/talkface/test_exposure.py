@@ -1,9 +1,8 @@
-"""Nothing that serves starts open to the network by accident; keys are made without torch."""
+"""Nothing that serves starts open to the network by accident."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,11 +15,9 @@ from talkface.private_redis import private_redis_url
 ROOT = Path(__file__).parents[3]
 
 
-def run(
-    *command: str, folder: Path, python_path: Path = ROOT, **variables: str
-) -> subprocess.CompletedProcess[str]:
+def run(*command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if "TALKFACE" not in name}
-    environment |= {"PYTHONPATH": str(python_path), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **variables}
     return subprocess.run(
         [sys.executable, "-P", *command],
         env=environment,
@@ -63,45 +60,6 @@ def test_what_would_be_open_to_the_network_does_not_start(
     assert word in ended.stderr
     assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_keys_are_made_in_the_image_of_the_api(tmp_path: Path) -> None:
-    """What the Dockerfile copies into that image is enough for the command."""
-    wanted = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
-    start = wanted.index(["FROM", "base", "AS", "api"])
-    stop = wanted.index(["FROM", "base", "AS", "worker"])
-    for words in wanted[start:stop]:
-        if words[:1] == ["COPY"] and "--from=build-api" not in words:
-            *sources, destination = words[1:]
-            for source in sources:
-                copy(ROOT / source, tmp_path / destination)
-
-    helped = run(
-        "-c",
-        "import sys, talkface.keys; print(talkface.keys.__file__, 'torch' in sys.modules)",
-        folder=tmp_path,
-        python_path=tmp_path,
-    )
-
-    assert helped.stdout.split() == [str(tmp_path / "talkface" / "keys.py"), "False"]
-    shown = run("-m", "talkface.keys", "--help", folder=tmp_path, python_path=tmp_path)
-    assert "revoke" in shown.stdout
-    # No server of its own is there to ask, which is told rather than a traceback.
-    refused = run(
-        *("-m", "talkface.keys", "list"),
-        folder=tmp_path,
-        python_path=tmp_path,
-        TALKFACE_REDIS_URL=f"unix://{tmp_path}/absent.sock",
-    )
-    assert (refused.returncode, "Traceback" in refused.stderr) == (40, False)
-
-
-def copy(source: Path, destination: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, destination, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        destination.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, destination)
 
 
 def test_the_private_redis_of_a_folder_is_found(tmp_path: Path) -> None:
