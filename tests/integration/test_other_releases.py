@@ -18,6 +18,7 @@ from service.reconciler import Reconciler, ReconcilerSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.live_server import live_server
 from worker.contract.answers import DeadlinePolicy
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError, from_json, to_json
@@ -107,8 +108,10 @@ def test_an_unknown_option_is_still_refused_at_the_door(
         post(gaze="camera")
 
 
-def test_a_key_with_one_field_more_still_opens_and_keeps_the_field(redis: Redis) -> None:
-    keys = KeyStore(redis)
+def test_a_key_with_one_field_more_still_opens_and_keeps_the_field(
+    redis: Redis, data_dir: Path
+) -> None:
+    keys = KeyStore(redis, ArtifactStore(data_dir))
     record, text = keys.create("shop")
     stored = json.loads(redis.hget(KEYS_HASH, record.id) or "")
     redis.hset(KEYS_HASH, record.id, json.dumps({**stored, "novelty": 7}))
