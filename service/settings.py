@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,6 +51,44 @@ class ServiceSettings(BaseSettings):
     parallel_decodes: Annotated[
         int, Field(ge=1, description="Uploads that are decoded at the same time.")
     ] = 4
+
+    max_header_bytes: Annotated[
+        int,
+        Field(ge=1024, le=2**20, description="Request line and headers of a request, in bytes."),
+    ] = 64 * 2**10
+    header_timeout_s: Annotated[
+        float,
+        Field(gt=0, description="A connection is closed whose headers take longer, in seconds."),
+    ] = 10.0
+    keep_alive_s: Annotated[
+        float,
+        Field(ge=0, description="A connection is closed that is idle for longer, in seconds."),
+    ] = 5.0
+    body_stall_s: Annotated[
+        float,
+        Field(gt=0, description="A body of which nothing comes for longer is refused, in seconds."),
+    ] = 30.0
+    body_timeout_s: Annotated[
+        float, Field(gt=0, description="A body that takes longer is refused, in seconds.")
+    ] = 3600.0
+    max_connections: Annotated[
+        int,
+        Field(ge=1, description="Connections of each API process; fewer if the system says so."),
+    ] = 4096
+    processes: Annotated[
+        int, Field(ge=1, le=64, description="API processes that share the port.")
+    ] = 1
+    root_path: Annotated[
+        str, Field(description="Path that a proxy takes off before it passes a request on, as /tf.")
+    ] = ""
+    forwarded_allow_ips: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(
+            description="Proxies whose X-Forwarded-For and -Proto are believed: addresses and "
+            "networks, separated by commas; `*`: everybody; none."
+        ),
+    ] = ()
 
     max_receiving_bytes: Annotated[
         int, Field(gt=0, description="Bodies of all unfinished requests of a process together.")
@@ -114,6 +153,31 @@ class ServiceSettings(BaseSettings):
             return tuple(
                 origin.strip().rstrip("/") for origin in value.split(",") if origin.strip()
             )
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        if value and (not value.startswith("/") or value.endswith("/") or not value.isascii()):
+            raise ValueError(
+                "it begins with / and does not end with /, such as /talkface, or is empty"
+            )
+        return value
+
+    @field_validator("forwarded_allow_ips", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(proxy.strip() for proxy in value.split(",") if proxy.strip())
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != ("*",):
+            for proxy in value:
+                # uvicorn would take a misspelt network for a name, and never find it.
+                ip_network(proxy)  # raises ValueError, which becomes the setting's error
         return value
 
     @field_validator("read_rate", "write_rate")

@@ -62,6 +62,9 @@ EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
     ErrorCode.FACE_TOO_SMALL: "The picture has 60 x 40 pixels, so no face in it can have the 64 "
     "pixels that are needed. Send a larger picture.",
     ErrorCode.MALFORMED_REQUEST: "Missing boundary in multipart.",
+    ErrorCode.HEADER_TOO_LARGE: "The request line and headers have more than 65536 bytes. Send "
+    "fewer.",
+    ErrorCode.REQUEST_TIMEOUT: "The body of the request did not arrive in time. Send it again.",
     ErrorCode.JOB_NOT_FOUND: "There is no job of this id.",
     ErrorCode.RESULT_NOT_AVAILABLE: "The job is running; it has no video yet.",
     ErrorCode.RESULT_EXPIRED: "The files of this job were erased when their time was over. Send "

@@ -30,6 +30,8 @@ class ErrorCode(StrEnum):
     FACE_TOO_SMALL = "face_too_small"
     # The request.
     MALFORMED_REQUEST = "malformed_request"
+    HEADER_TOO_LARGE = "header_too_large"
+    REQUEST_TIMEOUT = "request_timeout"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     JOB_NOT_FOUND = "job_not_found"
