@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx2
 
-from service.main import create_app
 from service.server import ApiServer
 from service.settings import ServiceSettings
 from tests.integration.conftest import eventually
@@ -20,7 +19,7 @@ class LiveServer:
     """Where it listens, and its end."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._server = ApiServer(create_app(settings), port=0)
+        self._server = ApiServer(settings.model_copy(update={"port": 0}))
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         eventually(lambda: self._server.started, "the server listens")
