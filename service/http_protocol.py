@@ -13,7 +13,7 @@ the answer before the client has read it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import httptools
@@ -22,10 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.connections import ConnectionTable
+from service.early_answers import AnswerTransport, closing_if_early
 from service.raw_answers import raw_problem
 from worker.contract.errors import ErrorCode, ParamValue
-
-_App = Callable[[Any, Any, Any], Awaitable[None]]
 
 # How long and how many bytes are thrown away after an early answer. Most clients send their whole
 # file before they read; a head has no reason to go on.
@@ -42,27 +41,6 @@ _BYTES_A_HEADER: Final = 32
 
 class _RefusedError(Exception):
     """Raised inside the parser's callbacks to stop it."""
-
-
-class _AnswerTransport(asyncio.Transport):
-    """The transport as a request sees it: closing it may mean to linger.
-
-    Args:
-        connection: The request's.
-    """
-
-    def __init__(self, connection: LimitedHttpProtocol) -> None:
-        super().__init__()
-        self._connection = connection
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        self._connection.transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._connection.transport.is_closing()
-
-    def close(self) -> None:
-        self._connection.close_after_answer()
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -200,8 +178,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._running = cycle
         self._has_served = True
         self._body_began_at = self._body_moved_at = self.loop.time()
-        cycle.transport = _AnswerTransport(self)
-        super()._start_asgi_task(cycle, cast(Any, _closing_if_early(cycle, app)))
+        cycle.transport = AnswerTransport(self.transport, self.close_after_answer)
+        super()._start_asgi_task(cycle, cast(Any, closing_if_early(cycle, app)))
 
     def on_response_complete(self) -> None:
         """Begin the next request that was sent ahead, or wait for one."""
@@ -353,8 +331,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         cycle, self._running = self._running, None
         if cycle is not None:
             self._disconnect(cycle)
-            # The answer can only be to the request that is under way, and only if it is at fault.
-            if cycle is not self.cycle or cycle.response_started or not cycle.more_body:
+            # Half an answer, or one that others wait behind, cannot be replaced by another.
+            if cycle is not self.cycle or cycle.response_started:
                 self.transport.close()
                 return
         answer = raw_problem(code, detail, params=params, headers=self.server_state.default_headers)
@@ -384,20 +362,3 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._linger_bytes -= num_bytes
         if self._linger_bytes < 0:
             self.transport.close()
-
-
-def _closing_if_early(cycle: RequestResponseCycle, app: _App) -> _App:
-    """The application, told to the client as the end of the connection if it does not read a body.
-
-    Nobody knows how long the rest of the body is, or how slow.
-    """
-
-    async def run(scope: Any, receive: Any, send: Any) -> None:
-        async def send_last(message: Any) -> None:
-            if message["type"] == "http.response.start" and cycle.more_body:
-                cycle.keep_alive = False
-            await send(message)
-
-        await app(scope, receive, send_last)
-
-    return run
