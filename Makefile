@@ -81,6 +81,10 @@ chaos-rq: $(STAMP) ## The same kills over RQ alone, for comparison
 load: $(STAMP) ## Measure the API on loopback: uploads, status reads, event streams, memory (LOAD_ARGS)
 	@$(BIN)/python benchmarks/load.py $(LOAD_ARGS)
 
+.PHONY: slow
+slow: $(STAMP) ## Ten minutes of half-open requests, streams and slow uploads; what /healthz notices (SLOW_ARGS)
+	@$(BIN)/python benchmarks/slow_clients.py $(SLOW_ARGS)
+
 .PHONY: openapi
 openapi: $(STAMP) ## Write openapi.json anew
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json

@@ -15,9 +15,7 @@ import asyncio
 import json
 import os
 import random
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,12 +30,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.integration.conftest import RedisServer
+from benchmarks.live_api import live_api
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobFailure, Stage
 
-# Where the tests' Redis server is, which this starts too.
-ROOT = Path(__file__).resolve().parents[1]
 # Bounds of one measurement, in seconds.
 LONGEST_S = 240.0
 
@@ -247,39 +243,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--flat", type=int, default=10_000)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tf-load-") as name:
-        folder = Path(name)
-        redis = RedisServer(folder)
-        redis.start()
-        environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}
-        environment |= {
-            "TALKFACE_REDIS_URL": redis.url,
-            "TALKFACE_DATA_DIR": str(folder / "data"),
-            "TALKFACE_PORT": "0",
-            "TALKFACE_LOG_LEVEL": "WARNING",
-        }
-        code = (
-            "import socket, sys; from service.main import create_app;"
-            "from service.server import ApiServer;"
-            "from worker.contract.logs import configure_logging;"
-            "configure_logging('service', 'WARNING');"
-            "ApiServer(create_app()).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])"
-        )
-        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            api = subprocess.Popen(
-                [sys.executable, "-c", code, str(listener.fileno())],
-                env=environment,
-                pass_fds=[listener.fileno()],
-                cwd=ROOT,
-            )
-        try:
-            with redis.client() as client:
-                asyncio.run(run(args, url, Ledger(client), psutil.Process(api.pid)))
-        finally:
-            api.terminate()
-            api.wait(timeout=30)
-            redis.stop()
+    with live_api() as api, api.redis.client() as client:
+        asyncio.run(run(args, api.url, Ledger(client), api.process))
 
 
 if __name__ == "__main__":
