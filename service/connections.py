@@ -20,8 +20,8 @@ from worker.contract.logs import get_logger
 _PASS_EVERY_S: Final = 1.0
 # One step of a pass looks at so many connections, or closes so many, then lets others work.
 _MOST_LOOKED_AT: Final = 1000
-_MOST_CLOSED: Final = 32
-_STEP_PAUSE_S: Final = 0.005
+_MOST_CLOSED: Final = 8
+_STEP_PAUSE_S: Final = 0.01
 _log = get_logger(__name__)
 
 

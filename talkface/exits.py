@@ -22,7 +22,7 @@ class Exit(IntEnum):
 
 
 # Never renumbered: scripts depend on it. 10-29 the input, 30-39 the request, 40-49 the
-# installation, 50-59 the model, 60-69 who asks and how often.
+# installation, 50-59 the model, 60-69 who asks and how often, 70-79 more of the request.
 EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 10,
     ErrorCode.UNDECODABLE_MEDIA: 11,
@@ -59,6 +59,8 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.FORBIDDEN: 61,
     ErrorCode.RATE_LIMITED: 62,
     ErrorCode.CONCURRENCY_LIMITED: 63,
+    ErrorCode.HEADER_TOO_LARGE: 70,
+    ErrorCode.REQUEST_TIMEOUT: 71,
 }
 
 
