@@ -15,20 +15,15 @@ never parses a byte beyond the first 64.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import sys
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from worker.contract.errors import ErrorCode, IntakeError, ParamValue
-from worker.contract.limited_child import ChildLimits, ffmpeg_reading, run_limited
-
-if TYPE_CHECKING:
-    from PIL import Image
+from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.limited_child import ChildLimits, ffmpeg_reading, keep_waiting, run_limited
 
 SPEECH_RATE_HZ = 16_000
 SOUND_RATE_HZ = 48_000
@@ -104,13 +99,19 @@ class FlacStream:
         return self.num_samples / self.sample_rate_hz
 
 
-def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> ImageInfo:
+def accept_image(
+    source: Path,
+    destination: Path,
+    limits: IntakeLimits,
+    on_wait: Callable[[], None] = keep_waiting,
+) -> ImageInfo:
     """Check an uploaded picture and write it as normalised PNG.
 
     Args:
         source: The bytes as they came.
         destination: Where the PNG goes: RGB, upright, longest side at most `max_side`, even sides.
         limits: What is tolerated.
+        on_wait: Called while it is decoded; what it raises stops that.
 
     Returns:
         The normalised size and the upload's digest.
@@ -119,12 +120,7 @@ def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> Image
         IntakeError: unsupported_media_type, undecodable_media, file_too_large, face_too_small.
     """
     num_bytes = check_size(source, "picture", limits.max_image_bytes)
-    kind = _sniff_image(head_of(source))
-    if kind is None:
-        raise IntakeError(
-            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-            f"The picture is not {IMAGE_TYPES}. Send one of these; the name does not matter.",
-        )
+    kind = image_type(head_of(source))
     request = {
         "source": str(source),
         "destination": str(destination),
@@ -134,9 +130,10 @@ def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> Image
         "min_side": limits.min_side,
     }
     end = run_limited(
-        [sys.executable, "-P", "-m", "worker.contract.intake", json.dumps(request)],
+        [sys.executable, "-P", "-m", "worker.contract.picture_child", json.dumps(request)],
         limits.child(max_file_bytes=64 * 2**20),
         what="picture",
+        on_wait=on_wait,
     )
     answer = _child_answer(end.output) if end.status == 0 else None
     if answer is None:
@@ -161,7 +158,13 @@ def accept_image(source: Path, destination: Path, limits: IntakeLimits) -> Image
     )
 
 
-def accept_audio(source: Path, speech: Path, sound: Path, limits: IntakeLimits) -> AudioInfo:
+def accept_audio(
+    source: Path,
+    speech: Path,
+    sound: Path,
+    limits: IntakeLimits,
+    on_wait: Callable[[], None] = keep_waiting,
+) -> AudioInfo:
     """Check an uploaded sound and write it as two FLAC files that start at the same sample.
 
     Args:
@@ -169,6 +172,7 @@ def accept_audio(source: Path, speech: Path, sound: Path, limits: IntakeLimits) 
         speech: Where the analysis signal goes, 16 kHz mono.
         sound: Where the sound for the MP4 goes, 48 kHz, mono or stereo.
         limits: What is tolerated.
+        on_wait: Called while it is decoded; what it raises stops that.
 
     Returns:
         The decoded length, the channels of `sound` and the upload's digest.
@@ -178,17 +182,13 @@ def accept_audio(source: Path, speech: Path, sound: Path, limits: IntakeLimits) 
             audio_too_long.
     """
     num_bytes = check_size(source, "audio", limits.max_audio_bytes)
-    demuxer = _sniff_audio(head_of(source))
-    if demuxer is None:
-        raise IntakeError(
-            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-            f"The audio is not {AUDIO_TYPES}. Send one of these; the name does not matter.",
-        )
+    demuxer = audio_type(head_of(source))
     end = run_limited(
         _ffmpeg_arguments(source, demuxer, speech, sound, limits),
         # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
         limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
         what="audio",
+        on_wait=on_wait,
     )
     if end.status != 0 or not speech.is_file() or not sound.is_file():
         raise IntakeError(
@@ -255,6 +255,15 @@ def check_size(source: Path, what: str, limit_bytes: int) -> int:
     return num_bytes
 
 
+def audio_too_long(limits: IntakeLimits) -> IntakeError:
+    """What is said of a sound that lasts too long."""
+    return IntakeError(
+        ErrorCode.AUDIO_TOO_LONG,
+        f"The audio is longer than the limit of {limits.max_audio_s:g} s. Send it in parts.",
+        {"max_seconds": limits.max_audio_s},
+    )
+
+
 def _check_length(seconds: float, limits: IntakeLimits) -> None:
     if seconds < limits.min_audio_s:
         raise IntakeError(
@@ -263,11 +272,7 @@ def _check_length(seconds: float, limits: IntakeLimits) -> None:
             {"seconds": round(seconds, 3), "min_seconds": limits.min_audio_s},
         )
     if seconds > limits.max_audio_s:
-        raise IntakeError(
-            ErrorCode.AUDIO_TOO_LONG,
-            f"The audio is longer than the limit of {limits.max_audio_s:g} s. Send it in parts.",
-            {"max_seconds": limits.max_audio_s},
-        )
+        raise audio_too_long(limits)
 
 
 def head_of(source: Path) -> bytes:
@@ -276,19 +281,30 @@ def head_of(source: Path) -> bytes:
         return stream.read(SNIFF_BYTES)
 
 
-def _sniff_image(head: bytes) -> str | None:
-    """Pillow's name of the format, from the magic bytes."""
+def image_type(head: bytes) -> str:
+    """Pillow's name of the format, from the magic bytes.
+
+    Raises:
+        IntakeError: unsupported_media_type.
+    """
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    return None
+    raise IntakeError(
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        f"The picture is not {IMAGE_TYPES}. Send one of these; the name does not matter.",
+    )
 
 
-def _sniff_audio(head: bytes) -> str | None:
-    """The demuxer for the magic bytes; naming it takes the guess out of ffmpeg's hands."""
+def audio_type(head: bytes) -> str:
+    """The demuxer for the magic bytes; naming it takes the guess out of ffmpeg's hands.
+
+    Raises:
+        IntakeError: unsupported_media_type.
+    """
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return "wav"
     if head.startswith(b"fLaC"):
@@ -304,7 +320,10 @@ def _sniff_audio(head: bytes) -> str | None:
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         # The layer bits are 0 in an ADTS header and never in an MPEG audio header.
         return "aac" if head[1] & 0x06 == 0 else "mp3"
-    return None
+    raise IntakeError(
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        f"The audio is not {AUDIO_TYPES}. Send one of these; the name does not matter.",
+    )
 
 
 def _ffmpeg_arguments(
@@ -333,117 +352,3 @@ def _child_answer(output: bytes) -> dict[str, object] | None:
     except ValueError:
         return None
     return answer if isinstance(answer, dict) else None
-
-
-# --- the picture's child process -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _PictureRequest:
-    source: str
-    destination: str
-    format: str
-    max_pixels: int
-    max_side: int
-    min_side: int
-
-
-def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
-    """Decode, turn upright, scale, pad to even sides and write; runs in the limited child."""
-    from PIL import Image, ImageOps
-
-    # Our own check below comes before any pixel is decoded and has a better sentence.
-    Image.MAX_IMAGE_PIXELS = None
-    with Image.open(request.source, formats=(request.format,)) as picture:
-        width, height = picture.size
-        if width * height > request.max_pixels:
-            raise IntakeError(
-                ErrorCode.FILE_TOO_LARGE,
-                f"The picture has {width} x {height} pixels; at most {request.max_pixels} are "
-                "allowed. Send a smaller copy.",
-                {"width": width, "height": height, "max_pixels": request.max_pixels},
-            )
-        if min(width, height) < request.min_side:
-            raise IntakeError(
-                ErrorCode.FACE_TOO_SMALL,
-                f"The picture has {width} x {height} pixels, so no face in it can have the "
-                f"{request.min_side} pixels that are needed. Send a larger picture.",
-                {"width": width, "height": height, "min_face_px": request.min_side},
-            )
-        bound = (request.max_side, request.max_side)
-        if picture.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
-            # Shrunk first, the steps below cost little; the gap lets a JPEG be decoded at a
-            # fraction of its size.
-            picture.thumbnail(bound, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        rgb = _to_srgb(ImageOps.exif_transpose(picture))
-    rgb.thumbnail(bound, Image.Resampling.LANCZOS)
-    even = _pad_to_even(rgb)
-    # Runs only: a third faster than matching strings on grain, and smaller on smooth pictures.
-    even.save(request.destination, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return {"width": even.width, "height": even.height}
-
-
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Any mode and colour profile to 8-bit sRGB; transparent parts become white."""
-    import io
-
-    from PIL import Image, ImageCms
-
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        # 16-bit greys: convert() would clip everything above 255 to white.
-        picture = picture.convert("I").point(lambda level: level / 257).convert("L")
-        profile = None
-    if picture.has_transparency_data:
-        layered = picture.convert("RGBA")
-        picture = Image.new("RGBA", layered.size, "white")
-        picture.alpha_composite(layered)
-    if profile and picture.mode in ("RGB", "RGBA", "CMYK"):
-        # Phones write Display P3; read as sRGB, faces turn pale. A broken profile is no reason to
-        # refuse a picture.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
-            flat = picture.convert("RGB") if picture.mode == "RGBA" else picture
-            converted = ImageCms.profileToProfile(
-                flat,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-            if converted is not None:
-                picture = converted
-    rgb = picture.convert("RGB")
-    # What is left in `info` (profile, comment, EXIF) must not reach the new file.
-    rgb.info = {}
-    return rgb
-
-
-def _pad_to_even(picture: Image.Image) -> Image.Image:
-    """Repeat the last column and row where a side is odd: x264 refuses odd sides."""
-    from PIL import Image
-
-    width, height = picture.size
-    if width % 2 == 0 and height % 2 == 0:
-        return picture
-    even = Image.new("RGB", (width + width % 2, height + height % 2))
-    even.paste(picture, (0, 0))
-    if width % 2:
-        even.paste(picture.crop((width - 1, 0, width, height)), (width, 0))
-    if height % 2:
-        even.paste(even.crop((0, height - 1, even.width, height)), (0, height))
-    return even
-
-
-def _child_main(argument: str) -> int:
-    """Answer on standard output: the size as JSON, or an intake error as JSON."""
-    request = _PictureRequest(**json.loads(argument))
-    try:
-        answer: dict[str, object] = {**_normalise_picture(request)}
-    except IntakeError as error:
-        params: dict[str, ParamValue] = error.params
-        answer = {"code": error.code.value, "detail": error.detail, "params": params}
-    sys.stdout.write(json.dumps(answer))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child_main(sys.argv[1]))

@@ -12,7 +12,8 @@ import resource
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ _PROTOCOLS: Final = "file,pipe"
 _FORMATS: Final = "wav,mp3,flac,ogg,mov,matroska,aac"
 _OUTPUT_BYTES: Final = 64 * 1024
 _ERROR_BYTES: Final = 16 * 1024
+_LOOK_S: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,24 @@ class ChildEnd:
         return lines[-1].rsplit("/", 1)[-1].rsplit(": ", 1)[-1][:200]
 
 
-def run_limited(command: Sequence[str], limits: ChildLimits, *, what: str) -> ChildEnd:
+def keep_waiting() -> None:
+    """Nothing has changed: the decoder may go on."""
+
+
+def run_limited(
+    command: Sequence[str],
+    limits: ChildLimits,
+    *,
+    what: str,
+    on_wait: Callable[[], None] = keep_waiting,
+) -> ChildEnd:
     """Run a decoder to its end.
 
     Args:
         command: Its argument list.
         limits: Its bounds.
         what: What it decodes, for the sentence.
+        on_wait: Called about twice a second meanwhile; what it raises ends the decoder.
 
     Raises:
         IntakeError: undecodable_media, the wall clock ran out.
@@ -78,7 +91,7 @@ def run_limited(command: Sequence[str], limits: ChildLimits, *, what: str) -> Ch
         )
         try:
             _limit(child.pid, limits)
-            status = child.wait(timeout=limits.wall_clock_s)
+            status = _wait(child, limits.wall_clock_s, on_wait)
         except subprocess.TimeoutExpired:
             raise IntakeError(
                 ErrorCode.UNDECODABLE_MEDIA,
@@ -94,7 +107,12 @@ def run_limited(command: Sequence[str], limits: ChildLimits, *, what: str) -> Ch
 
 
 def ffmpeg_reading(
-    source: Path, demuxer: str, *, threads: int = 1, options: Sequence[str] = ()
+    source: Path,
+    demuxer: str,
+    *,
+    threads: int = 1,
+    options: Sequence[str] = (),
+    loglevel: str = "error",
 ) -> list[str]:
     """The beginning of an ffmpeg command that reads one untrusted file with a demuxer of ours.
 
@@ -103,11 +121,12 @@ def ffmpeg_reading(
         demuxer: ffmpeg's name of the only format that it may be.
         threads: Of the decoder and of each filter.
         options: Further options of the input.
+        loglevel: How much ffmpeg says.
     """
     count = str(threads)
     return [
         ffmpeg_path(),
-        *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+        *("-nostdin", "-hide_banner", "-loglevel", loglevel, "-y"),
         *("-threads", count, "-filter_threads", count, "-filter_complex_threads", count),
         *("-protocol_whitelist", _PROTOCOLS, "-format_whitelist", _FORMATS),
         *("-f", demuxer, *options, "-i", f"file:{source}"),
@@ -120,6 +139,23 @@ def ffmpeg_path() -> str:
     from imageio_ffmpeg import get_ffmpeg_exe
 
     return str(get_ffmpeg_exe())
+
+
+def _wait(child: subprocess.Popen[bytes], wall_clock_s: float, on_wait: Callable[[], None]) -> int:
+    """The exit status.
+
+    Raises:
+        subprocess.TimeoutExpired: The wall clock ran out.
+    """
+    until = time.monotonic() + wall_clock_s
+    while True:
+        left_s = until - time.monotonic()
+        try:
+            return child.wait(timeout=min(_LOOK_S, max(0.0, left_s)))
+        except subprocess.TimeoutExpired:
+            if left_s <= _LOOK_S:
+                raise
+        on_wait()
 
 
 def _limit(pid: int, limits: ChildLimits) -> None:

@@ -17,13 +17,14 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake import IntakeLimits, check_size, file_sha256, head_of
-from worker.contract.limited_child import ChildLimits, ffmpeg_reading, run_limited
+from worker.contract.limited_child import ChildLimits, ffmpeg_reading, keep_waiting, run_limited
 
 VIDEO_TYPES: Final = "MP4, MOV, WebM or Matroska"
 _MAX_THREADS: Final = 4
@@ -50,7 +51,13 @@ class VideoInfo:
 
 
 def accept_video(
-    source: Path, destination: Path, limits: IntakeLimits, fps: float, *, what: str = "video"
+    source: Path,
+    destination: Path,
+    limits: IntakeLimits,
+    fps: float,
+    *,
+    what: str = "video",
+    on_wait: Callable[[], None] = keep_waiting,
 ) -> VideoInfo:
     """Check an uploaded video and write its pictures for exact access by number.
 
@@ -60,6 +67,7 @@ def accept_video(
         limits: What is tolerated.
         fps: Frames per second of the result; frames are repeated or dropped to reach it.
         what: How messages call the upload.
+        on_wait: Called while it is decoded; what it raises stops that.
 
     Returns:
         What was written, and the upload's digest.
@@ -69,23 +77,12 @@ def accept_video(
             video_too_long, face_too_small, insufficient_storage.
     """
     num_bytes = check_size(source, what, limits.max_video_bytes)
-    demuxer = _sniff_video(head_of(source))
-    if demuxer is None:
-        raise IntakeError(
-            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-            f"The {what} is not {VIDEO_TYPES}. Send one of these; the name does not matter.",
-        )
-    num_frames = _write_frames(source, demuxer, destination, limits, fps, what)
+    demuxer = video_type(head_of(source), what)
+    num_frames = _write_frames(source, demuxer, destination, limits, fps, what, on_wait)
     seconds = num_frames / fps
     _check_length(seconds, num_frames, limits, what)
     width, height = _size(destination, limits, what)
-    if min(width, height) < limits.min_side:
-        raise IntakeError(
-            ErrorCode.FACE_TOO_SMALL,
-            f"The {what} has {width} x {height} pixels, so no face in it can have the "
-            f"{limits.min_side} pixels that are needed. Send a larger one.",
-            {"width": width, "height": height, "min_face_px": limits.min_side},
-        )
+    check_video_size(width, height, limits, what)
     return VideoInfo(
         width=width,
         height=height,
@@ -98,17 +95,54 @@ def accept_video(
     )
 
 
-def _sniff_video(head: bytes) -> str | None:
-    """The demuxer for the magic bytes; naming it takes the guess out of ffmpeg's hands."""
+def check_video_size(width: int, height: int, limits: IntakeLimits, what: str) -> None:
+    """Refuse pictures that are too small for any face.
+
+    Raises:
+        IntakeError: face_too_small.
+    """
+    if min(width, height) < limits.min_side:
+        raise IntakeError(
+            ErrorCode.FACE_TOO_SMALL,
+            f"The {what} has {width} x {height} pixels, so no face in it can have the "
+            f"{limits.min_side} pixels that are needed. Send a larger one.",
+            {"width": width, "height": height, "min_face_px": limits.min_side},
+        )
+
+
+def video_too_long(limits: IntakeLimits, what: str) -> IntakeError:
+    """What is said of a video that lasts too long."""
+    return IntakeError(
+        ErrorCode.VIDEO_TOO_LONG,
+        f"The {what} is longer than the limit of {limits.max_video_s:g} s. Send it in parts.",
+        {"max_seconds": limits.max_video_s},
+    )
+
+
+def video_type(head: bytes, what: str = "video") -> str:
+    """The demuxer for the magic bytes; naming it takes the guess out of ffmpeg's hands.
+
+    Raises:
+        IntakeError: unsupported_media_type.
+    """
     if head[4:8] in _MOV_BOXES:
         return "mov"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "matroska"
-    return None
+    raise IntakeError(
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        f"The {what} is not {VIDEO_TYPES}. Send one of these; the name does not matter.",
+    )
 
 
 def _write_frames(
-    source: Path, demuxer: str, destination: Path, limits: IntakeLimits, fps: float, what: str
+    source: Path,
+    demuxer: str,
+    destination: Path,
+    limits: IntakeLimits,
+    fps: float,
+    what: str,
+    on_wait: Callable[[], None],
 ) -> int:
     """Write the normalised file; how many frames it has."""
     # Publishing copies the file once more, so half of the room is what there is.
@@ -120,6 +154,7 @@ def _write_frames(
             limits.memory_bytes, limits.video_cpu_s, limits.video_wall_clock_s, max_file_bytes
         ),
         what=what,
+        on_wait=on_wait,
     )
     if end.status == -signal.SIGXFSZ and room < limits.max_frames_bytes:
         raise IntakeError(
@@ -198,11 +233,7 @@ def _check_length(seconds: float, num_frames: int, limits: IntakeLimits, what: s
             },
         )
     if seconds > limits.max_video_s:
-        raise IntakeError(
-            ErrorCode.VIDEO_TOO_LONG,
-            f"The {what} is longer than the limit of {limits.max_video_s:g} s. Send it in parts.",
-            {"max_seconds": limits.max_video_s},
-        )
+        raise video_too_long(limits, what)
 
 
 def _size(path: Path, limits: IntakeLimits, what: str) -> tuple[int, int]:
