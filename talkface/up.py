@@ -3,6 +3,7 @@
     talkface up ──┬── private Redis   only when TALKFACE_REDIS_URL is not set
                   ├── API             on the socket that `up` has bound
                   ├── reconciler      re-delivery, deadlines, webhooks, retention
+                  ├── validator       decodes videos after they were accepted
                   ├── inspector       looks for faces while jobs wait; CPU only
                   └── worker 1..N
 
@@ -242,6 +243,14 @@ def _programs(
             failure_hint=api.failure_hint,
         ),
     ]
+    programs.append(
+        Program(
+            name="validator",
+            command=[*python, "worker.validation"],
+            environment=environment,
+            failure_hint=api.failure_hint,
+        )
+    )
     # The test card draws whatever it is given; a picture without a face is no error there.
     if environment.get("TALKFACE_RENDERER") != "test-card":
         programs.append(

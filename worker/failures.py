@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from model.errors import (
     AudioTooLongError,
@@ -23,8 +24,11 @@ from model.errors import (
     UnsupportedMediaError,
 )
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
-from worker.contract.errors import ErrorCode
+from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.messages import JobFailure
+
+FULL_PAUSE_S: Final = 3.0
+"""How long a process waits when its volume is full, before the job is tried again, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def is_storage_full(error: BaseException) -> bool:
     return any(
         isinstance(one, StorageFullError)
         or (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT))
+        or (isinstance(one, IntakeError) and one.code is ErrorCode.INSUFFICIENT_STORAGE)
         # ffmpeg says it in words.
         or (isinstance(one, EncodingError) and os.strerror(errno.ENOSPC) in str(one))
         for one in _chain(error)
@@ -121,6 +126,8 @@ def classify(error: BaseException) -> Cause:
     """How to tell an exception: the entry of its class or of the nearest class above."""
     if isinstance(error, ModelError):
         return next(CAUSES[kind] for kind in type(error).__mro__ if kind in CAUSES)
+    if isinstance(error, IntakeError):
+        return Cause(error.code, False)
     # torch's class, told by its name because torch is not imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _OUT_OF_MEMORY
@@ -134,4 +141,5 @@ def classify(error: BaseException) -> Cause:
 def describe(error: BaseException) -> JobFailure:
     """The failure as it is stored."""
     cause = classify(error)
-    return JobFailure(code=cause.code, detail=cause.detail or str(error))
+    params = error.params if isinstance(error, IntakeError) else {}
+    return JobFailure(code=cause.code, detail=cause.detail or str(error), params=params)

@@ -71,9 +71,7 @@ def inspect_portrait(job_id: str, attempt: int) -> None:
     context, token = _installed[0], secrets.token_hex(16)
     with bound(job_id=job_id):
         try:
-            record = context.ledger.claim_inspection(
-                job_id, attempt, token, lease_s=context.lease_s
-            )
+            record = context.ledger.claim_waiting(job_id, attempt, token, lease_s=context.lease_s)
         except UnreadableRecordError:
             # It is claimed all the same; the renderers find out what is to be done with it.
             context.ledger.pass_inspection(job_id, token, None)

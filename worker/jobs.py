@@ -23,7 +23,8 @@ from worker.contract.messages import FinishedRender, JobRecord, JobResult
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import REDIS_AWAY
 from worker.contract.recovery import deadline_failure
-from worker.failures import classify, describe, is_sticky, is_storage_full
+from worker.decoding import decode_uploads, drop_uploads
+from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_full
 from worker.progress import (
     CancelledError,
     DeadlineError,
@@ -36,8 +37,6 @@ from worker.progress import (
 from worker.runtime import Renderer, RenderRequest
 
 MAX_RETRIES: Final = 1
-FULL_PAUSE_S: Final = 3.0
-"""How long a worker waits when its volume is full, before the job is tried again."""
 PASS_ON_PAUSE_S: Final = 1.0
 """How long a worker waits that can do nothing but pass a job on: a newer one shall get it."""
 _log = get_logger(__name__)
@@ -196,13 +195,19 @@ def _render(
 ) -> tuple[JobResult, dict[str, float]]:
     """Draw the video and publish it under a key of this claim."""
     store = context.store
+    job_input = record.input
+    if job_input.pending is not None:
+        # Nobody decoded its files before.
+        job_input = decode_uploads(store, record, progress.decoding)
+        context.ledger.report_input(record.id, token, job_input)
+        drop_uploads(store, record)
     with ExitStack() as stack:
         output = stack.enter_context(store.scratch()) / "output.mp4"
 
         def local_copy(name: str) -> Path:
             return stack.enter_context(store.local_copy(f"inputs/{record.id}/{name}"))
 
-        request = RenderRequest.of(record.input, local_copy, output)
+        request = RenderRequest.of(job_input, local_copy, output)
         drawn = context.renderer.render(request, progress)
         # The token in the key lets a successor publish its own, should this claim turn out stale.
         key = f"results/{record.id}/{token}.mp4"

@@ -217,6 +217,7 @@ class LedgerProgress:
     """
 
     MAX_WRITES_PER_S: Final = 4
+    DECODING_WRITES_EVERY_S: Final = 2.0
 
     def __init__(
         self, ledger: Ledger, record: JobRecord, token: str, heartbeat: Heartbeat, stop: Stop
@@ -251,6 +252,20 @@ class LedgerProgress:
             self._write()
         elif self._heartbeat.is_lost:
             raise LeaseLostError(self._record.id)
+
+    def decoding(self) -> None:
+        """Called again and again while the job's files are decoded.
+
+        Raises:
+            RenderInterruptedError: The render must stop.
+        """
+        self._heartbeat.note_progress()
+        if self._heartbeat.is_lost:
+            raise LeaseLostError(self._record.id)
+        self._check("while decoding")
+        # Also how the wish to cancel is heard.
+        if time.monotonic() - self._written_at >= self.DECODING_WRITES_EVERY_S:
+            self._write()
 
     def _check(self, where: str) -> None:
         deadline_at = self._record.deadline_at

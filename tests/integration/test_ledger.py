@@ -20,7 +20,7 @@ from worker.contract.messages import (
     Stage,
 )
 from worker.contract.presence import ProcessKind
-from worker.contract.queues import JOB_FUNCTION, render_queue
+from worker.contract.queues import JOB_FUNCTION, open_queue
 
 QUEUE = "rq:queue:render"
 
@@ -59,7 +59,7 @@ def test_accepting_writes_the_job_and_one_delivery(
 ) -> None:
     assert ledger.get(ID) == record
     assert redis.zrange("tf:{j}:open", 0, -1) == [ID.encode()]
-    (delivery,) = render_queue(redis).jobs
+    (delivery,) = open_queue(redis, "render").jobs
     assert delivery.id == f"{ID}_1"
     assert (delivery.func_name, delivery.args) == (JOB_FUNCTION, [ID, 1])
     assert delivery.timeout == -1

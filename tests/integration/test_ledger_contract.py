@@ -18,7 +18,7 @@ from worker.contract.ledger_reader import CursorError
 from worker.contract.messages import FrameCount, JobRecord, JobState, Stage
 from worker.contract.outbox import Outbox
 from worker.contract.presence import ProcessKind
-from worker.contract.queues import INSPECT_FUNCTION, inspect_queue, render_queue
+from worker.contract.queues import INSPECT_FUNCTION, open_queue
 
 CALLBACK = "https://example.org/hook"
 BOXES = ((1.0, 2.0, 30.0, 40.0),)
@@ -55,7 +55,7 @@ def test_accepting_twice_is_accepting_once(ledger: Ledger, redis: Redis) -> None
 
     ledger.accept(record)  # as after a lost answer
 
-    assert render_queue(redis).count == 1
+    assert open_queue(redis, "render").count == 1
     again = ledger.get(record.id)
     assert again is not None and again.state is JobState.RUNNING
 
@@ -122,7 +122,7 @@ def test_a_waiting_job_is_cancelled_at_once(ledger: Ledger, redis: Redis) -> Non
     assert seen.finished_at is not None and seen.cancel_requested_at is not None
     assert states(ledger, record.id) == ["queued", "cancelled"]
     assert not claim(ledger, record)
-    assert render_queue(redis).count == 0
+    assert open_queue(redis, "render").count == 0
     assert ledger.count_all_open() == 0
 
 
@@ -270,15 +270,15 @@ def test_a_job_with_a_picture_is_inspected_where_somebody_inspects(
     record = ledger.accept(job())
     waiting = ledger.accept(job())
 
-    (delivery, _) = inspect_queue(redis).jobs
+    (delivery, _) = open_queue(redis, "inspect").jobs
     assert (delivery.func_name, delivery.args) == (INSPECT_FUNCTION, [record.id, 1])
     assert record.queue == "inspect"
     assert not claim(ledger, waiting, attempt=2)
     assert ledger.queue_position(waiting.id) == 1
 
-    held = ledger.claim_inspection(record.id, 1, "i", lease_s=30)
+    held = ledger.claim_waiting(record.id, 1, "i", lease_s=30)
     assert held is not None and held.state is JobState.QUEUED
-    assert ledger.claim_inspection(record.id, 1, "other", lease_s=30) is None
+    assert ledger.claim_waiting(record.id, 1, "other", lease_s=30) is None
     assert not ledger.pass_inspection(record.id, "other", BOXES)
     assert ledger.pass_inspection(record.id, "i", BOXES)
     assert not ledger.pass_inspection(record.id, "i", BOXES)
@@ -292,7 +292,7 @@ def test_a_job_with_a_picture_is_inspected_where_somebody_inspects(
 def test_an_inspector_may_fail_a_job(ledger: Ledger) -> None:
     ledger.presence.beat(ProcessKind.INSPECTOR, "i")
     record = ledger.accept(job())
-    ledger.claim_inspection(record.id, 1, "i", lease_s=30)
+    ledger.claim_waiting(record.id, 1, "i", lease_s=30)
 
     assert ledger.fail(record.id, "i", FAILURE)
 

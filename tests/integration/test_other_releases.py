@@ -26,7 +26,7 @@ from worker.contract.ledger_scripts import events_key, job_key, lease_key
 from worker.contract.messages import SCHEMA, JobRecord, JobState, SamplingOptions
 from worker.contract.presence import ProcessKind
 from worker.contract.quarantine import Quarantine
-from worker.contract.queues import render_queue
+from worker.contract.queues import open_queue
 
 
 def add_option(redis: Redis, job_id: str, name: str = "gaze", value: object = "camera") -> None:
@@ -164,7 +164,7 @@ def test_healthy_jobs_are_recovered_beside_one_of_another_release(
 
     two_rounds(reconciler(redis_server, data_dir))
 
-    assert set(render_queue(redis).job_ids) == {f"{strange.id}_2", f"{healthy.id}_2"}
+    assert set(open_queue(redis, "render").job_ids) == {f"{strange.id}_2", f"{healthy.id}_2"}
 
 
 def test_a_job_that_nobody_can_handle_is_kept_aside_and_counted(
@@ -179,7 +179,7 @@ def test_a_job_that_nobody_can_handle_is_kept_aside_and_counted(
     two_rounds(one)
     two_rounds(one)
 
-    assert render_queue(redis).job_ids == [f"{healthy.id}_2"]
+    assert open_queue(redis, "render").job_ids == [f"{healthy.id}_2"]
     assert Quarantine(redis).ids() == {hopeless.id}
     assert client.get("/readyz").json()["params"]["quarantined"] == 1
     metrics = client.get("/metrics").text

@@ -25,7 +25,7 @@ from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FinishedRender, JobRecord, JobState
 from worker.contract.presence import ProcessKind
-from worker.contract.queues import inspect_queue, render_queue
+from worker.contract.queues import open_queue
 from worker.contract.rebuild import rebuild
 from worker.contract.recovery import Recovered, Recovery
 
@@ -87,7 +87,7 @@ def test_a_job_whose_worker_died_is_delivered_again_in_front(
 
     again = seen(ledger, dead)
     assert (again.state, again.attempt, again.deaths) == (JobState.QUEUED, 2, 1)
-    assert render_queue(redis).job_ids == [f"{dead.id}_2", f"{waiting.id}_1"]
+    assert open_queue(redis, "render").job_ids == [f"{dead.id}_2", f"{waiting.id}_1"]
     assert recovery.recover(lost) is Recovered.CHANGED, "a second reconciler does no harm"
     assert list(recovery.lost()) == []
 
@@ -159,7 +159,7 @@ def test_a_job_whose_inspector_died_goes_on_to_the_renderers(
 
     (lost,) = recovery.lost()
     assert recovery.recover(lost) is Recovered.REDELIVERED
-    assert render_queue(redis).job_ids == [f"{record.id}_2"]
+    assert open_queue(redis, "render").job_ids == [f"{record.id}_2"]
 
 
 def test_jobs_are_not_kept_waiting_for_inspectors_that_are_gone(
@@ -172,8 +172,8 @@ def test_jobs_are_not_kept_waiting_for_inspectors_that_are_gone(
 
     assert recovery.unattended() == 2
 
-    assert render_queue(redis).job_ids == [f"{first.id}_2", f"{second.id}_2"]
-    assert inspect_queue(redis).job_ids == []
+    assert open_queue(redis, "render").job_ids == [f"{first.id}_2", f"{second.id}_2"]
+    assert open_queue(redis, "inspect").job_ids == []
 
 
 def test_rq_forgets_what_is_over(ledger: Ledger, redis: Redis, recovery: Recovery) -> None:
@@ -228,7 +228,7 @@ def test_two_reconcilers_deliver_once(
             one.round()
         time.sleep(0.01)
 
-    assert render_queue(redis).job_ids == [f"{record.id}_2"]
+    assert open_queue(redis, "render").job_ids == [f"{record.id}_2"]
 
 
 def test_a_reconciler_that_comes_before_redis_waits_for_it(
@@ -338,7 +338,7 @@ def test_a_ledger_that_has_forgotten_everything_erases_nothing_until_it_is_rebui
     assert again.result is not None
     assert (again.state, again.result.key) == (JobState.SUCCEEDED, key)
     assert seen(ledger, waiting) == waiting
-    assert render_queue(redis).job_ids == [f"{waiting.id}_1"]
+    assert open_queue(redis, "render").job_ids == [f"{waiting.id}_1"]
     assert rebuild(store, ledger).known == 2
     assert sweeper.sweep() == 0
     assert store.stat(key).bytes == 1

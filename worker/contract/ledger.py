@@ -8,31 +8,27 @@ A job is one Redis hash; ids that are not terminal stand in `open`. An RQ entry 
 delivery of one attempt. Whoever runs a job holds its token: `report`, `finish` and `hand_back` do
 nothing without it (fencing), so a worker that was thought dead cannot overwrite its successor.
 
-A job with a picture is delivered to `inspect` first where somebody inspects; the inspector holds it
-by a token too, but the job stays queued.
+What happens before a renderer takes a job is `ledger_waiting`'s.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from redis import Redis, WatchError
 from redis.client import Pipeline
-from rq import Queue
 
 from worker.contract.answers import CancelOutcome, DeadlinePolicy, ReportAnswer
 from worker.contract.events import write_state
 from worker.contract.idempotency import IdempotencyKey, IdempotencyRecord
-from worker.contract.ledger_reader import LedgerReader
-from worker.contract.ledger_records import UnreadableRecordError, flat, to_hash
+from worker.contract.ledger_records import UnreadableRecordError, decoded_fields, flat, to_hash
 from worker.contract.ledger_scripts import (
     CANCEL,
     CLAIM,
-    CLAIM_INSPECTION,
     DELETE,
     END,
     FINISH,
@@ -45,21 +41,24 @@ from worker.contract.ledger_scripts import (
     lease_key,
     open_key,
 )
+from worker.contract.ledger_waiting import WaitingLedger
 from worker.contract.messages import (
-    BboxXyxy,
     FrameCount,
     JobFailure,
+    JobInput,
     JobRecord,
     JobResult,
     JobState,
     QueueName,
     Stage,
 )
-from worker.contract.presence import ProcessKind
-from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, deliver, delivery_id
+from worker.contract.queues import (
+    deliver,
+    delivery_id,
+)
 
 
-class Ledger(LedgerReader):
+class Ledger(WaitingLedger):
     """The jobs in one Redis.
 
     Every method may raise `redis.RedisError` when Redis cannot be reached or refuses.
@@ -68,7 +67,6 @@ class Ledger(LedgerReader):
     def __init__(self, redis: Redis) -> None:
         super().__init__(redis)
         self._claim = redis.register_script(CLAIM)
-        self._claim_inspection = redis.register_script(CLAIM_INSPECTION)
         self._renew = redis.register_script(RENEW)
         self._report = redis.register_script(REPORT)
         self._finish = redis.register_script(FINISH)
@@ -84,18 +82,13 @@ class Ledger(LedgerReader):
         When this returns the job is accepted; when it raises `RedisError` it may or may not be.
 
         Returns:
-            The record with the queue that was chosen: `inspect` if it has a picture and somebody
-            inspects, else `render`.
+            The record with the queue that was chosen: `validate` if it has files to decode and
+            somebody does that, `inspect` if it has a picture and somebody inspects, else `render`.
 
         Raises:
             IdempotencyTakenError: The key leads to another job or request; nothing was written.
         """
-        is_inspected = (
-            record.input.image is not None and self.presence.count(ProcessKind.INSPECTOR) > 0
-        )
-        record = record.model_copy(
-            update={"queue": INSPECT_QUEUE if is_inspected else RENDER_QUEUE}
-        )
+        record = record.model_copy(update={"queue": self.first_queue(record.input)})
         while True:
             with self._pipeline() as pipeline:
                 # A transaction that watches is never sent twice: where the answer to EXEC was lost
@@ -184,6 +177,11 @@ class Ledger(LedgerReader):
         fields: dict[str, str | int] = {"stage": stage.value}
         if frames is not None:
             fields |= {"frames_done": frames.done, "frames_total": frames.total}
+        return ReportAnswer(int(self._report(args=[job_id, token, *flat(fields)])))
+
+    def report_input(self, job_id: str, token: str, job_input: JobInput) -> ReportAnswer:
+        """Write down what a running job's files are, now that they are decoded."""
+        fields = decoded_fields(job_input)
         return ReportAnswer(int(self._report(args=[job_id, token, *flat(fields)])))
 
     def succeed(
@@ -284,44 +282,6 @@ class Ledger(LedgerReader):
                 return False
         return True
 
-    # --- the inspector's side -----------------------------------------------------------------------------------------
-
-    def claim_inspection(
-        self, job_id: str, attempt: int, token: str, *, lease_s: float
-    ) -> JobRecord | None:
-        """Hold a queued job to look at its picture, or None if the delivery is stale."""
-        taken = self._claim_inspection(args=[job_id, token, attempt, int(lease_s * 1000)])
-        return self.get(job_id) if taken else None
-
-    def pass_inspection(self, job_id: str, token: str, boxes: Sequence[BboxXyxy] | None) -> bool:
-        """Send an inspected job on to the renderers; False if it is no longer ours.
-
-        Args:
-            job_id: The job.
-            token: What the inspector claimed it with.
-            boxes: The faces, largest first, or None if they could not be looked for.
-        """
-        key = job_key(job_id)
-        while True:
-            with self._pipeline() as pipeline:
-                pipeline.watch(key)  # type: ignore[no-untyped-call]
-                stored = cast(list[bytes | None], pipeline.hmget(key, ["token", "attempt"]))
-                if stored[0] != token.encode() or stored[1] is None:
-                    return False
-                attempt = int(stored[1])
-                pipeline.multi()
-                pipeline.hset(key, "queue", RENDER_QUEUE)
-                if boxes is not None:
-                    pipeline.hset(key, "face_boxes", json.dumps([list(box) for box in boxes]))
-                pipeline.hdel(key, "token")
-                pipeline.delete(lease_key(job_id))
-                deliver(self._render_queue, pipeline, job_id, attempt)
-                try:
-                    pipeline.execute()
-                except WatchError:
-                    continue
-                return True
-
     # --- the reconciler's side ----------------------------------------------------------------------------------------
 
     def end_open(
@@ -362,7 +322,7 @@ class Ledger(LedgerReader):
         pipeline.delete(lease_key(job_id))
         pipeline.hincrby(STATISTICS, "redeliveries", 1)
         write_state(pipeline, job_id, JobState.QUEUED, attempt)
-        deliver(self._queue(queue_name), pipeline, job_id, attempt, at_front=at_front)
+        deliver(self._queues[queue_name], pipeline, job_id, attempt, at_front=at_front)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -380,7 +340,8 @@ class Ledger(LedgerReader):
         pipeline.zadd(open_key(record.principal), accepted)
         pipeline.zadd(jobs_key(record.principal), accepted)
         write_state(pipeline, record.id, record.state, record.attempt)
-        deliver(self._queue(record.queue), pipeline, record.id, record.attempt)
+        queue = self._queues[cast(QueueName, record.queue)]
+        deliver(queue, pipeline, record.id, record.attempt)
 
     def _end(
         self,
@@ -397,14 +358,11 @@ class Ledger(LedgerReader):
         if attempt is None:
             return
         with self._pipeline() as pipeline:
-            for queue_name in (INSPECT_QUEUE, RENDER_QUEUE):
+            for queue_name, queue in self._queues.items():
                 name = delivery_id(job_id, int(attempt), queue_name)
-                pipeline.lrem(self._queue(queue_name).key, 0, name)
+                pipeline.lrem(queue.key, 0, name)
                 pipeline.delete(f"rq:job:{name}")
             pipeline.execute()
-
-    def _queue(self, name: str) -> Queue:
-        return self._inspect_queue if name == INSPECT_QUEUE else self._render_queue
 
     def _pipeline(self) -> Pipeline:
         return self._redis.pipeline(transaction=True)

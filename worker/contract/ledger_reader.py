@@ -24,7 +24,7 @@ from worker.contract.ledger_scripts import (
 )
 from worker.contract.messages import JobRecord, JobState
 from worker.contract.presence import Presence, ProcessKind
-from worker.contract.queues import inspect_queue, render_queue
+from worker.contract.queues import open_queues
 
 _SPARE: Final = 16
 
@@ -49,8 +49,7 @@ class LedgerReader:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self.presence = Presence(redis)
-        self._render_queue = render_queue(redis)
-        self._inspect_queue = inspect_queue(redis)
+        self._queues = open_queues(redis)
         self._idempotency = IdempotencyKeys(redis)
         self._position = redis.register_script(POSITION)
 
@@ -116,8 +115,8 @@ class LedgerReader:
 
     def queue_position(self, job_id: str) -> int | None:
         """How many deliveries are in front of a job's, 0 = next; None if it does not wait."""
-        keys = [self._inspect_queue.key, self._render_queue.key]
-        position = int(self._position(keys=keys, args=[job_id]))
+        keys = [queue.key for queue in self._queues.values()]
+        position = int(self._position(keys=keys, args=[job_id, *self._queues]))
         return None if position < 0 else position
 
     def eta_s(self, record: JobRecord, position: int | None = None) -> float | None:
@@ -136,8 +135,8 @@ class LedgerReader:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(SPEED, [record.input.options.preset, "job"])
             pipeline.zcard(OPEN)
-            pipeline.llen(self._render_queue.key)
-            pipeline.llen(self._inspect_queue.key)
+            for queue in self._queues.values():
+                pipeline.llen(queue.key)
             answers = pipeline.execute()
         (speed, job_s), num_open, *waiting = answers
         num_workers = self.presence.count(ProcessKind.WORKER)

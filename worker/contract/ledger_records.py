@@ -24,6 +24,7 @@ from worker.contract.messages import (
     JobResult,
     SamplingOptions,
     Stage,
+    needed_schema,
 )
 
 _PLAIN: Final = (
@@ -74,6 +75,15 @@ def to_hash(record: JobRecord) -> dict[Any, Any]:
         "audio_s": str(record.input.audio.seconds),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def decoded_fields(job_input: JobInput) -> dict[str, str | int]:
+    """What changes in a job's hash when its files have been decoded."""
+    return {
+        "input": job_input.model_dump_json(exclude_defaults=True),
+        "schema": needed_schema(job_input),
+        "audio_s": str(job_input.audio.seconds),
+    }
 
 
 def from_hash(raw: Mapping[bytes, bytes]) -> JobRecord:

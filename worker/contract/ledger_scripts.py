@@ -189,17 +189,22 @@ return 1
 """
 )
 
-# ARGV id, token, lease in ms: an inspector takes a queued job without changing its state.
-CLAIM_INSPECTION: Final = (
+# ARGV id, token, attempt, lease in ms, queue: takes a job from a queue before the renderers' without
+# changing its state.
+CLAIM_WAITING: Final = (
     _COMMON
     + """
 local id, token, lease = ARGV[1], ARGV[2], P .. 'lease:' .. ARGV[1]
 local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'queue')
-if job[1] ~= 'queued' or job[2] ~= ARGV[3] or job[3] ~= 'inspect' then return 0 end
+if job[1] ~= 'queued' or job[2] ~= ARGV[3] or job[3] ~= ARGV[5] then return 0 end
 local holder = redis.call('GET', lease)
 if holder and holder ~= token then return 0 end
 redis.call('SET', lease, token, 'PX', ARGV[4])
 redis.call('HSET', job_key(id), 'token', token)
+if ARGV[5] == 'validate' then
+  redis.call('HSET', job_key(id), 'stage', 'validating')
+  note(id, 'progress')
+end
 return 1
 """
 )
@@ -303,18 +308,26 @@ return 1
 """
 )
 
-# KEYS inspection queue, render queue; ARGV id. -1 = not waiting.
+# KEYS the queues in the order in which a job goes through them; ARGV id, then their names. What
+# waits in a later queue is started before what waits in an earlier one. -1 = not waiting.
 POSITION: Final = (
     _COMMON
     + """
 local job = redis.call('HMGET', job_key(ARGV[1]), 'state', 'attempt', 'queue')
 if job[1] ~= 'queued' then return -1 end
-local delivery = ARGV[1] .. '_' .. job[2]
-if job[3] == 'inspect' then
-  local ahead = redis.call('LPOS', KEYS[1], delivery .. '_inspect') or 0
-  return ahead + redis.call('LLEN', KEYS[2])
+local ahead, is_behind = 0, false
+for number, key in ipairs(KEYS) do
+  local name = ARGV[number + 1]
+  if is_behind then
+    ahead = ahead + redis.call('LLEN', key)
+  elseif name == job[3] then
+    is_behind = true
+    local delivery = ARGV[1] .. '_' .. job[2]
+    if name ~= 'render' then delivery = delivery .. '_' .. name end
+    ahead = redis.call('LPOS', key, delivery) or 0
+  end
 end
-return redis.call('LPOS', KEYS[2], delivery) or 0
+return ahead
 """
 )
 

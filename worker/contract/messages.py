@@ -17,12 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
 
-QueueName = Literal["inspect", "render"]
+QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
 
-SCHEMA: Final = 2
-"""The newest layout of a job that this release can work on; jobs from before 0.2.1 have 1."""
+SCHEMA: Final = 3
+"""The newest layout of a job that this release can work on.
+
+1 was before 0.2.1, 2 is 0.2.1's, 3 has files that are decoded after the 202 (`JobInput.pending`).
+"""
+_SCHEMA_OF_DECODED: Final = 2
 
 
 class JobState(StrEnum):
@@ -135,11 +139,28 @@ class VideoInput(Message):
     sha256: str
 
 
+class Pending(Message):
+    """Uploads that are stored as they came and still have to be decoded, and what is tolerated.
+
+    Args:
+        files: Names of their form fields.
+        max_audio_s: Longest sound in seconds.
+        max_video_s: Longest video in seconds.
+        max_side: Longest side of a normalised video in pixels.
+    """
+
+    files: tuple[Literal["audio", "video", "driving_video"], ...]
+    max_audio_s: float
+    max_video_s: float
+    max_side: int
+
+
 class JobInput(Message):
     """Everything that determines a video.
 
     Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
-    `references` are further pictures of the same person.
+    `references` are further pictures of the same person. Until `pending` files are decoded, what is
+    said of them is what their heads say.
     """
 
     audio: AudioInput
@@ -148,6 +169,7 @@ class JobInput(Message):
     driving_video: VideoInput | None = None
     references: tuple[ImageInput, ...] = ()
     options: SamplingOptions
+    pending: Pending | None = None
 
     @model_validator(mode="after")
     def _one_thing_moves(self) -> Self:
@@ -156,6 +178,11 @@ class JobInput(Message):
         if self.video is not None and self.driving_video is not None:
             raise ValueError("expected a driving video beside an image only, got one with a video")
         return self
+
+
+def needed_schema(job_input: JobInput) -> int:
+    """The oldest layout that a process must know to work on an input."""
+    return _SCHEMA_OF_DECODED if job_input.pending is None else SCHEMA
 
 
 class RendererInfo(Message):

@@ -19,6 +19,7 @@ class ProcessKind(StrEnum):
 
     WORKER = "workers"
     INSPECTOR = "inspectors"
+    VALIDATOR = "validators"
     RECONCILER = "reconcilers"
 
 

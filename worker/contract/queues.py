@@ -1,8 +1,9 @@
-"""Redis connections and the two RQ queues. RQ only delivers; `worker.contract.ledger` decides."""
+"""Redis connections and the RQ queues. RQ only delivers; `worker.contract.ledger` decides."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -17,9 +18,16 @@ from worker.contract.messages import QueueName
 
 RENDER_QUEUE: Final[QueueName] = "render"
 INSPECT_QUEUE: Final[QueueName] = "inspect"
+VALIDATE_QUEUE: Final[QueueName] = "validate"
 JOB_FUNCTION: Final = "worker.jobs.render_talking_face"
 INSPECT_FUNCTION: Final = "worker.inspection.inspect_portrait"
-ALLOWED_FUNCTIONS: Final = frozenset({JOB_FUNCTION, INSPECT_FUNCTION})
+VALIDATE_FUNCTION: Final = "worker.validation.validate_uploads"
+FUNCTIONS: Final[Mapping[QueueName, str]] = {
+    VALIDATE_QUEUE: VALIDATE_FUNCTION,
+    INSPECT_QUEUE: INSPECT_FUNCTION,
+    RENDER_QUEUE: JOB_FUNCTION,
+}
+"""The queues in the order in which a job goes through them, and what is called for each."""
 
 REDIS_AWAY: Final = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
 """What says that Redis cannot be used at all for now, as against one command that it refuses."""
@@ -43,7 +51,7 @@ class AllowedJob(Job):
         Raises:
             ForbiddenFunctionError: It is not on the list.
         """
-        if self.func_name not in ALLOWED_FUNCTIONS or self.instance:
+        if self.func_name not in FUNCTIONS.values() or self.instance:
             raise ForbiddenFunctionError(f"{self.func_name!r} is not a function of this queue")
         return super().func
 
@@ -85,14 +93,9 @@ def open_queue(redis: Redis, name: QueueName) -> Queue:
     return Queue(name, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)
 
 
-def render_queue(redis: Redis) -> Queue:
-    """The queue that renderers listen to."""
-    return open_queue(redis, RENDER_QUEUE)
-
-
-def inspect_queue(redis: Redis) -> Queue:
-    """The queue that inspectors listen to."""
-    return open_queue(redis, INSPECT_QUEUE)
+def open_queues(redis: Redis) -> dict[QueueName, Queue]:
+    """All queues, by name."""
+    return {name: open_queue(redis, name) for name in FUNCTIONS}
 
 
 def queue_key(name: str) -> str:
@@ -109,13 +112,11 @@ def deliver(
     queue: Queue, pipeline: Pipeline, job_id: str, attempt: int, *, at_front: bool = False
 ) -> None:
     """Add one delivery of an attempt to a transaction that is open already."""
-    is_inspection = queue.name == INSPECT_QUEUE
-    name = INSPECT_QUEUE if is_inspection else RENDER_QUEUE
     queue.enqueue(
-        INSPECT_FUNCTION if is_inspection else JOB_FUNCTION,
+        FUNCTIONS[cast(QueueName, queue.name)],
         job_id,
         attempt,
-        job_id=delivery_id(job_id, attempt, name),
+        job_id=delivery_id(job_id, attempt, queue.name),
         # RQ's own limit of 180 s would kill any longer job.
         job_timeout=-1,
         result_ttl=0,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,9 +27,19 @@ from worker.contract.ledger import Ledger
 from worker.contract.ledger_scripts import EXPIRE, LEDGER_ID, OPEN, events_key, job_key, lease_key
 from worker.contract.messages import JobFailure, JobState, QueueName
 from worker.contract.presence import ProcessKind
-from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, delivery_id, queue_key
+from worker.contract.queues import (
+    FUNCTIONS,
+    INSPECT_QUEUE,
+    RENDER_QUEUE,
+    VALIDATE_QUEUE,
+    delivery_id,
+    queue_key,
+)
 
-_QUEUES: Final[tuple[QueueName, ...]] = (INSPECT_QUEUE, RENDER_QUEUE)
+_ATTENDED_BY: Final[Mapping[QueueName, ProcessKind]] = {
+    VALIDATE_QUEUE: ProcessKind.VALIDATOR,
+    INSPECT_QUEUE: ProcessKind.INSPECTOR,
+}
 _BATCH: Final = 1000
 _OPEN_STATES: Final = (JobState.QUEUED.value.encode(), JobState.RUNNING.value.encode())
 # Sets in which RQ remembers deliveries by the time of something.
@@ -155,19 +165,20 @@ class Recovery:
                     yield OverdueJob(job_id, datetime.fromtimestamp(float(deadline_at), UTC))
 
     def unattended(self) -> int:
-        """Send jobs on to the renderers that wait for an inspection while nobody inspects.
+        """Send jobs on to the renderers that wait for a process of a kind that is not there.
 
         Returns:
             How many.
         """
-        if self._ledger.presence.count(ProcessKind.INSPECTOR) > 0:
-            return 0
         moved = 0
-        for delivery in self._list(queue_key(INSPECT_QUEUE)):
-            found = self._open_job(delivery.split("_")[0])
-            if found is not None and found.queue == INSPECT_QUEUE:
-                moved += self._redeliver(found, has_died=False, at_front=False)
-            self._redis.lrem(queue_key(INSPECT_QUEUE), 0, delivery)
+        for queue, kind in _ATTENDED_BY.items():
+            if self._ledger.presence.count(kind) > 0:
+                continue
+            for delivery in self._list(queue_key(queue)):
+                found = self._open_job(delivery.split("_")[0])
+                if found is not None and found.queue == queue:
+                    moved += self._redeliver(found, has_died=False, at_front=False)
+                self._redis.lrem(queue_key(queue), 0, delivery)
         return moved
 
     def expired(self, *, limit: int = 64) -> list[ExpiredJob]:
@@ -218,7 +229,7 @@ class Recovery:
             How many.
         """
         cleaned = 0
-        for name in _QUEUES:
+        for name in FUNCTIONS:
             intermediate = f"{queue_key(name)}:intermediate"
             cleaned += sum(self._drop_if_over(intermediate, d) for d in self._list(intermediate))
             for kind in _RQ_LISTS:
@@ -287,7 +298,8 @@ class Recovery:
     def _redeliver(self, job: OpenJob, has_died: bool, *, at_front: bool = True) -> bool:
         """The next attempt of a job, if it is still as it was seen and nobody holds it."""
         key, lease = job_key(job.job_id), lease_key(job.job_id)
-        # An inspection that was lost once is left out: the picture may be what kills its process.
+        # What was lost before it was rendered goes to the renderers, who do all of it: the file may
+        # be what kills the process before them, and only their deaths are counted.
         queue: QueueName = RENDER_QUEUE
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.watch(key, lease)  # type: ignore[no-untyped-call]
@@ -304,7 +316,7 @@ class Recovery:
             self._ledger.write_next_attempt(
                 pipeline, job.job_id, job.attempt + 1, queue, at_front=at_front
             )
-            for name in {*_QUEUES, job.queue}:
+            for name in {*FUNCTIONS, job.queue}:
                 old = delivery_id(job.job_id, job.attempt, name)
                 pipeline.lrem(queue_key(name), 0, old)
                 pipeline.lrem(f"{queue_key(name)}:intermediate", 0, old)
@@ -336,7 +348,7 @@ class Recovery:
     def _clean_workers(self) -> int:
         """Names of workers whose own key has expired."""
         cleaned = 0
-        for name in (*_QUEUES, None):
+        for name in (*FUNCTIONS, None):
             key = "rq:workers" if name is None else f"rq:workers:{name}"
             for worker in cast(set[bytes], self._redis.smembers(key)):
                 if not self._redis.exists(worker):

@@ -30,7 +30,7 @@ from worker.contract.ledger_scripts import (
 )
 from worker.contract.messages import JobState
 from worker.contract.presence import ALIVE_S, ProcessKind
-from worker.contract.queues import inspect_queue, render_queue
+from worker.contract.queues import open_queues
 
 INFINITE: Final = "+Inf"
 # Among so many of the oldest open jobs one that waits is looked for; the others run.
@@ -117,10 +117,11 @@ class StatisticsReader:
     def snapshot(self) -> Snapshot:
         """The figures of this moment."""
         now = time.time()
-        queues = (inspect_queue(self._redis), render_queue(self._redis))
+        queues = open_queues(self._redis).values()
         kinds = {
             "render": ProcessKind.WORKER,
             "inspect": ProcessKind.INSPECTOR,
+            "validate": ProcessKind.VALIDATOR,
             "reconcile": ProcessKind.RECONCILER,
         }
         with self._redis.pipeline(transaction=False) as pipeline:

@@ -145,8 +145,7 @@ def _write_frames(
     on_wait: Callable[[], None],
 ) -> int:
     """Write the normalised file; how many frames it has."""
-    # Publishing copies the file once more, so half of the room is what there is.
-    room = shutil.disk_usage(destination.parent).free // 2
+    room = shutil.disk_usage(destination.parent).free
     max_file_bytes = min(limits.max_frames_bytes, room)
     end = run_limited(
         _ffmpeg_arguments(source, demuxer, destination, limits, fps),

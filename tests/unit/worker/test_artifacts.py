@@ -31,9 +31,11 @@ def video(tmp_path: Path) -> Path:
 
 
 def test_what_is_put_can_be_read_whole_and_in_ranges(store: ArtifactStore, video: Path) -> None:
+    content = video.read_bytes()
+
     store.put(KEY, video)
 
-    content = video.read_bytes()
+    assert not video.exists(), "nobody can change what is published"
     assert store.stat(KEY).bytes == len(content)
     assert b"".join(store.read_range(KEY, 0, len(content))) == content
     assert b"".join(store.read_range(KEY, 300_001, 900_007)) == content[300_001:900_007]
@@ -49,7 +51,8 @@ def test_a_key_is_published_once(store: ArtifactStore, video: Path, tmp_path: Pa
     with pytest.raises(ArtifactExistsError):
         store.put(KEY, other)
 
-    assert store.stat(KEY).bytes == video.stat().st_size
+    assert store.stat(KEY).bytes == 2**20
+    assert other.exists(), "what was refused is still the caller's"
 
 
 def test_of_many_who_publish_at_once_one_succeeds(
@@ -57,14 +60,16 @@ def test_of_many_who_publish_at_once_one_succeeds(
 ) -> None:
     outcomes: list[str] = []
 
-    def publish() -> None:
+    def publish(number: int) -> None:
+        copy = tmp_path / f"copy-{number}"
+        copy.write_bytes(video.read_bytes())
         try:
-            store.put(KEY, video)
+            store.put(KEY, copy)
             outcomes.append("published")
         except ArtifactExistsError:
             outcomes.append("refused")
 
-    threads = [threading.Thread(target=publish) for _ in range(8)]
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -96,8 +101,10 @@ def test_what_is_absent_is_told(store: ArtifactStore) -> None:
 
 
 def test_a_prefix_is_erased_and_its_neighbours_stay(store: ArtifactStore, video: Path) -> None:
+    other = video.with_name("other")
+    other.write_bytes(b"x")
     store.put("inputs/a/input.png", video)
-    store.put("inputs/ab/input.png", video)
+    store.put("inputs/ab/input.png", other)
 
     store.delete_prefix("inputs/a")
     store.delete_prefix("inputs/a")
@@ -105,6 +112,21 @@ def test_a_prefix_is_erased_and_its_neighbours_stay(store: ArtifactStore, video:
     assert store.stat("inputs/ab/input.png").bytes > 0
     with pytest.raises(ArtifactNotFoundError):
         store.stat("inputs/a/input.png")
+
+
+def test_what_comes_from_another_volume_is_copied(store: ArtifactStore) -> None:
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == Path("/tmp").stat().st_dev:
+        pytest.skip("no second volume here")
+    elsewhere = shared_memory / f"talkface-test-{os.getpid()}"
+    elsewhere.write_bytes(b"elsewhere")
+
+    store.put(KEY, elsewhere)
+
+    assert not elsewhere.exists()
+    with store.local_copy(KEY) as path:
+        assert path.read_bytes() == b"elsewhere"
+        assert path.stat().st_mode & 0o077 == 0
 
 
 def test_a_volume_that_would_run_full_is_refused(tmp_path: Path, video: Path) -> None:

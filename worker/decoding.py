@@ -1,0 +1,63 @@
+"""Decodes the files of a job that were stored as they came, once, whoever does it.
+
+The validator does it before anybody renders; where there is none, the renderer does. Both write the
+same files, and `validated.json` last, which says that all of them are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from worker.contract.artifacts import ArtifactExistsError, ArtifactNotFoundError, ArtifactStore
+from worker.contract.inputs import decode_pending, decoded_files, upload_name
+from worker.contract.messages import JobInput, JobRecord
+
+
+def decode_uploads(
+    store: ArtifactStore, record: JobRecord, on_wait: Callable[[], None]
+) -> JobInput:
+    """Decode and store what is pending of a job, unless that was done before.
+
+    Args:
+        store: Where the files are.
+        record: The job.
+        on_wait: Called while a file is decoded; what it raises stops that.
+
+    Returns:
+        The input with nothing pending.
+
+    Raises:
+        IntakeError: A file cannot be used.
+        ArtifactNotFoundError: A file is gone.
+        StorageFullError: The volume has no room.
+    """
+    pending, prefix = record.input.pending, f"inputs/{record.id}"
+    if pending is None:
+        return record.input
+    with (
+        contextlib.suppress(ArtifactNotFoundError),
+        store.local_copy(f"{prefix}/validated.json") as path,
+    ):
+        return JobInput.model_validate_json(path.read_text())
+    with store.scratch() as folder, ExitStack() as stack:
+
+        def path_of(name: str) -> Path:
+            return stack.enter_context(store.local_copy(f"{prefix}/{name}"))
+
+        decoded = decode_pending(record.input, path_of, folder, on_wait)
+        (folder / "validated.json").write_text(decoded.model_dump_json(exclude_defaults=True))
+        for name in (*decoded_files(pending), "validated.json"):
+            # Whoever was here before and died made the same file from the same upload.
+            with contextlib.suppress(ArtifactExistsError):
+                store.put(f"{prefix}/{name}", folder / name)
+    return decoded
+
+
+def drop_uploads(store: ArtifactStore, record: JobRecord) -> None:
+    """Erase the files as they came, which nobody needs once they are decoded."""
+    if record.input.pending is not None:
+        for name in record.input.pending.files:
+            store.delete(f"inputs/{record.id}/{upload_name(name)}")
