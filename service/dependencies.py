@@ -17,6 +17,7 @@ from service.quotas import Quotas
 from service.schemas.job import Links
 from service.security import Guard, Principal
 from service.settings import ServiceSettings
+from service.upload import ReceivingBytes
 from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
@@ -33,6 +34,7 @@ class Resources:
         artifacts: Uploads and results.
         accept_limiter: Bounds the uploads that are decoded at the same time. Those that wait hold
             no thread, so that status reads never wait behind them.
+        receiving: How much all unfinished uploads hold.
         guard: Says who asks and what they may do.
         quotas: How many jobs a caller may have.
         redis: The ledger's Redis, for what is not about a job.
@@ -45,6 +47,7 @@ class Resources:
     ledger: Ledger
     artifacts: ArtifactStore
     accept_limiter: CapacityLimiter
+    receiving: ReceivingBytes
     guard: Guard
     quotas: Quotas
     redis: Redis

@@ -13,15 +13,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
 from service.metrics import Metrics
-from service.middleware import BodyLimitMiddleware, KeyBeforeBodyMiddleware, RequestMiddleware
+from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
 from service.routers import events, health, jobs, talking_face
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
+from service.upload import ReceivingBytes
 from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
-from worker.contract.inputs import MAX_REFERENCES
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import connect
@@ -47,8 +47,6 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         summary="A portrait or a video, and a voice, become a talking-face video.",
         version=version("talkface"),
         lifespan=_lifespan,
-        # All files that go together, and somewhat more fields than there are options.
-        form_limits={"max_files": 3 + MAX_REFERENCES, "max_fields": 32, "max_part_size": 16 * 1024},
     )
     redis = connect(settings.redis_url)
     app.state.resources = Resources(
@@ -56,6 +54,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         ledger=Ledger(redis),
         artifacts=ArtifactStore(settings.data_dir, min_free_bytes=settings.min_free_bytes),
         accept_limiter=CapacityLimiter(settings.parallel_decodes),
+        receiving=ReceivingBytes(settings.max_receiving_bytes),
         guard=Guard(settings, redis),
         quotas=Quotas(redis),
         redis=redis,
@@ -64,13 +63,6 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         metrics=Metrics(),
     )
     # The last that is added is the outermost.
-    app.add_middleware(
-        BodyLimitMiddleware,
-        max_body_bytes=settings.max_body_bytes,
-        max_receiving_bytes=settings.max_receiving_bytes,
-        min_free_bytes=settings.min_free_bytes,
-    )
-    app.add_middleware(KeyBeforeBodyMiddleware, guard=app.state.resources.guard)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

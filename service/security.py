@@ -209,22 +209,7 @@ class Guard:
         """What a link in a job object ends with: a signature, or nothing where no key is needed."""
         return self._links.query(job_id, purpose) if self._links is not None else ""
 
-    async def check_before_body(self, request: Request) -> None:
-        """Refuse strangers before a byte of their upload is read; `admit` comes after the body.
-
-        Raises:
-            ProblemError: unauthorized, forbidden.
-        """
-        if self._settings.require_keys:
-            # Kept, so that Redis is asked once.
-            request.state.api_key = await self._key_of(request)
-        else:
-            self._check_anonymous(request)
-
     async def _key_of(self, request: Request) -> ApiKey:
-        known: ApiKey | None = getattr(request.state, "api_key", None)
-        if known is not None:
-            return known
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         key: ApiKey | None = None
         if scheme.lower() == "bearer":

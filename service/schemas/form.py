@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, Field
@@ -11,10 +11,26 @@ from service.webhooks import check_callback_url
 from worker.contract.messages import SamplingOptions
 
 
-class TalkingFaceForm(SamplingOptions):
-    """The files and the options; a field that is not listed is an error.
+class TalkingFaceOptions(SamplingOptions):
+    """The fields that are text; one that is not listed is an error."""
 
-    Which files go together is `worker.contract.inputs.check_combination`'s to say.
+    callback_url: Annotated[
+        Annotated[str, AfterValidator(check_callback_url)] | None,
+        Field(description="An https address that is told of the job's end."),
+    ] = None
+
+    def sampling(self) -> SamplingOptions:
+        """What concerns the video itself."""
+        return SamplingOptions.model_validate(
+            self.model_dump(include=set(SamplingOptions.model_fields))
+        )
+
+
+class TalkingFaceForm(TalkingFaceOptions):
+    """The files and the options, as the OpenAPI document shows them.
+
+    `service.upload` receives them. Which files go together is
+    `worker.contract.inputs.check_combination`'s to say.
     """
 
     audio: Annotated[UploadFile, Field(description="The voice: WAV, MP3, M4A, FLAC, Ogg or WebM.")]
@@ -33,13 +49,9 @@ class TalkingFaceForm(SamplingOptions):
     driving_video: Annotated[
         UploadFile | None, Field(description="A video whose head motion the portrait takes over.")
     ] = None
-    callback_url: Annotated[
-        Annotated[str, AfterValidator(check_callback_url)] | None,
-        Field(description="An https address that is told of the job's end."),
-    ] = None
 
-    def options(self) -> SamplingOptions:
-        """The options without the files."""
-        return SamplingOptions.model_validate(
-            self.model_dump(include=set(SamplingOptions.model_fields))
-        )
+
+def request_body() -> dict[str, Any]:
+    """How the form stands in the OpenAPI document."""
+    schema = TalkingFaceForm.model_json_schema()
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

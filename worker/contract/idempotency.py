@@ -3,13 +3,15 @@
     lookup ──none──▶ reserve ──▶ accept (with the job, in its transaction)
                         └── the request is refused: release
 
-The scope of a key is its caller. A reservation keeps a twin that comes meanwhile from doing the
-same work; it ends by itself where its process died.
+The scope of a key is its caller. A key is reserved before the body of its request is read, when the
+fingerprint is not known yet. The reservation keeps a twin that comes meanwhile from doing the same
+work; it ends by itself where its process died.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import Final, cast
 
 from pydantic import Field
@@ -31,12 +33,15 @@ class IdempotencyKey(Message):
     Args:
         principal: The caller; None where nobody has a key.
         key: The header's value, 1 to 255 characters.
-        fingerprint: Options and sha256 of the files, so that another request is told apart.
+        fingerprint: Options and sha256 of the files, so that another request is told apart; empty
+            until the files have arrived.
+        holder: A word of its own for the request that reserves it.
     """
 
     principal: str | None
     key: str = Field(min_length=1, max_length=255)
-    fingerprint: str
+    fingerprint: str = ""
+    holder: str = Field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def redis_key(self) -> str:
@@ -45,10 +50,18 @@ class IdempotencyKey(Message):
 
 
 class IdempotencyRecord(Message):
-    """What is known of a key; `job_id` is None while the first request is in flight."""
+    """What is known of a key; `job_id` is None while the first request is in flight.
+
+    `holder` is that request's word for itself; requests of 0.2.1 have none.
+    """
 
     fingerprint: str
     job_id: str | None = None
+    holder: str | None = None
+
+    def is_reservation_of(self, key: IdempotencyKey) -> bool:
+        """Whether this is the reservation that a request made itself."""
+        return self.job_id is None and self.holder == key.holder
 
 
 class IdempotencyTakenError(Exception):
@@ -76,17 +89,25 @@ class IdempotencyKeys:
 
     def reserve(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Hold a key for the request at hand; None = held, else what stands there already."""
-        reservation = IdempotencyRecord(fingerprint=key.fingerprint).model_dump_json()
+        reservation = IdempotencyRecord(
+            fingerprint=key.fingerprint, holder=key.holder
+        ).model_dump_json()
         while True:
             if self._redis.set(key.redis_key, reservation, nx=True, ex=RESERVED_S):
                 return None
             if (found := self.lookup(key.principal, key.key)) is not None:
                 return found
 
+    def renew(self, key: IdempotencyKey) -> None:
+        """Hold a reservation for longer; one that has run out stays so."""
+        found = self.lookup(key.principal, key.key)
+        if found is not None and found.is_reservation_of(key):
+            self._redis.expire(key.redis_key, RESERVED_S)
+
     def release(self, key: IdempotencyKey) -> None:
         """Let a key go whose request was refused; a job that it leads to stays."""
         found = self.lookup(key.principal, key.key)
-        if found is not None and found.job_id is None and found.fingerprint == key.fingerprint:
+        if found is not None and found.is_reservation_of(key):
             self._redis.delete(key.redis_key)
 
     def watch(self, pipeline: Pipeline, key: IdempotencyKey) -> None:
@@ -100,7 +121,7 @@ class IdempotencyKeys:
         if stored is None:
             return
         found = IdempotencyRecord.model_validate_json(stored)
-        if found.job_id is not None or found.fingerprint != key.fingerprint:
+        if not found.is_reservation_of(key):
             raise IdempotencyTakenError(found)
 
     def write(self, pipeline: Pipeline, key: IdempotencyKey, job_id: str) -> None:

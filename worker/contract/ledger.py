@@ -110,6 +110,10 @@ class Ledger(WaitingLedger):
         """See `IdempotencyKeys.reserve`."""
         return self._idempotency.reserve(key)
 
+    def idempotency_renew(self, key: IdempotencyKey) -> None:
+        """See `IdempotencyKeys.renew`."""
+        self._idempotency.renew(key)
+
     def idempotency_release(self, key: IdempotencyKey) -> None:
         """See `IdempotencyKeys.release`."""
         self._idempotency.release(key)

@@ -1,0 +1,356 @@
+"""Receives the multipart form of an upload: checked as it arrives, and dropped as soon as it is wrong.
+
+    part begins   ──▶ a field that is known, sent once; before the first file, the options so far
+    first bytes   ──▶ the type of the file, by its magic bytes
+    every byte    ──▶ the limits of the file and of all uploads of the process; its digest
+    part ends     ──▶ on the disk, under a name of ours
+
+The framework's own way to read a form keeps the whole body before anybody looks at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.problems import ProblemError
+from service.schemas.form import TalkingFaceOptions
+from worker.contract.artifacts import full_volume
+from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.inputs import MAX_REFERENCES, Uploads, WrongCombinationError
+from worker.contract.intake import SNIFF_BYTES, IntakeLimits, audio_type, check_size, image_type
+from worker.contract.video_intake import video_type
+
+_MAX_FIELDS: Final = 32
+_MAX_FIELD_BYTES: Final = 16 * 1024
+_WRITE_BYTES: Final = 2**20
+# What has been received is written to the disk on the way, so that little is left at the end.
+_SYNC_BYTES: Final = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What may be sent in a file field.
+
+    Args:
+        what: How messages call it.
+        check_type: Raises `IntakeError` for magic bytes of another kind.
+        limit_bytes: Largest file.
+        most: How often the field may be sent.
+    """
+
+    what: str
+    check_type: Callable[[bytes], str]
+    limit_bytes: int
+    most: int = 1
+
+
+@dataclass
+class Received:
+    """A form that was received: its files lie in the caller's folder."""
+
+    options: TalkingFaceOptions
+    files: dict[str, list[ReceivedFile]] = field(default_factory=dict)
+
+    def uploads(self) -> Uploads:
+        """The files, for the intake; one without audio or pictures is refused there."""
+        paths = {name: [one.path for one in files] for name, files in self.files.items()}
+        every = [one for files in self.files.values() for one in files]
+        return Uploads(
+            audio=paths["audio"][0],
+            images=tuple(paths.get("image", [])),
+            video=next(iter(paths.get("video", [])), None),
+            driving_video=next(iter(paths.get("driving_video", [])), None),
+            digests={one.path: one.sha256 for one in every},
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(one.num_bytes for files in self.files.values() for one in files)
+
+
+class ReceivingBytes:
+    """How much all unfinished uploads of this process hold.
+
+    Args:
+        limit_bytes: The most.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+
+    def check_room(self, num_bytes: int) -> None:
+        """Refuse a body of so many bytes where there is no room for it.
+
+        Raises:
+            ProblemError: queue_full.
+        """
+        if self._bytes + num_bytes > self._limit_bytes:
+            raise ProblemError(
+                ErrorCode.QUEUE_FULL,
+                "Too many uploads are on their way. Try again in a moment.",
+                headers={"Retry-After": "5"},
+            )
+
+    @contextmanager
+    def body(self) -> Iterator[Callable[[int], None]]:
+        """Count the pieces of one body, until the context ends.
+
+        Raises:
+            ProblemError: queue_full; from what is yielded.
+        """
+        received = 0
+
+        def add(num_bytes: int) -> None:
+            nonlocal received
+            self.check_room(num_bytes)
+            received += num_bytes
+            self._bytes += num_bytes
+
+        try:
+            yield add
+        finally:
+            self._bytes -= received
+
+
+class ReceivedFile(UploadFile):
+    """One file of a form on its way to the disk.
+
+    Args:
+        path: Where it goes; must not exist.
+        kind: What it may be.
+    """
+
+    def __init__(self, path: Path, kind: _Kind) -> None:
+        self._out: BinaryIO = path.open("xb")
+        super().__init__(cast(Any, self._out), size=0)
+        self.path = path
+        self.num_bytes = 0
+        self._kind = kind
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._unsynced_bytes = 0
+        self._is_type_checked = False
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of what was received."""
+        return self._digest.hexdigest()
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            IntakeError: unsupported_media_type, file_too_large.
+            StorageFullError: The volume has no room.
+        """
+        self.num_bytes += len(data)
+        if self.num_bytes > self._kind.limit_bytes:
+            raise IntakeError(
+                ErrorCode.FILE_TOO_LARGE,
+                f"The {self._kind.what} has more than {self._kind.limit_bytes} bytes, which is the "
+                "limit. Send a smaller file.",
+                {"limit_bytes": self._kind.limit_bytes},
+            )
+        self._buffer += data
+        if not self._is_type_checked and self.num_bytes >= SNIFF_BYTES:
+            self._check_type()
+        if len(self._buffer) >= _WRITE_BYTES:
+            await run_in_threadpool(self._flush)
+
+    async def seek(self, offset: int) -> None:
+        """The end of the file; called by the parser when its part is complete.
+
+        Raises:
+            IntakeError: undecodable_media, it is empty; unsupported_media_type.
+            StorageFullError: The volume has no room.
+        """
+        await run_in_threadpool(self._flush)
+        self._out.close()
+        check_size(self.path, self._kind.what, self._kind.limit_bytes)
+        if not self._is_type_checked:
+            with self.path.open("rb") as stream:
+                self._kind.check_type(stream.read(SNIFF_BYTES))
+
+    def stop(self) -> None:
+        """Close the file, complete or not."""
+        self._out.close()
+
+    def _check_type(self) -> None:
+        self._kind.check_type(bytes(self._buffer[:SNIFF_BYTES]))
+        self._is_type_checked = True
+
+    def _flush(self) -> None:
+        with full_volume():
+            self._out.write(self._buffer)
+            self._digest.update(self._buffer)
+            self._unsynced_bytes += len(self._buffer)
+            self._buffer.clear()
+            self._out.flush()
+            if self._unsynced_bytes >= _SYNC_BYTES:
+                os.fdatasync(self._out.fileno())
+                self._unsynced_bytes = 0
+
+
+class _FormParser(MultiPartParser):
+    """starlette's parser, with our own files and checks."""
+
+    def __init__(
+        self, headers: Headers, stream: AsyncIterator[bytes], folder: Path, limits: IntakeLimits
+    ) -> None:
+        super().__init__(
+            headers,
+            cast(Any, stream),
+            max_files=3 + MAX_REFERENCES,
+            max_fields=_MAX_FIELDS,
+            max_part_size=_MAX_FIELD_BYTES,
+        )
+        self._folder = folder
+        self._kinds = _kinds(limits)
+        self.files: dict[str, list[ReceivedFile]] = {}
+
+    def on_headers_finished(self) -> None:
+        """A part begins."""
+        super().on_headers_finished()
+        part = self._current_part
+        name = part.field_name
+        if part.file is None:
+            if name in self._kinds:
+                raise _invalid({name: "Send this part as a file, with a file name"})
+            return
+        part.file.file.close()
+        if name in TalkingFaceOptions.model_fields:
+            raise _invalid({name: "Send this part as text, without a file name"})
+        if not self.files:
+            # Options that came before the files are judged before the files.
+            self.options()
+        part.file = self._begin(name)
+
+    def options(self) -> TalkingFaceOptions:
+        """The options that have arrived so far.
+
+        Raises:
+            RequestValidationError: One of them is wrong, or unknown.
+        """
+        fields = {name: value for name, value in self.items if isinstance(value, str)}
+        try:
+            return TalkingFaceOptions.model_validate(fields)
+        except ValidationError as error:
+            errors = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+            raise RequestValidationError(errors) from None
+
+    def _begin(self, name: str) -> ReceivedFile:
+        kind = self._kinds.get(name)
+        if kind is None:
+            raise _invalid({name: "Extra inputs are not permitted"})
+        sent = self.files.setdefault(name, [])
+        if len(sent) >= kind.most:
+            times = "twice" if kind.most == 1 else f"more than {kind.most} times"
+            raise WrongCombinationError(name, f"`{name}` was sent {times}. Send fewer.")
+        if {"video", "driving_video"} <= self.files.keys():
+            raise WrongCombinationError(
+                "driving_video",
+                "A driving video moves a still image, and a video moves by itself. Send one of them.",
+            )
+        number = f"-{len(sent)}" if kind.most > 1 else ""
+        one = ReceivedFile(self._folder / f"received-{name}{number}", kind)
+        sent.append(one)
+        return one
+
+
+async def receive_form(
+    headers: Headers,
+    stream: AsyncIterator[bytes],
+    folder: Path,
+    limits: IntakeLimits,
+) -> Received:
+    """Read a form to its end.
+
+    Args:
+        headers: Of the request.
+        stream: Its body; raises `starlette.requests.ClientDisconnect` where the client leaves.
+        folder: Where its files go.
+        limits: What is tolerated.
+
+    Raises:
+        RequestValidationError: An option or a part is wrong, missing or unknown.
+        WrongCombinationError: A file is sent too often.
+        IntakeError: A file is too large, empty, or not of a known type.
+        HTTPException: 400, it is no form.
+        StorageFullError: The volume has no room.
+    """
+    content_type, _ = parse_options_header(headers.get("content-type", ""))
+    if content_type != b"multipart/form-data":
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST,
+            "Send the files and options as multipart/form-data.",
+            headers={"Connection": "close"},
+        )
+    parser = _FormParser(headers, stream, folder, limits)
+    try:
+        await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, error.message) from None
+    finally:
+        for files in parser.files.values():
+            for one in files:
+                with contextlib.suppress(OSError):
+                    one.stop()
+    options = parser.options()
+    if "audio" not in parser.files:
+        raise _invalid({"audio": "Field required"})
+    return Received(options, parser.files)
+
+
+async def pieces(
+    stream: AsyncIterator[bytes],
+    count: Callable[[int], None],
+    on_piece: Callable[[], Awaitable[None]],
+) -> AsyncIterator[bytes]:
+    """A body, counted.
+
+    Args:
+        stream: The body.
+        count: Called with the size of each piece; may refuse it.
+        on_piece: Awaited after each piece.
+    """
+    async for piece in stream:
+        count(len(piece))
+        yield piece
+        await on_piece()
+
+
+def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:
+    return {
+        "audio": _Kind("audio", audio_type, limits.max_audio_bytes),
+        "image": _Kind("picture", image_type, limits.max_image_bytes, 1 + MAX_REFERENCES),
+        "video": _Kind("video", video_type, limits.max_video_bytes),
+        "driving_video": _Kind(
+            "driving video",
+            lambda head: video_type(head, "driving video"),
+            limits.max_video_bytes,
+        ),
+    }
+
+
+def _invalid(messages: dict[str, str]) -> RequestValidationError:
+    return RequestValidationError(
+        [{"loc": ("body", name), "msg": message} for name, message in messages.items()]
+    )
