@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -69,7 +70,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "TMPDIR": str(temporary),
     }
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stderr=log)
+        process, validator = (
+            subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=log)
+            for module in ("service", "worker.validation")
+        )
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S * 2) as client:
             wait_for(client)
@@ -77,8 +81,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         assert process.poll() is None, (folder / "log").read_text()[-2000:]
         assert '"unhandled_error"' not in (folder / "log").read_text()
     finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+        for one in (process, validator):
+            one.terminate()
+            one.wait(PATIENCE_S)
         server.stop()
 
 
@@ -111,10 +116,25 @@ def send(live: Live, case: Case) -> httpx2.Response:
     return live.client.post("/v1/talking-face", files=files, data={"preset": "preview"})
 
 
+def decoded(live: Live, job_id: str) -> dict[str, Any]:
+    """The job when its files are decoded, or cannot be."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        job: dict[str, Any] = live.client.get(f"/v1/jobs/{job_id}").json()
+        if job["state"] == "failed" or job["input"]["pending"] is None:
+            return job
+        assert time.monotonic() < until, f"not decoded: {job}"
+        time.sleep(0.05)
+
+
 def judge(case: Case, answer: httpx2.Response, live: Live) -> str | None:
     """What is wrong with an answer, or None."""
     if answer.status_code == 202:
-        return "accepted" if case.verdict == "refused" else None
+        # What only decoding can find is found after the answer.
+        error = decoded(live, answer.json()["id"])["error"]
+        if case.verdict == "refused" and error is None:
+            return "accepted"
+        return f"failed: {error['detail']}" if case.verdict == "accepted" and error else None
     if answer.status_code not in REFUSALS:
         return f"status {answer.status_code}: {answer.text[:300]}"
     if case.verdict == "accepted":
@@ -168,7 +188,9 @@ def assert_nothing_stays_behind(live: Live, accepted: set[str]) -> None:
     assert accepted <= stored
     assert len(stored) == len(accepted) + 1  # and the good one
     names = {path.name for path in live.files()}
-    assert names <= {"input.png", "input.mkv", "speech.flac", "sound.flac", "job.json"}
+    known = {"input.png", "input.mkv", "speech.flac", "sound.flac", "job.json", "validated.json"}
+    # The validator drops uploads when it has sent their job on.
+    assert names <= known | {"upload-audio", "upload-video"}
 
 
 @pytest.mark.parametrize(

@@ -355,39 +355,3 @@ def test_no_error_shows_the_inside(tmp_path: Path) -> None:
 
     assert answer.status_code == 500
     assert not re.search(r"secret|Traceback|ZeroDivision|\.py", answer.text)
-
-
-# --- bodies -------------------------------------------------------------------------------------
-
-
-FORM = {"Content-Type": "multipart/form-data; boundary=b"}
-
-
-@pytest.mark.parametrize("is_declared", [True, False])
-def test_all_bodies_together_are_bounded(tmp_path: Path, is_declared: bool) -> None:
-    small = client(tmp_path, max_receiving_bytes=1000)
-    content = bytes(1001)
-
-    answers = [
-        small.post(
-            "/v1/talking-face",
-            content=content if is_declared else iter([content]),
-            headers=FORM,
-        )
-        for _ in range(2)
-    ]
-    fitting = small.post("/v1/talking-face", content=bytes(999), headers=FORM)
-
-    for answer in answers:
-        assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
-        assert answer.headers["retry-after"] == "5"
-    # What was counted for the two is free again.
-    assert fitting.status_code == 400
-
-
-def test_an_upload_that_would_fill_the_disk_is_refused_unread(tmp_path: Path) -> None:
-    full = client(tmp_path, min_free_bytes=2**60)
-
-    answer = full.post("/v1/talking-face", content=bytes(999), headers=FORM)
-
-    assert (answer.status_code, answer.json()["code"]) == (507, "insufficient_storage")
