@@ -85,6 +85,10 @@ load: $(STAMP) ## Measure the API on loopback: uploads, status reads, event stre
 slow: $(STAMP) ## Ten minutes of half-open requests, streams and slow uploads; what /healthz notices (SLOW_ARGS)
 	@$(BIN)/python benchmarks/slow_clients.py $(SLOW_ARGS)
 
+.PHONY: uploads
+uploads: $(STAMP) ## Measure answers to 10 min videos, and photographs beside four of them (UPLOAD_ARGS)
+	@$(BIN)/python benchmarks/uploads.py $(UPLOAD_ARGS)
+
 .PHONY: openapi
 openapi: $(STAMP) ## Write openapi.json anew
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json

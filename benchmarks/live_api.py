@@ -27,11 +27,13 @@ class LiveApi:
         url: Where the API listens.
         redis: Its Redis.
         process: The API's process.
+        environment: Of it, for further processes of the same installation.
     """
 
     url: str
     redis: RedisServer
     process: psutil.Process
+    environment: dict[str, str]
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def live_api(**settings: object) -> Iterator[LiveApi]:
                 cwd=ROOT,
             )
         try:
-            yield LiveApi(url, redis, psutil.Process(api.pid))
+            yield LiveApi(url, redis, psutil.Process(api.pid), environment)
         finally:
             api.terminate()
             api.wait(timeout=30)

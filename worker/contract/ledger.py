@@ -120,8 +120,10 @@ class Ledger(WaitingLedger):
 
     def request_cancel(self, job_id: str) -> CancelOutcome:
         """Cancel a job that waits, or ask a running one to stop."""
+        is_held = bool(self._redis.exists(lease_key(job_id)))
         answer = int(self._cancel(args=[job_id, _now()]))
-        if answer == 1:
+        # A delivery that somebody works on is RQ's to clear away when that ends.
+        if answer == 1 and not is_held:
             self.drop_deliveries(job_id)
         return {
             -1: CancelOutcome.UNKNOWN,
