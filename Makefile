@@ -18,8 +18,10 @@ STAMP := $(VENV)/.installed
 EXTRAS := service,worker,embedded,train,eval
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Two threads suit two cores; more only make small tensor operations wait for each other.
-TEST_THREADS ?= 2
+# Most tests wait for processes and not for a core, so more of them run than there are cores; one thread each, because
+# more only make small tensor operations wait for each other.
+TEST_PROCESSES ?= 4
+TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -63,7 +65,7 @@ demo: $(STAMP) ## Start everything on a free port, turn the example into out/dem
 
 .PHONY: test
 test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 .PHONY: corpus
 corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)
