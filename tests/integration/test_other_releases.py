@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable
@@ -10,23 +11,28 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fastapi import UploadFile
 from redis import Redis
 from starlette.testclient import TestClient
 
+from service.fingerprint import fingerprint
 from service.keys import KEYS_HASH, KeyStore
 from service.reconciler import Reconciler, ReconcilerSettings
+from service.schemas.form import TalkingFaceForm
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.live_server import live_server
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
+from worker.contract.inputs import Uploads
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError, from_json, to_json
-from worker.contract.ledger_scripts import events_key, job_key, lease_key
+from worker.contract.ledger_scripts import STATISTICS, events_key, job_key, lease_key
 from worker.contract.messages import SCHEMA, JobRecord, JobState, SamplingOptions
 from worker.contract.presence import ProcessKind
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import open_queue
+from worker.contract.rebuild import rebuild
 
 
 def add_option(redis: Redis, job_id: str, name: str = "gaze", value: object = "camera") -> None:
@@ -269,6 +275,34 @@ def test_passing_on_changes_nothing_of_a_job_that_moved_on(ledger: Ledger, redis
     assert found is not None and (found.state, found.attempt) == (JobState.RUNNING, 1)
 
 
+def test_passing_on_keeps_nothing_aside_that_ended_meanwhile(ledger: Ledger, redis: Redis) -> None:
+    ended, waiting, gone = accepted(ledger), accepted(ledger), accepted(ledger)
+    quarantine = Quarantine(redis)
+    ledger.end_open(ended.id, None)
+    ledger.delete(gone.id)
+
+    for record in (ended, waiting, gone, waiting):
+        quarantine.add_waiting(record.id, "gaze")
+
+    assert quarantine.ids() == {waiting.id}
+    assert redis.hget(STATISTICS, "quarantined") == b"1"
+
+
+def test_an_inspector_sends_on_what_it_does_not_understand(
+    redis: Redis, ledger: Ledger, post: Callable[..., str], start_worker: StartWorker
+) -> None:
+    ledger.presence.beat(ProcessKind.INSPECTOR, "inspector")
+    job_id = post()
+    add_option(redis, job_id)
+
+    start_worker("worker.inspection")
+
+    eventually(lambda: redis.hget(job_key(job_id), "queue") == b"render", "it is sent on")
+    found = ledger.get(job_id)
+    assert found is not None and found.face_boxes is None, "nobody here judges its faces"
+    assert found.state is JobState.QUEUED
+
+
 # --- records ------------------------------------------------------------------------------------
 
 
@@ -335,6 +369,54 @@ def test_a_job_in_a_queue_that_only_another_release_has_is_not_lost(
 
     found = ledger.get(record.id)
     assert found is not None and found.attempt == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seed": 5, "gaze": "camera"},
+        {"fps": 240, "seed": 5},
+        {"preset": "preview", "num_inference_steps": 4},
+    ],
+)
+def test_options_that_are_not_known_survive_a_rebuild(
+    ledger: Ledger, redis: Redis, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    values = json.loads(to_json(new_record()))
+    values["input"]["options"] = options
+    store, job = ArtifactStore(tmp_path / "data"), tmp_path / "job.json"
+    job.write_text(json.dumps(values))
+    store.put(f"inputs/{values['id']}/job.json", job)
+
+    assert rebuild(store, ledger).queued == 1
+
+    stored = json.loads(redis.hget(job_key(values["id"]), "input") or "")
+    assert stored["options"] == options
+    found = ledger.get(values["id"])
+    assert found is not None and not found.is_understood
+
+
+def test_a_request_is_the_same_one_where_another_release_knows_an_option_more(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "upload").write_bytes(b"sound")
+    files = {"audio": UploadFile(io.BytesIO()), "image": [UploadFile(io.BytesIO())]}
+    uploads = Uploads(audio=tmp_path / "upload")
+
+    class NextOptions(SamplingOptions):
+        gaze: str = "screen"
+
+    class NextForm(TalkingFaceForm):
+        gaze: str = "screen"
+
+        def options(self) -> SamplingOptions:
+            return NextOptions(seed=self.seed, gaze=self.gaze)
+
+    known = fingerprint(uploads, TalkingFaceForm(**files, seed=5))
+
+    assert fingerprint(uploads, NextForm(**files, seed=5)) == known
+    assert fingerprint(uploads, NextForm(**files, seed=5, gaze="camera")) != known
+    assert fingerprint(uploads, NextForm(**files, seed=6)) != known
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"input": 3}', '{"input": {"options": []}}'])
