@@ -28,7 +28,7 @@ TEST_THREADS ?= 1
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: install
 install: $(STAMP) ## Make .venv with everything that running, testing and training need
@@ -78,6 +78,10 @@ chaos: $(STAMP) ## Five minutes of random kills; the last line says what was los
 .PHONY: chaos-rq
 chaos-rq: $(STAMP) ## The same kills over RQ alone, for comparison
 	@exec $(BIN)/python -m tests.chaos.plain_rq --seconds 300
+
+.PHONY: chaos-versions
+chaos-versions: $(STAMP) ## The same kills while the previous release and this tree work together
+	@exec $(BIN)/python -m tests.chaos.versions --seconds 300
 
 .PHONY: load
 load: $(STAMP) ## Measure the API on loopback: uploads, status reads, event streams, memory (LOAD_ARGS)
