@@ -11,9 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-# The release (21a4e4f) and the fixes after it that belong to 0.2.1; without them a request that is
-# sent again to the other release is refused.
-PREVIOUS_COMMIT: Final = "0116bd1441c0b89384807a43583dc5468bb3b6ae"
+PREVIOUS_COMMIT: Final = "8dae87cc91970d616db1c88b12c34cbe3d63e5d4"
 PREVIOUS_VERSION: Final = "0.2.1"
 
 ROOT: Final = Path(__file__).resolve().parents[1]

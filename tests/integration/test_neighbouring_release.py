@@ -13,15 +13,17 @@ import pytest
 from redis import Redis
 from starlette.testclient import TestClient
 
-from service.keys import KeyStore
+from service.main import create_app
 from service.security import ANONYMOUS
+from service.settings import ServiceSettings
 from tests import previous_release
+from tests.chaos.code_trees import CodeTrees, lay_out
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.neighbour.processes import Told, run_in
 from tests.neighbour.readings import DONE, IN_FLIGHT
 from tests.neighbour.records import CHOSEN
 from tests.neighbour.stored import load
-from tests.previous_release import ROOT, NoHistoryError, extract
+from tests.previous_release import NoHistoryError, extract
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
@@ -41,10 +43,10 @@ STATES = dict.fromkeys(WAITING, "queued") | {
 
 
 @pytest.fixture(scope="module")
-def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of the previous release."""
+def trees(tmp_path_factory: pytest.TempPathFactory) -> CodeTrees:
+    """The code of the previous release, and of this one with an option more."""
     try:
-        return extract(tmp_path_factory.mktemp("previous"))
+        return lay_out(tmp_path_factory.mktemp("trees"))
     except NoHistoryError as error:
         pytest.skip(str(error))
 
@@ -90,27 +92,28 @@ def expect_all_ended(told: Told, records: dict[str, Any]) -> None:
     assert answer["with_a_key"] == with_a_key | {"cancel": 200, "delete": 204}
 
 
-@pytest.mark.parametrize("writer", ["previous", "this"])
+@pytest.mark.parametrize("writer", ["previous", "next"])
 def test_each_release_reads_what_the_other_wrote(
-    writer: str, previous: Path, redis_server: RedisServer, data_dir: Path
+    writer: str, trees: CodeTrees, redis_server: RedisServer, data_dir: Path
 ) -> None:
-    old, new = (previous, ROOT) if writer == "previous" else (ROOT, previous)
+    both = (trees.previous, trees.next)
+    writing, reading = both if writer == "previous" else reversed(both)
 
-    records = run_in(old, "records", redis_server.url, data_dir).answer
-    told = run_in(new, "readings", redis_server.url, data_dir, given=records)
+    records = run_in(writing, "records", redis_server.url, data_dir).answer
+    told = run_in(reading, "readings", redis_server.url, data_dir, given=records)
 
     expect_all_read(told, records)
     expect_all_ended(told, records)
 
 
 def test_a_worker_of_this_tree_draws_what_the_previous_release_accepted(
-    previous: Path,
+    trees: CodeTrees,
     redis_server: RedisServer,
     data_dir: Path,
     client: TestClient,
     start_worker: StartWorker,
 ) -> None:
-    jobs = run_in(previous, "records", redis_server.url, data_dir).answer["jobs"]
+    jobs = run_in(trees.previous, "records", redis_server.url, data_dir).answer["jobs"]
 
     start_worker()
     start_worker("service.reconciler", reconcile_every_s=0.2, lost_after_s=0.2)
@@ -130,9 +133,9 @@ def test_a_worker_of_this_tree_draws_what_the_previous_release_accepted(
 
 
 def test_this_tree_rebuilds_the_ledger_of_the_previous_release(
-    previous: Path, redis_server: RedisServer, redis: Redis, data_dir: Path
+    trees: CodeTrees, redis_server: RedisServer, redis: Redis, data_dir: Path
 ) -> None:
-    records = run_in(previous, "records", redis_server.url, data_dir).answer
+    records = run_in(trees.previous, "records", redis_server.url, data_dir).answer
     redis.flushall()
 
     told = rebuild(ArtifactStore(data_dir), Ledger(redis))
@@ -195,17 +198,24 @@ def test_stored_jobs_are_claimed_and_cancelled(records: dict[str, Any], ledger: 
 
 
 def test_stored_events_keys_and_webhooks_are_read(
-    records: dict[str, Any], ledger: Ledger, redis: Redis, client: TestClient
+    records: dict[str, Any],
+    ledger: Ledger,
+    redis: Redis,
+    client: TestClient,
+    redis_server: RedisServer,
+    data_dir: Path,
 ) -> None:
-    jobs = records["jobs"]
+    jobs, bearer = records["jobs"], {"Authorization": f"Bearer {records['key']}"}
+    settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, require_keys=True)
 
     states = [event.state.value for event in ledger.read_events(jobs["failed"])]
-    key = KeyStore(redis).authenticate(records["key"])
+    with TestClient(create_app(settings)) as with_keys:
+        owned = with_keys.get("/v1/jobs", headers=bearer).json()["data"]
     due = {event.job_id: event.type for event in Outbox(redis).due()}
 
     assert (states[0], states[-1], len(states)) == ("queued", "failed", 4)
     assert "event: job" in client.get(f"/v1/jobs/{jobs['failed']}/events").text
-    assert key is not None and key.max_concurrent_jobs == 5
+    assert [job["id"] for job in owned] == [records["owned"]]
     assert due == {jobs[name]: f"job.{name}" for name in ("succeeded", "failed", "cancelled")}
     done = ledger.idempotency_lookup(ANONYMOUS, DONE)
     in_flight = ledger.idempotency_lookup(ANONYMOUS, IN_FLIGHT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -11,20 +10,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from fastapi import UploadFile
 from redis import Redis
 from starlette.testclient import TestClient
 
-from service.fingerprint import fingerprint
 from service.keys import KEYS_HASH, KeyStore
 from service.reconciler import Reconciler, ReconcilerSettings
-from service.schemas.form import TalkingFaceForm
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.live_server import live_server
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
-from worker.contract.inputs import Uploads
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError, from_json, to_json
 from worker.contract.ledger_scripts import STATISTICS, events_key, job_key, lease_key
@@ -394,29 +389,6 @@ def test_options_that_are_not_known_survive_a_rebuild(
     assert stored["options"] == options
     found = ledger.get(values["id"])
     assert found is not None and not found.is_understood
-
-
-def test_a_request_is_the_same_one_where_another_release_knows_an_option_more(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "upload").write_bytes(b"sound")
-    files = {"audio": UploadFile(io.BytesIO()), "image": [UploadFile(io.BytesIO())]}
-    uploads = Uploads(audio=tmp_path / "upload")
-
-    class NextOptions(SamplingOptions):
-        gaze: str = "screen"
-
-    class NextForm(TalkingFaceForm):
-        gaze: str = "screen"
-
-        def options(self) -> SamplingOptions:
-            return NextOptions(seed=self.seed, gaze=self.gaze)
-
-    known = fingerprint(uploads, TalkingFaceForm(**files, seed=5))
-
-    assert fingerprint(uploads, NextForm(**files, seed=5)) == known
-    assert fingerprint(uploads, NextForm(**files, seed=5, gaze="camera")) != known
-    assert fingerprint(uploads, NextForm(**files, seed=6)) != known
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"input": 3}', '{"input": {"options": []}}'])

@@ -21,7 +21,6 @@ from typing import Any, Final
 from redis import Redis
 from starlette.testclient import TestClient
 
-from service.keys import KeyStore
 from service.main import create_app
 from service.security import ANONYMOUS
 from service.settings import ServiceSettings
@@ -40,16 +39,33 @@ DONE, IN_FLIGHT = "a request that was answered", "a request in flight"
 CHOSEN: Final = {"seed": 7, "preset": "fast", "fps": 30.0, "lip_strength": 0.5}
 
 
-@contextmanager
-def worker_of_this_tree(redis_url: str, data_dir: Path) -> Iterator[None]:
-    """A worker that draws test cards, until the end of the block."""
+def environment_of(redis_url: str, data_dir: Path) -> dict[str, str]:
+    """What a process of this installation is told."""
     environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}
-    environment |= {
+    return environment | {
         "TALKFACE_REDIS_URL": redis_url,
         "TALKFACE_DATA_DIR": str(data_dir),
         "TALKFACE_RENDERER": "test-card",
     }
-    worker = subprocess.Popen([sys.executable, "-P", "-m", "worker"], env=environment)
+
+
+def new_key(redis_url: str, data_dir: Path) -> str:
+    """The text of a key that may have five open jobs, made as an operator makes it."""
+    command = [sys.executable, "-P", "-m", "talkface", "keys", "create", "shop", "--env", "test"]
+    made = subprocess.run(
+        [*command, "--max-concurrent-jobs", "5", "--json"],
+        env=environment_of(redis_url, data_dir),
+        capture_output=True,
+        check=True,
+    )
+    return str(json.loads(made.stdout)["key"])
+
+
+@contextmanager
+def worker_of_this_tree(redis_url: str, data_dir: Path) -> Iterator[None]:
+    """A worker that draws test cards, until the end of the block."""
+    command = [sys.executable, "-P", "-m", "worker"]
+    worker = subprocess.Popen(command, env=environment_of(redis_url, data_dir))
     try:
         yield
     finally:
@@ -150,7 +166,7 @@ def write_records(redis_url: str, data_dir: Path) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as films,
     ):
         writer = Writer(client, redis)
-        _, key = KeyStore(redis).create("shop", env="test", max_concurrent_jobs=5)
+        key = new_key(redis_url, data_dir)
         with worker_of_this_tree(redis_url, data_dir):
             writer.post("succeeded", data=HOOK)
             wait_for(client, writer.jobs["succeeded"], "succeeded")
