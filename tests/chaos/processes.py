@@ -34,7 +34,6 @@ class Running:
         self.victim = victim
         self._log = folder / f"{victim.name.replace(' ', '-')}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.pids: set[int] = set()
 
     def start(self) -> None:
         if self.is_alive():
@@ -49,7 +48,6 @@ class Running:
                 stderr=log,
                 start_new_session=True,
             )
-        self.pids.add(self._process.pid)
 
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -127,11 +125,6 @@ class Storm:
     def end(self) -> None:
         for one in reversed(self._running):
             one.end()
-
-    def pids(self, prefix: str) -> set[int]:
-        """All processes that the victims of this beginning of a name ever were."""
-        named = [one for one in self._running if one.victim.name.startswith(prefix)]
-        return {pid for one in named for pid in one.pids}
 
     @property
     def num_kills(self) -> int:

@@ -11,6 +11,7 @@ if nothing was, and 2 where this checkout has no history to take the previous re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -102,7 +103,7 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
                     deleted=clients.deleted,
                 )
                 judge_tidiness(report, redis, deployment)
-                _judge_releases(report, clients, redis, storm)
+                _judge_releases(report, clients, redis, folder)
                 report.passed_on = _count_in_logs(folder, "job_passed_on")
         finally:
             clients.end()
@@ -126,27 +127,45 @@ def _victims(
 
 
 def _judge_releases(
-    report: VersionsReport, clients: VersionClients, redis: Redis, storm: Storm
+    report: VersionsReport, clients: VersionClients, redis: Redis, folder: Path
 ) -> None:
     """Who drew a job, and whether its options are still those that its caller chose."""
     report.looks, report.misread = clients.looks, clients.misread
-    pids = {name: storm.pids(f"{name} worker") for name in ("previous", "next")}
+    takers = _takers(folder)
+    takers_of: dict[str, set[str]] = {}
+    for (job_id, _), releases in takers.items():
+        takers_of.setdefault(job_id, set()).update(releases)
     for posted in clients.accepted.values():
         report.posts[f"{posted.api}{f' with {OPTION}' if posted.has_option else ''}"] += 1
-        names = ["state", "worker", "input"]
-        state, worker, job_input = cast(list[bytes | None], redis.hmget(job_key(posted.id), names))
+        names = ["state", "attempt", "input"]
+        state, attempt, job_input = cast(list[bytes | None], redis.hmget(job_key(posted.id), names))
         if posted.id in clients.gone and state is not None:
             report.misread.append(f"{posted.id} was deleted and is there")
-        if job_input is None:
+        if posted.has_option and "previous" in takers_of.get(posted.id, set()):
+            report.misread.append(f"{posted.id} has {OPTION} and was taken by the previous release")
+        if attempt is None or job_input is None:
             continue
         report.misread += _wrong_options(posted, json.loads(job_input)["options"])
         if state == b"succeeded":
-            # A worker is called `<host>-<pid>-<random digits>`.
-            pid = int((worker or b"").decode().rsplit("-", 2)[1])
-            drawn_by = [name for name in pids if pid in pids[name]]
-            report.drawn_by[" or ".join(drawn_by) or "nobody"] += 1
-            if posted.has_option and drawn_by != ["next"]:
+            drawn_by = takers.get((posted.id, int(attempt)), set())
+            report.drawn_by[" or ".join(sorted(drawn_by)) or "nobody"] += 1
+            if posted.has_option and drawn_by != {"next"}:
                 report.misread.append(f"{posted.id} has {OPTION} and was drawn by {drawn_by}")
+
+
+def _takers(folder: Path) -> dict[tuple[str, int], set[str]]:
+    """Which releases took an attempt of a job, by what their workers logged when they began."""
+    takers: dict[tuple[str, int], set[str]] = {}
+    for log in folder.glob("*-worker-*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if '"job_started"' not in line:
+                continue
+            # A line that a killed process left unfinished begins nothing that ended.
+            with contextlib.suppress(json.JSONDecodeError):
+                entry = json.loads(line)
+                taken = (str(entry["job_id"]), int(entry["attempt"]))
+                takers.setdefault(taken, set()).add(log.name.partition("-")[0])
+    return takers
 
 
 def _wrong_options(posted: Posted, options: dict[str, object]) -> Iterable[str]:
