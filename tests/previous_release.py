@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-PREVIOUS_COMMIT: Final = "8dae87cc91970d616db1c88b12c34cbe3d63e5d4"
+PREVIOUS_COMMIT: Final = "87d604e61847bef175506aa5aa76bd0d3bb3ef40"
 PREVIOUS_VERSION: Final = "0.2.1"
 
 ROOT: Final = Path(__file__).resolve().parents[1]
