@@ -42,6 +42,7 @@ _ATTENDED_BY: Final[Mapping[QueueName, ProcessKind]] = {
 }
 _BATCH: Final = 1000
 _OPEN_STATES: Final = (JobState.QUEUED.value.encode(), JobState.RUNNING.value.encode())
+_RQ_JOB: Final = "rq:job:"
 # Sets in which RQ remembers deliveries by the time of something.
 _RQ_LISTS: Final = ("wip", "failed", "finished", "deferred", "canceled", "scheduled")
 
@@ -237,6 +238,12 @@ class Recovery:
                 for raw in cast(list[bytes], self._redis.zrange(key, 0, -1)):
                     # RQ writes `<delivery>:<execution>` for what it believes to be running.
                     cleaned += self._drop_if_over(key, raw.decode(), is_sorted=True)
+        # What a process that came back wrote of a delivery that was taken from it is in no list.
+        for raw in self._redis.scan_iter(match=f"{_RQ_JOB}*", count=_BATCH):
+            delivery = cast(bytes, raw).decode().removeprefix(_RQ_JOB)
+            if self._is_over(delivery):
+                cleaned += 1
+                self._redis.delete(*_rq_keys(delivery))
         return cleaned + self._clean_workers()
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -329,21 +336,23 @@ class Recovery:
 
     def _drop_if_over(self, key: str, entry: str, *, is_sorted: bool = False) -> int:
         delivery = entry.split(":")[0]
-        job_id, _, rest = delivery.partition("_")
-        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["state", "attempt"]))
-        is_current = stored[1] is not None and rest.split("_")[0] == stored[1].decode()
-        if is_current and stored[0] in (b"queued", b"running"):
+        if not self._is_over(delivery):
             return 0
         with self._redis.pipeline(transaction=True) as pipeline:
             if is_sorted:
                 pipeline.zrem(key, entry)
             else:
                 pipeline.lrem(key, 0, entry)
-            pipeline.delete(
-                f"rq:job:{delivery}", f"rq:results:{delivery}", f"rq:executions:{delivery}"
-            )
+            pipeline.delete(*_rq_keys(delivery))
             pipeline.execute()
         return 1
+
+    def _is_over(self, delivery: str) -> bool:
+        """Whether a delivery is not of the current attempt of an open job."""
+        job_id, _, rest = delivery.partition("_")
+        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["state", "attempt"]))
+        is_current = stored[1] is not None and rest.split("_")[0] == stored[1].decode()
+        return not is_current or stored[0] not in _OPEN_STATES
 
     def _clean_workers(self) -> int:
         """Names of workers whose own key has expired."""
@@ -357,3 +366,8 @@ class Recovery:
 
     def _list(self, key: str) -> list[str]:
         return [raw.decode() for raw in cast(list[bytes], self._redis.lrange(key, 0, -1))]
+
+
+def _rq_keys(delivery: str) -> tuple[str, ...]:
+    """What RQ keeps of a delivery beside its lists."""
+    return f"{_RQ_JOB}{delivery}", f"rq:results:{delivery}", f"rq:executions:{delivery}"
