@@ -31,6 +31,9 @@ from starlette.requests import ClientDisconnect, Request
 from service.dependencies import Resources
 from service.fingerprint import fingerprint
 from service.problems import ProblemError
+from service.quotas import Place
+from service.retention import retention_of
+from service.schemas.form import TalkingFaceOptions
 from service.security import Principal
 from service.upload import Received, pieces, receive_form
 from worker.contract.artifacts import StorageFullError
@@ -86,6 +89,7 @@ class Acceptance:
             self._key = IdempotencyKey(principal=principal.id, key=idempotency_key)
         self._earlier: IdempotencyRecord | None = None
         self._folder = Path()
+        self._place: Place | None = None
         self._renewed_at = time.monotonic()
         self._client_left = threading.Event()
 
@@ -126,7 +130,9 @@ class Acceptance:
         if self._earlier is None:
             # Who asks again for a job that exists needs no place for another one.
             self._check_room(num_open)
-            held.enter_context(resources.quotas.place(self._principal, self._job_id))
+            self._place = held.enter_context(
+                resources.quotas.place(self._principal, self._job_id, upload_bytes=declared)
+            )
         self._check_disk(declared)
         self._folder = held.enter_context(resources.artifacts.scratch())
 
@@ -177,7 +183,13 @@ class Acceptance:
                 pieces(body, count, self._keep_key),
                 self._folder,
                 self._resources.settings.intake_limits,
+                self._retention_s,
             )
+
+    def _retention_s(self, options: TalkingFaceOptions) -> float | None:
+        """How long the result is kept, in seconds; None for ever."""
+        settings = self._resources.settings
+        return retention_of(self._principal, options.retention_s, settings)
 
     async def _keep_key(self) -> None:
         """A slow upload must not lose its idempotency key on the way."""
@@ -236,6 +248,8 @@ class Acceptance:
         )
         self._check_client()
         decoded = time.perf_counter()
+        assert self._place is not None, "only a replay has no place"
+        self._place.charge(job_input.audio.seconds)
         record = self._store(received, job_input)
         decode_s, store_s = decoded - began, time.perf_counter() - decoded
         resources.metrics.accepted("decode", decode_s)
@@ -259,23 +273,29 @@ class Acceptance:
             state=JobState.QUEUED,
             principal=self._principal.id,
             created_at=datetime.now(UTC),
-            retention_s=resources.settings.retention_s or None,
+            retention_s=self._retention_s(received.options),
             callback_url=received.options.callback_url,
             request_id=self._request_id,
             schema_version=needed_schema(job_input),
             input=job_input,
         )
         (self._folder / "job.json").write_text(to_json(record))
-        prefix = f"inputs/{self._job_id}"
+        prefix, names = f"inputs/{self._job_id}", [*stored_files(job_input), "job.json"]
+        stored_bytes = sum((self._folder / name).stat().st_size for name in names)
         try:
-            for name in (*stored_files(job_input), "job.json"):
+            for name in names:
                 resources.artifacts.put(f"{prefix}/{name}", self._folder / name)
         except StorageFullError:
             resources.artifacts.delete_prefix(prefix)
             raise
         # If this raises `RedisError`, the job may have been accepted all the same, so its files
         # stay; the sweep finds them if it was not.
-        return resources.ledger.accept(record, idempotency=self._key)
+        return resources.ledger.accept(
+            record,
+            idempotency=self._key,
+            share=self._principal.quota_id,
+            stored_bytes=stored_bytes,
+        )
 
     def _replay(self, found: IdempotencyRecord) -> Accepted:
         """Answer with what the key leads to."""

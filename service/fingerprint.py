@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from service.upload import Received
 
@@ -11,11 +12,14 @@ from service.upload import Received
 def fingerprint(received: Received) -> str:
     """SHA-256 of the options and of the files' bytes; names and declared types play no part."""
     names = ("audio", "image", "video", "driving_video")
-    told = {
+    told: dict[str, Any] = {
         # Without defaults, so that a request sent again during an upgrade is the same request to a
         # release that has one option more.
         "options": received.options.sampling().model_dump(mode="json", exclude_defaults=True),
         "callback_url": received.options.callback_url,
         "files": {name: [one.sha256 for one in received.files.get(name, [])] for name in names},
     }
+    if received.options.retention_s is not None:
+        # Only where it is used: what an older release knew has the same fingerprint here.
+        told["retention_s"] = received.options.retention_s
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -43,8 +43,8 @@ class Scope(StrEnum):
 class ApiKey(BaseModel):
     """What is kept of a key.
 
-    `principal` owns the jobs: the key's own id, or that of the key which it replaces. A quota that
-    is None is the deployment's. Fields that another release added are kept when a record is
+    `principal` owns the jobs: the key's own id, or that of the key which it replaces. What is None
+    of quotas and retention is the deployment's. Fields that another release added are kept when a record is
     written again.
     """
 
@@ -57,6 +57,10 @@ class ApiKey(BaseModel):
     scopes: frozenset[Scope]
     max_concurrent_jobs: int | None = None
     max_jobs_a_day: int | None = None
+    max_stored_bytes: int | None = None
+    max_media_s_a_day: float | None = None
+    max_open_media_s: float | None = None
+    retention_s: float | None = None
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -118,6 +122,10 @@ class KeyStore(KeyReader):
         principal: str | None = None,
         max_concurrent_jobs: int | None = None,
         max_jobs_a_day: int | None = None,
+        max_stored_bytes: int | None = None,
+        max_media_s_a_day: float | None = None,
+        max_open_media_s: float | None = None,
+        retention_s: float | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key.
@@ -129,6 +137,10 @@ class KeyStore(KeyReader):
             principal: Whose jobs it shares; by default nobody's.
             max_concurrent_jobs: Jobs that may be open at the same time; None: the deployment's.
             max_jobs_a_day: Jobs accepted in one day, UTC; None: the deployment's.
+            max_stored_bytes: Bytes of files on the disk; None: the deployment's.
+            max_media_s_a_day: Seconds of sound accepted in one day, UTC; None: the deployment's.
+            max_open_media_s: Seconds of sound of open jobs; None: the deployment's.
+            retention_s: How long results are kept, in seconds; None: the deployment's.
             expires_at: When it ends by itself.
 
         Returns:
@@ -153,6 +165,10 @@ class KeyStore(KeyReader):
             scopes=frozenset(scopes),
             max_concurrent_jobs=max_concurrent_jobs,
             max_jobs_a_day=max_jobs_a_day,
+            max_stored_bytes=max_stored_bytes,
+            max_media_s_a_day=max_media_s_a_day,
+            max_open_media_s=max_open_media_s,
+            retention_s=retention_s,
             created_at=datetime.now(UTC),
             expires_at=expires_at,
             sha256=_digest(text),

@@ -56,10 +56,14 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         accept_limiter=CapacityLimiter(settings.parallel_decodes),
         receiving=ReceivingBytes(settings.max_receiving_bytes),
         guard=Guard(settings, redis),
-        quotas=Quotas(redis),
+        quotas=Quotas(redis, longest_upload_s=settings.body_timeout_s),
         redis=redis,
         statistics=StatisticsReader(redis),
-        watch=JobWatch(settings.redis_url, max_waiting=settings.max_watchers),
+        watch=JobWatch(
+            settings.redis_url,
+            max_waiting=settings.max_watchers,
+            max_waiting_per_caller=settings.max_watchers_per_caller,
+        ),
         metrics=Metrics(),
     )
     # The last that is added is the outermost.

@@ -2,7 +2,8 @@
 
 Each round, all of it safe to run twice at the same time:
 
-    lost jobs ─▶ delivered again    deadlines ─▶ failed    webhooks ─▶ sent    time over ─▶ erased
+    lost jobs ─▶ delivered again    deadlines ─▶ failed    webhooks ─▶ sent
+    media of jobs that ended, and everything of jobs whose time is over ─▶ erased
     now and then: orphaned files, the files of API keys, and RQ's own lists
 
 One job's fault never stops a round: the job is kept aside and counted, and the others are looked
@@ -26,6 +27,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 from redis import RedisError
 
+from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from service.secret_file import InstallSecret, SecretFileError
 from service.security import ANONYMOUS
@@ -36,6 +38,7 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name, unknown_variables
 from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, configure_logging, get_logger
+from worker.contract.media import EndedMedia, MediaIndex
 from worker.contract.outbox import Outbox, OutboxEvent
 from worker.contract.presence import Presence, ProcessKind
 from worker.contract.quarantine import Quarantine
@@ -51,7 +54,7 @@ from worker.contract.recovery import (
 
 PARALLEL_WEBHOOKS = 8
 RETRY_ERASING_S = 600.0
-_Job = TypeVar("_Job", LostJob, OverdueJob, ExpiredJob)
+_Job = TypeVar("_Job", LostJob, OverdueJob, ExpiredJob, EndedMedia)
 _log = get_logger("reconciler")
 
 
@@ -99,11 +102,14 @@ class Reconciler:
             redis, lost_after_s=settings.lost_after_s, max_deaths=settings.max_deliveries
         )
         store = ArtifactStore(settings.data_dir)
+        self._media = MediaIndex(redis)
+        self._eraser = MediaEraser(store, self._ledger, self._media)
         self._sweeper = Sweeper(
             store,
             self._ledger,
             self._recovery,
             KeyRecovery(redis, store),
+            self._eraser,
             orphan_after_s=settings.orphan_after_s,
             record_kept_s=settings.record_retention_s,
             on_progress=self._beat,
@@ -140,6 +146,7 @@ class Reconciler:
             self._end_overdue,
             self._skip_inspection,
             self._send_webhooks,
+            self._erase_media,
             self._expire,
             self._sweep,
         ):
@@ -199,6 +206,13 @@ class Reconciler:
     def _skip_inspection(self) -> None:
         if moved := self._recovery.unattended():
             _log.warning("inspection_skipped", jobs=moved)
+
+    def _erase_media(self) -> None:
+        def erase(job: EndedMedia) -> None:
+            self._eraser.erase_ended(job.job_id)
+
+        if erased := self._for_each(self._media.ended(), erase):
+            _log.info("media_erased", jobs=erased)
 
     def _expire(self) -> None:
         def expire(job: ExpiredJob) -> None:

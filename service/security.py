@@ -50,24 +50,53 @@ class Principal:
         scopes: What the caller may do.
         max_concurrent_jobs: Quota of open jobs; None: no limit.
         max_jobs_a_day: Quota of accepted jobs in a day; None: no limit.
+        max_stored_bytes: Quota of files on the disk, in bytes; None: no limit.
+        max_media_s_a_day: Quota of sound that is accepted in a day, in seconds; None: no limit.
+        max_open_media_s: Quota of sound of open jobs, in seconds; None: no limit.
+        retention_s: How long results are kept, in seconds, 0 = for ever; None: the deployment's.
         only_job: The one job that a signed link opens.
         is_shared: Strangers ask under this id. A job is found by its id, which is as good as a
             secret, and there are no lists.
         counted_as: Whose quotas they are; None: those of `id`.
+        is_operator: Everyone on this machine, where no key is needed: nothing is counted.
     """
 
     id: str
     scopes: frozenset[Scope]
     max_concurrent_jobs: int | None = None
     max_jobs_a_day: int | None = None
+    max_stored_bytes: int | None = None
+    max_media_s_a_day: float | None = None
+    max_open_media_s: float | None = None
+    retention_s: float | None = None
     only_job: str | None = None
     is_shared: bool = False
     counted_as: str | None = None
+    is_operator: bool = False
 
     @property
     def quota_id(self) -> str:
         """Under what name jobs are counted."""
         return self.counted_as or self.id
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether anything is limited."""
+        limits = (
+            *(self.max_concurrent_jobs, self.max_jobs_a_day),
+            *(self.max_stored_bytes, self.max_media_s_a_day, self.max_open_media_s),
+        )
+        return any(limit is not None for limit in limits)
+
+    def waits_as(self, owner: str | None) -> str | None:
+        """Under what name this caller waits for a job; None: it is not counted.
+
+        Args:
+            owner: The principal of the job, in whose name the holder of a signed link waits.
+        """
+        if self.only_job is not None:
+            return owner or ANONYMOUS
+        return None if self.is_operator else self.quota_id
 
     def may(self, scope: Scope) -> bool:
         """Whether the caller has a scope."""
@@ -230,12 +259,18 @@ class Guard:
             scopes=key.scopes,
             max_concurrent_jobs=key.max_concurrent_jobs or settings.max_concurrent_jobs,
             max_jobs_a_day=key.max_jobs_a_day or settings.max_jobs_a_day,
+            max_stored_bytes=key.max_stored_bytes or settings.max_stored_bytes,
+            max_media_s_a_day=key.max_media_s_a_day or settings.max_media_s_a_day,
+            max_open_media_s=key.max_open_media_s or settings.max_open_media_s,
+            retention_s=key.retention_s,
         )
 
     async def _admit_anonymous(self, request: Request) -> Principal:
         self._check_anonymous(request)
         if not self._settings.allow_anonymous:
-            return Principal(id=ANONYMOUS, scopes=frozenset({Scope.READ, Scope.WRITE}))
+            return Principal(
+                id=ANONYMOUS, scopes=frozenset({Scope.READ, Scope.WRITE}), is_operator=True
+            )
         network = _network_of(request)
         await self._count(request, network)
         return Principal(
@@ -243,6 +278,9 @@ class Guard:
             scopes=frozenset({Scope.READ, Scope.WRITE}),
             max_concurrent_jobs=self._settings.max_concurrent_jobs,
             max_jobs_a_day=self._settings.max_jobs_a_day,
+            max_stored_bytes=self._settings.max_stored_bytes,
+            max_media_s_a_day=self._settings.max_media_s_a_day,
+            max_open_media_s=self._settings.max_open_media_s,
             is_shared=True,
             # One stranger must not use up the places of all; the address itself stays out of Redis.
             counted_as="net-" + hashlib.sha256(network.encode()).hexdigest()[:16],

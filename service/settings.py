@@ -121,6 +121,18 @@ class ServiceSettings(BaseSettings):
         int | None,
         Field(ge=1, description="Jobs of one caller in a day, UTC, unless the key says otherwise."),
     ] = None
+    max_stored_bytes: Annotated[
+        int | None,
+        Field(ge=1, description="Bytes of one caller's files, unless the key says otherwise."),
+    ] = None
+    max_media_s_a_day: Annotated[
+        float | None,
+        Field(gt=0, description="Seconds of sound of one caller in a day, UTC; or the key's."),
+    ] = None
+    max_open_media_s: Annotated[
+        float | None,
+        Field(gt=0, description="Seconds of sound of one caller's open jobs; or the key's."),
+    ] = None
     cors_origins: Annotated[
         tuple[str, ...],
         NoDecode,
@@ -139,8 +151,11 @@ class ServiceSettings(BaseSettings):
     max_watchers: Annotated[
         int, Field(ge=0, description="Clients of each API process that may wait for a job.")
     ] = 1000
+    max_watchers_per_caller: Annotated[
+        int, Field(ge=0, description="Of these, clients of one caller.")
+    ] = 200
     retention_s: Annotated[
-        float, Field(ge=0, description="Files are erased so long after a job's end; 0: never.")
+        float, Field(ge=0, description="Results are erased so long after a job's end; 0: never.")
     ] = 7 * 86_400.0
     require_durable_redis: Annotated[
         bool, Field(description="Not ready where Redis may forget a job: see /readyz.")

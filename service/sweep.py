@@ -13,8 +13,10 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
+from worker.contract.ending import media_names
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
@@ -34,6 +36,7 @@ class Sweeper:
         ledger: Knows the jobs.
         recovery: Knows what has expired.
         keys: Knows the keys.
+        eraser: Erases the media of jobs that have ended.
         orphan_after_s: Age from which files without a job are nobody's: longer than any upload
             takes from its first file to the ledger's word.
         record_kept_s: How long a job that has expired is remembered without its files.
@@ -46,6 +49,7 @@ class Sweeper:
         ledger: Ledger,
         recovery: Recovery,
         keys: KeyRecovery,
+        eraser: MediaEraser,
         *,
         orphan_after_s: float,
         record_kept_s: float,
@@ -55,6 +59,7 @@ class Sweeper:
         self._ledger = ledger
         self._recovery = recovery
         self._keys = keys
+        self._eraser = eraser
         self._orphan_after_s = orphan_after_s
         self._record_kept_s = record_kept_s
         self._on_progress = on_progress
@@ -68,7 +73,7 @@ class Sweeper:
             self._recovery.mark_erased(job.job_id, record_kept_s=self._record_kept_s)
 
     def sweep(self) -> int:
-        """Erase what belongs to no job, and write the files that API keys lack.
+        """Erase what belongs to no job, or to one that has ended, and write the files of API keys.
 
         Files of a job that cannot be read here are left alone.
 
@@ -84,6 +89,7 @@ class Sweeper:
                 with contextlib.suppress(UnreadableRecordError):
                     removed += sweep_one(job_id, age_s)
                 self._on_progress()
+        self._correct_bytes()
         # Last, because it may need the room.
         if kept := self._keys.keep():
             _log.info("keys_kept", keys=kept)
@@ -98,7 +104,11 @@ class Sweeper:
         record = self._ledger.get(job_id)
         is_orphan = record is None and age_s > self._orphan_after_s
         if not is_orphan and not (record and record.erased):
-            return 0
+            # Another release accepted it, or somebody wrote a file after its end.
+            has_ended = record is not None and record.state.is_terminal
+            if record is None or not has_ended or not media_names(self._store, job_id):
+                return 0
+            return self._eraser.erase(record)
         self._store.delete_prefix(f"inputs/{job_id}")
         return 1
 
@@ -117,6 +127,15 @@ class Sweeper:
         for name in orphans:
             self._store.delete(f"results/{job_id}/{name}")
         return len(orphans)
+
+    def _correct_bytes(self) -> None:
+        """Take back bytes of jobs that another release deleted, or whose files it erased."""
+        for job_id in self._ledger.counted_jobs():
+            with contextlib.suppress(UnreadableRecordError):
+                record = self._ledger.get(job_id)
+                if record is None or record.erased:
+                    self._ledger.set_stored_bytes(job_id, 0)
+            self._on_progress()
 
     def _erase(self, job_id: str) -> None:
         self._store.delete_prefix(f"inputs/{job_id}")

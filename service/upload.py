@@ -213,7 +213,12 @@ class _FormParser(MultiPartParser):
     """starlette's parser, with our own files and checks."""
 
     def __init__(
-        self, headers: Headers, stream: AsyncIterator[bytes], folder: Path, limits: IntakeLimits
+        self,
+        headers: Headers,
+        stream: AsyncIterator[bytes],
+        folder: Path,
+        limits: IntakeLimits,
+        check_options: Callable[[TalkingFaceOptions], object],
     ) -> None:
         super().__init__(
             headers,
@@ -223,6 +228,7 @@ class _FormParser(MultiPartParser):
             max_part_size=_MAX_FIELD_BYTES,
         )
         self._folder = folder
+        self._check_options = check_options
         self._kinds = _kinds(limits)
         self.files: dict[str, list[ReceivedFile]] = {}
 
@@ -251,10 +257,12 @@ class _FormParser(MultiPartParser):
         """
         fields = {name: value for name, value in self.items if isinstance(value, str)}
         try:
-            return TalkingFaceOptions.model_validate(fields)
+            options = TalkingFaceOptions.model_validate(fields)
         except ValidationError as error:
             errors = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
             raise RequestValidationError(errors) from None
+        self._check_options(options)
+        return options
 
     def _begin(self, name: str) -> ReceivedFile:
         kind = self._kinds.get(name)
@@ -280,6 +288,7 @@ async def receive_form(
     stream: AsyncIterator[bytes],
     folder: Path,
     limits: IntakeLimits,
+    check_options: Callable[[TalkingFaceOptions], object],
 ) -> Received:
     """Read a form to its end.
 
@@ -288,6 +297,7 @@ async def receive_form(
         stream: Its body; raises `starlette.requests.ClientDisconnect` where the client leaves.
         folder: Where its files go.
         limits: What is tolerated.
+        check_options: Raises for options that this caller may not choose.
 
     Raises:
         RequestValidationError: An option or a part is wrong, missing or unknown.
@@ -303,7 +313,7 @@ async def receive_form(
             "Send the files and options as multipart/form-data.",
             headers={"Connection": "close"},
         )
-    parser = _FormParser(headers, stream, folder, limits)
+    parser = _FormParser(headers, stream, folder, limits, check_options)
     try:
         await parser.parse()
     except MultiPartException as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -40,6 +40,10 @@ def parse_event_id(text: str) -> tuple[int, int] | None:
     """A stream id as a pair that sorts, or None for anything else."""
     match = _EVENT_ID.fullmatch(text)
     return (int(match.group(1)), int(match.group(2))) if match else None
+
+
+class WatchFullError(Exception):
+    """Nobody else, or nobody else of this caller, may wait now."""
 
 
 class Subscription:
@@ -104,9 +108,12 @@ class JobWatch:
     Args:
         redis_url: Where the ledger is.
         max_waiting: Most who may wait at the same time.
+        max_waiting_per_caller: Most of one caller, so that one locks nobody else out; None: any.
     """
 
-    def __init__(self, redis_url: str, *, max_waiting: int) -> None:
+    def __init__(
+        self, redis_url: str, *, max_waiting: int, max_waiting_per_caller: int | None = None
+    ) -> None:
         # Who comes when all connections are in use waits for one: hundreds may begin at once.
         pool = BlockingConnectionPool.from_url(
             redis_url,
@@ -120,6 +127,8 @@ class JobWatch:
         self._max_waiting = max_waiting
         self._watched: dict[str, _Watched] = {}
         self._num_waiting = 0
+        self._max_per_caller = max_waiting_per_caller
+        self._waiting_of: Counter[str] = Counter()
         self._reader: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -128,22 +137,41 @@ class JobWatch:
         """How many wait now."""
         return self._num_waiting
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nobody else may begin to wait."""
-        return self._is_closed or self._num_waiting >= self._max_waiting
+    def is_full(self, caller: str | None = None) -> bool:
+        """Whether nobody else, or nobody else of a caller, may begin to wait.
+
+        Args:
+            caller: Under what name a caller is counted; None: not at all.
+        """
+        if self._is_closed or self._num_waiting >= self._max_waiting:
+            return True
+        most = self._max_per_caller
+        return most is not None and caller is not None and self._waiting_of[caller] >= most
 
     @asynccontextmanager
-    async def subscribe(self, job_id: str, after_id: str = FIRST) -> AsyncIterator[Subscription]:
+    async def subscribe(
+        self, job_id: str, after_id: str = FIRST, *, caller: str | None = None
+    ) -> AsyncIterator[Subscription]:
         """The events of a job after the one with this id, from the past and the future.
 
+        Args:
+            job_id: The job.
+            after_id: Id of the last event that is known.
+            caller: Under what name the caller is counted; None: not at all.
+
         Raises:
+            WatchFullError: Too many wait already.
             redis.RedisError: The past cannot be read.
         """
+        # A watch that is closed lets everyone in, and go at once.
+        if not self._is_closed and self.is_full(caller):
+            raise WatchFullError
         subscription = Subscription(after_id)
         watched = self._watched.setdefault(job_id, _Watched())
         watched.subscriptions.add(subscription)
         self._num_waiting += 1
+        if caller is not None:
+            self._waiting_of[caller] += 1
         if self._is_closed:
             subscription._close()
         try:
@@ -154,6 +182,10 @@ class JobWatch:
             yield subscription
         finally:
             self._num_waiting -= 1
+            if caller is not None:
+                self._waiting_of[caller] -= 1
+                if not self._waiting_of[caller]:
+                    del self._waiting_of[caller]
             watched.subscriptions.discard(subscription)
             if not watched.subscriptions and self._watched.get(job_id) is watched:
                 del self._watched[job_id]

@@ -59,6 +59,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.FORBIDDEN: 61,
     ErrorCode.RATE_LIMITED: 62,
     ErrorCode.CONCURRENCY_LIMITED: 63,
+    ErrorCode.QUOTA_EXCEEDED: 64,
     ErrorCode.HEADER_TOO_LARGE: 70,
     ErrorCode.REQUEST_TIMEOUT: 71,
 }

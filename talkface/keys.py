@@ -54,6 +54,21 @@ def create(
     max_jobs_a_day: Annotated[
         int | None, typer.Option(min=1, help="Jobs a day (UTC); default: the deployment's.")
     ] = None,
+    max_stored_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Bytes of its files; default: the deployment's.")
+    ] = None,
+    max_media_s_a_day: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds of sound a day (UTC); default: the deployment's."),
+    ] = None,
+    max_open_media_s: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds of sound of open jobs; default: the deployment's."),
+    ] = None,
+    retention_s: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds that results are kept; default: the deployment's."),
+    ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Ends by itself after so long.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -69,6 +84,10 @@ def create(
             principal=principal,
             max_concurrent_jobs=max_concurrent_jobs,
             max_jobs_a_day=max_jobs_a_day,
+            max_stored_bytes=max_stored_bytes,
+            max_media_s_a_day=max_media_s_a_day,
+            max_open_media_s=max_open_media_s,
+            retention_s=retention_s,
             expires_at=datetime.now(UTC) + timedelta(days=days) if days else None,
         )
         secret = webhook_secret(InstallSecret(settings.secret_path), record.principal)

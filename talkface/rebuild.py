@@ -11,12 +11,14 @@ from typing import Annotated
 import typer
 from redis import RedisError
 
+from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from service.sweep import Sweeper
 from talkface.exits import Exit, fail
 from talkface.redis_address import running_redis_url
 from worker.contract.artifacts import ArtifactError, ArtifactStore
 from worker.contract.ledger import Ledger
+from worker.contract.media import MediaIndex
 from worker.contract.queues import connect
 from worker.contract.rebuild import rebuild as rebuild_ledger
 from worker.contract.recovery import Recovery
@@ -35,8 +37,8 @@ def rebuild(
 ) -> None:
     """Bring back every stored key and job that Redis does not know; needs a running Redis.
 
-    Revoked keys stay revoked. Jobs whose video exists come back as succeeded, all others wait
-    again, also those that had failed or been cancelled.
+    Revoked keys stay revoked. Jobs whose video exists come back as succeeded, those that had failed
+    or been cancelled as that. All others wait again, unless their media are gone: these fail.
     """
     url = running_redis_url(data_dir)
     if url is None:
@@ -50,7 +52,13 @@ def rebuild(
         told = rebuild_ledger(store, ledger)
         # Only now may the reconciler erase what this ledger does not know.
         sweeper = Sweeper(
-            store, ledger, Recovery(redis), key_recovery, orphan_after_s=0.0, record_kept_s=0.0
+            store,
+            ledger,
+            Recovery(redis),
+            key_recovery,
+            MediaEraser(store, ledger, MediaIndex(redis)),
+            orphan_after_s=0.0,
+            record_kept_s=0.0,
         )
         sweeper.adopt()
     except RedisError as error:
@@ -64,7 +72,8 @@ def rebuild(
     )
     typer.echo(
         f"jobs: {told.finished} with their video, {told.queued} queued again, "
-        f"{told.known} known already, {told.unreadable} without a readable job.json"
+        f"{told.known} known already, {told.unreadable} without a readable job.json, "
+        f"{told.ended} failed or cancelled, {told.without_media} failed because their media are gone"
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from worker.contract.artifacts import ArtifactExistsError, ArtifactNotFoundError, ArtifactStore
 from worker.contract.inputs import decode_pending, decoded_files, upload_name
+from worker.contract.ledger import Ledger
 from worker.contract.messages import JobInput, JobRecord
 
 
@@ -56,8 +57,19 @@ def decode_uploads(
     return decoded
 
 
-def drop_uploads(store: ArtifactStore, record: JobRecord) -> None:
-    """Erase the files as they came, which nobody needs once they are decoded."""
-    if record.input.pending is not None:
-        for name in record.input.pending.files:
-            store.delete(f"inputs/{record.id}/{upload_name(name)}")
+def settle_files(store: ArtifactStore, ledger: Ledger, record: JobRecord) -> None:
+    """Keep what a decoded job needs and nothing else, and count its bytes.
+
+    The uploads as they came are needed no more; and where the job has ended meanwhile, its decoded
+    files may have come after the moment when its media were erased.
+    """
+    prefix, pending = f"inputs/{record.id}", record.input.pending
+    if pending is None:
+        return
+    unneeded = [upload_name(name) for name in pending.files]
+    if ledger.has_ended(record.id):
+        unneeded += [*decoded_files(pending), "validated.json"]
+    for name in unneeded:
+        store.delete(f"{prefix}/{name}")
+    sizes = (store.stat(f"{prefix}/{name}").bytes for name in store.names(prefix))
+    ledger.set_stored_bytes(record.id, sum(sizes))

@@ -23,7 +23,7 @@ from worker.contract.messages import FinishedRender, JobRecord, JobResult
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import REDIS_AWAY
 from worker.contract.recovery import deadline_failure
-from worker.decoding import decode_uploads, drop_uploads
+from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_full
 from worker.progress import (
     CancelledError,
@@ -200,7 +200,7 @@ def _render(
         # Nobody decoded its files before.
         job_input = decode_uploads(store, record, progress.decoding)
         context.ledger.report_input(record.id, token, job_input)
-        drop_uploads(store, record)
+        settle_files(store, context.ledger, record)
     with ExitStack() as stack:
         output = stack.enter_context(store.scratch()) / "output.mp4"
 

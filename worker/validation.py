@@ -21,7 +21,7 @@ from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobRecord
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import VALIDATE_FUNCTION, VALIDATE_QUEUE, connect
-from worker.decoding import decode_uploads, drop_uploads
+from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, describe, is_storage_full
 from worker.loop import begin, listen
 from worker.progress import HandBackError, Heartbeat, LeaseLostError, Stop
@@ -115,8 +115,9 @@ def _validate(context: ValidationContext, record: JobRecord, token: str) -> None
             ledger.pass_inspection(record.id, token, None)
     else:
         is_ours = ledger.pass_validation(record.id, token, decoded)
-        if is_ours:
-            drop_uploads(context.store, record)
+        # Where it went to another process that process needs the uploads, unless it has ended.
+        if is_ours or ledger.has_ended(record.id):
+            settle_files(context.store, ledger, record)
         _log.info("validated", is_ours=is_ours)
 
 

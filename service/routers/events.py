@@ -18,7 +18,7 @@ from service.routers.jobs import JobId
 from service.schemas.event import DeletedEvent, public_event
 from service.schemas.examples import EVENT_STREAM
 from service.security import Principal
-from service.watch import JobWatch, parse_event_id
+from service.watch import JobWatch, WatchFullError, parse_event_id
 from worker.contract.errors import ErrorCode
 from worker.contract.events import FIRST
 from worker.contract.logs import get_logger
@@ -64,10 +64,13 @@ async def get_events(
     data is the job object. With `Last-Event-ID` the stream begins after that event.
     """
     record = await run_in_threadpool(views.find_kept, job_id, principal)
-    if watch.is_full:
+    caller = principal.waits_as(record.principal)
+    if watch.is_full(caller):
+        whose = "" if watch.is_full() else " of yours"
         raise ProblemError(
             ErrorCode.CONCURRENCY_LIMITED,
-            "Too many clients wait for events here. Try again, or ask for the job now and then.",
+            f"Too many clients{whose} wait for events here. Try again, or ask for the job now and "
+            "then.",
             headers={"Retry-After": "5"},
         )
     known = parse_event_id(last_event_id or "")
@@ -80,27 +83,35 @@ async def get_events(
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     after_id = FIRST if known is None else f"{known[0]}-{known[1]}"
     return StreamingResponse(
-        _until_redis_fails(_stream(job_id, principal, views, watch, after_id)),
+        _until_it_fails(_stream(job_id, principal, views, watch, after_id, caller)),
         media_type="text/event-stream",
         headers=_HEADERS,
     )
 
 
-async def _until_redis_fails(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """End a stream that cannot go on: its client comes again and resumes."""
+async def _until_it_fails(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """End a stream that cannot go on: its client comes again and resumes, or is told why not."""
     try:
         async for piece in stream:
             yield piece
     except RedisError as error:
         _log.warning("events_interrupted", kind=type(error).__name__)
+    except WatchFullError:
+        # Others took the last places between the answer's headers and its first event.
+        return
 
 
 async def _stream(
-    job_id: str, principal: Principal, views: JobViews, watch: JobWatch, after_id: str
+    job_id: str,
+    principal: Principal,
+    views: JobViews,
+    watch: JobWatch,
+    after_id: str,
+    caller: str | None,
 ) -> AsyncIterator[bytes]:
     last_id: str | None = None
     yield b"retry: 2000\n\n"
-    async with watch.subscribe(job_id, after_id) as events:
+    async with watch.subscribe(job_id, after_id, caller=caller) as events:
         while True:
             event = await events.next(_SILENCE_S)
             if event is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -34,7 +35,7 @@ from service.schemas.examples import (
 from service.schemas.job import JobPage, JobPublic
 from service.schemas.problem import FieldError
 from service.security import Principal
-from service.watch import JobWatch
+from service.watch import JobWatch, WatchFullError
 from worker.contract.answers import CancelOutcome
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
@@ -116,7 +117,7 @@ async def get_job(
 
     With `wait` the answer comes when the job has ended, or after so many seconds.
     """
-    if wait > 0 and not watch.is_full:
+    if wait > 0 and not watch.is_full():
         await _wait_for_end(job_id, request, principal, views, watch, wait)
     return await run_in_threadpool(_job_or_video, job_id, request, principal, views, artifacts)
 
@@ -257,19 +258,23 @@ async def _wait_for_end(
         record = await run_in_threadpool(views.find, job_id, principal)
         return record.state.is_terminal
 
-    if await has_ended():
+    record = await run_in_threadpool(views.find, job_id, principal)
+    caller = principal.waits_as(record.principal)
+    if record.state.is_terminal or watch.is_full(caller):
         return
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-    async with watch.subscribe(job_id) as events:
-        while (left_s := until - loop.time()) > 0:
-            event = await events.next(min(left_s, _LOOK_S))
-            if event is not None and not event.state.is_terminal:
-                continue
-            if event is not None or events.is_closed or await request.is_disconnected():
-                return
-            if await has_ended():
-                return
+    # Somebody else may have taken the last place at this moment.
+    with contextlib.suppress(WatchFullError):
+        async with watch.subscribe(job_id, caller=caller) as events:
+            while (left_s := until - loop.time()) > 0:
+                event = await events.next(min(left_s, _LOOK_S))
+                if event is not None and not event.state.is_terminal:
+                    continue
+                if event is not None or events.is_closed or await request.is_disconnected():
+                    return
+                if await has_ended():
+                    return
 
 
 def _job_or_video(

@@ -49,6 +49,7 @@ router = APIRouter(tags=["jobs"])
             "idempotency_conflict",
             "idempotency_in_progress",
             "concurrency_limited",
+            "quota_exceeded",
             "queue_full",
             "insufficient_storage",
         ),

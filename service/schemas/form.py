@@ -14,6 +14,15 @@ from worker.contract.messages import SamplingOptions
 class TalkingFaceOptions(SamplingOptions):
     """The fields that are text; one that is not listed is an error."""
 
+    retention_s: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=365 * 86_400,
+            description="Seconds from the job's end until its result is erased; at most, and by "
+            "default, what your key or the deployment allows.",
+        ),
+    ] = None
     callback_url: Annotated[
         Annotated[str, AfterValidator(check_callback_url)] | None,
         Field(description="An https address that is told of the job's end."),

@@ -84,6 +84,8 @@ EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
     "says.",
     ErrorCode.CONCURRENCY_LIMITED: "You have 32 open jobs, as many as you may. Wait until one of "
     "them ends.",
+    ErrorCode.QUOTA_EXCEEDED: "Your open jobs have 580.0 of 600 seconds of sound, and this one has 45.0. "
+    "Wait until one of them ends.",
     ErrorCode.QUEUE_FULL: "1000 jobs are waiting, as many as may. Try again later.",
     ErrorCode.STORE_UNAVAILABLE: "The job store cannot be reached; try again shortly.",
     ErrorCode.NOT_READY: "Not ready: no worker is alive.",

@@ -15,6 +15,7 @@ import pytest
 from redis import Redis, RedisError
 from starlette.testclient import TestClient
 
+from service.erasure import MediaEraser
 from service.key_files import KeyFiles
 from service.key_recovery import KeyRecovery, RestoredKeys
 from service.keys import KEYS_HASH, KeyStore
@@ -25,6 +26,7 @@ from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
 from worker.contract.artifacts import ArtifactStore, StorageFullError
 from worker.contract.ledger import Ledger
+from worker.contract.media import MediaIndex
 from worker.contract.recovery import Recovery
 
 
@@ -53,7 +55,10 @@ def sweeper(
     redis: Redis, ledger: Ledger, store: ArtifactStore, key_recovery: KeyRecovery
 ) -> Sweeper:
     recovery = Recovery(redis)
-    return Sweeper(store, ledger, recovery, key_recovery, orphan_after_s=0.0, record_kept_s=0.0)
+    eraser = MediaEraser(store, ledger, MediaIndex(redis))
+    return Sweeper(
+        store, ledger, recovery, key_recovery, eraser, orphan_after_s=0.0, record_kept_s=0.0
+    )
 
 
 @pytest.fixture

@@ -273,7 +273,7 @@ def test_a_place_whose_process_was_killed_is_free_after_a_while(redis: Redis) ->
 
     with pytest.raises(ProblemError):
         accept(redis, quotas, me)
-    now[0] += 1801
+    now[0] += 3600 + 1801
 
     accept(redis, quotas, me)
 
@@ -340,7 +340,11 @@ def test_keys_are_made_listed_and_revoked(
     redis_server: RedisServer, keys: KeyStore, data_dir: Path
 ) -> None:
     made = talkface_keys(
-        redis_server, data_dir, *("create", "the shop", "--scope", "read", "--days", "3", "--json")
+        redis_server,
+        data_dir,
+        *("create", "the shop", "--scope", "read", "--days", "3", "--json"),
+        *("--max-stored-bytes", "1000000", "--retention-s", "3600"),
+        *("--max-media-s-a-day", "600", "--max-open-media-s", "60.5"),
     )
     told = json.loads(made.stdout)
     record = keys.authenticate(told["key"])
@@ -348,6 +352,8 @@ def test_keys_are_made_listed_and_revoked(
     assert record is not None
     assert record.scopes == {Scope.READ}
     assert record.expires_at is not None
+    assert (record.max_stored_bytes, record.retention_s) == (1_000_000, 3600.0)
+    assert (record.max_media_s_a_day, record.max_open_media_s) == (600.0, 60.5)
     assert told["webhook_secret"].startswith("whsec_")
     assert "sha256" not in told
 

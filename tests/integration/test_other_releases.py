@@ -382,6 +382,8 @@ def test_options_that_are_not_known_survive_a_rebuild(
     store, job = ArtifactStore(tmp_path / "data"), tmp_path / "job.json"
     job.write_text(json.dumps(values))
     store.put(f"inputs/{values['id']}/job.json", job)
+    (tmp_path / "media").write_text("without media there is nothing to render")
+    store.put(f"inputs/{values['id']}/speech.flac", tmp_path / "media")
 
     assert rebuild(store, ledger).queued == 1
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from service.reconciler import Reconciler, ReconcilerSettings
 from service.sweep import Sweeper
@@ -23,6 +24,7 @@ from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
+from worker.contract.media import MediaIndex
 from worker.contract.messages import FinishedRender, JobRecord, JobState
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import open_queue
@@ -45,7 +47,8 @@ def store(data_dir: Path) -> ArtifactStore:
 @pytest.fixture
 def sweeper(redis: Redis, store: ArtifactStore, ledger: Ledger, recovery: Recovery) -> Sweeper:
     keys = KeyRecovery(redis, store)
-    return Sweeper(store, ledger, recovery, keys, orphan_after_s=0.0, record_kept_s=100.0)
+    eraser = MediaEraser(store, ledger, MediaIndex(redis))
+    return Sweeper(store, ledger, recovery, keys, eraser, orphan_after_s=0.0, record_kept_s=100.0)
 
 
 @pytest.fixture
@@ -302,7 +305,7 @@ def test_the_sweep_takes_orphans_and_nothing_else(
     put(f"inputs/{nobody}/input.png")
     put(f"results/{nobody}/t.mp4")
 
-    assert sweeper.sweep() == 3
+    assert sweeper.sweep() == 4, "the media of the job that ended, too"
 
     assert set(store.names("inputs")) == {record.id, running.id}
     assert set(store.names(f"results/{record.id}")) == {"token.mp4", "token.json"}
@@ -323,6 +326,7 @@ def test_a_ledger_that_has_forgotten_everything_erases_nothing_until_it_is_rebui
     put(f"inputs/{done.id}/job.json", done.model_dump_json())
     waiting = accepted(ledger)
     put(f"inputs/{waiting.id}/job.json", waiting.model_dump_json())
+    put(f"inputs/{waiting.id}/input.png")
     sweeper.sweep()
     redis.flushall()
 

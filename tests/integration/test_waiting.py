@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ import httpx2
 import pytest
 from redis import Redis
 
+from service.keys import KeyStore
 from service.routers import events as events_router
-from tests.integration.conftest import RedisServer, StartWorker, eventually
+from service.watch import JobWatch, WatchFullError
+from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.live_server import LiveServer, live_server
 from tests.uploads import picture, tone
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobFailure, Stage
@@ -297,3 +302,75 @@ def test_too_many_who_wait_are_sent_away(redis_server: RedisServer, data_dir: Pa
         assert refused.headers["retry-after"].isdecimal()
         # A long poll that cannot wait is a short one.
         assert polled.json()["state"] == "queued"
+
+
+def test_one_key_with_all_its_waiting_places_taken_locks_nobody_out(
+    redis_server: RedisServer, data_dir: Path, redis: Redis, ledger: Ledger
+) -> None:
+    keys = KeyStore(redis, ArtifactStore(data_dir))
+    (mine, my_key), (yours, your_key) = keys.create("me"), keys.create("you")
+    record = new_record().model_copy(update={"principal": mine.principal})
+    other = new_record().model_copy(update={"id": "f" * 32, "principal": yours.principal})
+    ledger.accept(record)
+    ledger.accept(other)
+    limits = {"require_keys": True, "max_watchers": 10, "max_watchers_per_caller": 3}
+    with (
+        live_server(redis_server.url, data_dir, **limits) as server,
+        server.client(headers={"Authorization": f"Bearer {my_key}"}) as me,
+        server.client(headers={"Authorization": f"Bearer {your_key}"}) as you,
+        server.client() as link_holder,
+        ExitStack() as streams,
+    ):
+        opened: list[Stream] = []
+        link = me.get(f"/v1/jobs/{record.id}").json()["links"]["events"]
+        for address in (f"/v1/jobs/{record.id}/events", f"/v1/jobs/{record.id}/events", link):
+            opened_by = link_holder if address is link else me
+            # Kept, because a stream that nobody holds is closed.
+            opened.append(Stream(streams.enter_context(opened_by.stream("GET", address))))
+            opened[-1].next()
+
+        refused = [
+            me.get(f"/v1/jobs/{record.id}/events"),
+            link_holder.get(link),
+        ]
+        polled = me.get(f"/v1/jobs/{record.id}", params={"wait": 60})
+        with you.stream("GET", f"/v1/jobs/{other.id}/events") as response:
+            yours_first = Stream(response).next()
+
+        assert [answer.status_code for answer in refused] == [429, 429]
+        assert refused[0].json()["code"] == "concurrency_limited"
+        assert refused[0].headers["retry-after"].isdecimal()
+        assert polled.json()["state"] == "queued"
+        assert yours_first["event"] == "state"
+        streams.close()
+        ledger.end_open(record.id, None)
+        eventually(
+            lambda: me.get(f"/v1/jobs/{record.id}/events").status_code == 200,
+            "a place is free again",
+        )
+
+
+def test_places_are_not_given_twice_to_many_who_come_at_once(
+    redis_server: RedisServer,
+) -> None:
+    async def come(watch: JobWatch, stay: asyncio.Event) -> bool:
+        try:
+            async with watch.subscribe("a" * 32, caller="me"):
+                await stay.wait()
+        except WatchFullError:
+            return False
+        return True
+
+    async def all_at_once() -> list[bool]:
+        watch = JobWatch(redis_server.url, max_waiting=100, max_waiting_per_caller=3)
+        stay = asyncio.Event()
+        tasks = [asyncio.create_task(come(watch, stay)) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert watch.is_full("me") and not watch.is_full("you") and not watch.is_full(None)
+        stay.set()
+        came = await asyncio.gather(*tasks)
+        assert not watch.is_full("me")
+        await watch.aclose()
+        return came
+
+    assert sum(asyncio.run(all_at_once())) == 3

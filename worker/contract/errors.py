@@ -47,6 +47,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"
     CONCURRENCY_LIMITED = "concurrency_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
     QUEUE_FULL = "queue_full"
     # The installation.
     STORE_UNAVAILABLE = "store_unavailable"

@@ -13,17 +13,18 @@ What happens before a renderer takes a job is `ledger_waiting`'s.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from redis import Redis, WatchError
 from redis.client import Pipeline
 
+from worker.contract import ledger_ends
 from worker.contract.answers import CancelOutcome, DeadlinePolicy, ReportAnswer
+from worker.contract.ending import EndedJob
 from worker.contract.events import write_state
+from worker.contract.fair_queue import withdraw
 from worker.contract.idempotency import IdempotencyKey, IdempotencyRecord
 from worker.contract.ledger_records import UnreadableRecordError, decoded_fields, flat, to_hash
 from worker.contract.ledger_scripts import (
@@ -32,10 +33,10 @@ from worker.contract.ledger_scripts import (
     DELETE,
     END,
     FINISH,
+    MEDIA,
     OPEN,
     RENEW,
     REPORT,
-    STATISTICS,
     job_key,
     jobs_key,
     lease_key,
@@ -43,19 +44,17 @@ from worker.contract.ledger_scripts import (
 )
 from worker.contract.ledger_waiting import WaitingLedger
 from worker.contract.messages import (
+    FinishedRender,
     FrameCount,
     JobFailure,
     JobInput,
     JobRecord,
     JobResult,
-    JobState,
     QueueName,
     Stage,
 )
-from worker.contract.queues import (
-    deliver,
-    delivery_id,
-)
+from worker.contract.queues import deliver, delivery_id
+from worker.contract.stored_bytes import counted_jobs, store_bytes
 
 
 class Ledger(WaitingLedger):
@@ -76,10 +75,23 @@ class Ledger(WaitingLedger):
 
     # --- the caller's side --------------------------------------------------------------------------------------------
 
-    def accept(self, record: JobRecord, *, idempotency: IdempotencyKey | None = None) -> JobRecord:
+    def accept(
+        self,
+        record: JobRecord,
+        *,
+        idempotency: IdempotencyKey | None = None,
+        share: str | None = None,
+        stored_bytes: int = 0,
+    ) -> JobRecord:
         """Write a new job and its first delivery in one transaction.
 
         When this returns the job is accepted; when it raises `RedisError` it may or may not be.
+
+        Args:
+            record: The job.
+            idempotency: The key that leads to it from now on.
+            share: Under what name its caller is counted; None = its principal.
+            stored_bytes: Size of its files on the disk.
 
         Returns:
             The record with the queue that was chosen: `validate` if it has files to decode and
@@ -99,7 +111,9 @@ class Ledger(WaitingLedger):
                 if idempotency is not None:
                     self._idempotency.watch(pipeline, idempotency)
                 pipeline.multi()
-                self._write_new(pipeline, record, idempotency)
+                self.write_new(
+                    pipeline, record, idempotency, share=share, stored_bytes=stored_bytes
+                )
                 try:
                     pipeline.execute()
                 except WatchError:
@@ -143,6 +157,51 @@ class Ledger(WaitingLedger):
         """
         self.drop_deliveries(job_id)
         return bool(self._delete(args=[job_id]))
+
+    def set_stored_bytes(self, job_id: str, num_bytes: int) -> None:
+        """Say how large a job's files on the disk are now."""
+        store_bytes(self._redis, job_id, num_bytes)
+
+    def counted_jobs(self) -> Iterator[str]:
+        """Ids of all jobs that are said to have files; one may come twice."""
+        return counted_jobs(self._redis)
+
+    def restore(
+        self, record: JobRecord, end: FinishedRender | EndedJob, *, stored_bytes: int = 0
+    ) -> bool:
+        """Write a job that has ended already, in one transaction, without a delivery.
+
+        Args:
+            record: The job as it was accepted.
+            end: Its video, or how it ended without one.
+            stored_bytes: Size of its files on the disk.
+
+        Returns:
+            False, and nothing changed, if the ledger has the job.
+        """
+        ended_at, measured = _now(), ledger_ends.NOT_MEASURED
+        if isinstance(end, FinishedRender):
+            fields = ledger_ends.succeeded(end.result, end.timings_s)
+            measured = ledger_ends.measured(record, end.result, end.timings_s)
+        else:
+            fields = (
+                ledger_ends.cancelled() if end.failure is None else ledger_ends.failed(end.failure)
+            )
+            ended_at = ended_at if end.finished_at is None else end.finished_at.isoformat()
+        key, token = job_key(record.id), "restored"
+        with self._pipeline() as pipeline:
+            pipeline.watch(key)  # type: ignore[no-untyped-call]
+            if pipeline.exists(key):
+                return False
+            pipeline.multi()
+            self.write_new(pipeline, record, stored_bytes=stored_bytes, is_delivered=False)
+            pipeline.hset(key, "token", token)
+            pipeline.eval(FINISH, 0, record.id, token, ended_at, *measured, *flat(fields))
+            try:
+                pipeline.execute()
+            except WatchError:
+                return False
+        return True
 
     # --- the worker's side --------------------------------------------------------------------------------------------
 
@@ -194,30 +253,20 @@ class Ledger(WaitingLedger):
         self, job_id: str, token: str, result: JobResult, timings_s: Mapping[str, float]
     ) -> bool:
         """End a job with its video; False and no change if it is no longer ours."""
-        fields: dict[str, str | int] = {
-            "state": JobState.SUCCEEDED.value,
-            "frames_done": result.num_frames,
-            "frames_total": result.num_frames,
-            "result": result.model_dump_json(),
-            "timings_s": json.dumps(dict(timings_s)),
-        }
         try:
             record = self.get(job_id)
         except UnreadableRecordError:
             record = None
-        spent_s = sum(timings_s.values())
-        measured: tuple[str, float, float] = ("", 0.0, 0.0)
-        if record is not None and spent_s > 0 and result.seconds > 0:
-            measured = (record.input.options.preset, spent_s / result.seconds, spent_s)
-        return self._end(job_id, token, fields, measured)
+        measured = ledger_ends.measured(record, result, timings_s)
+        return self._end(job_id, token, ledger_ends.succeeded(result, timings_s), measured)
 
     def fail(self, job_id: str, token: str, failure: JobFailure) -> bool:
         """End a job with a reason; False and no change if it is no longer ours."""
-        return self._end(job_id, token, _failed(failure))
+        return self._end(job_id, token, ledger_ends.failed(failure))
 
     def finish_cancelled(self, job_id: str, token: str) -> bool:
         """End a job that was asked to stop; False and no change if it is no longer ours."""
-        return self._end(job_id, token, {"state": JobState.CANCELLED.value})
+        return self._end(job_id, token, ledger_ends.cancelled())
 
     def hand_back(self, job_id: str, token: str, *, is_retry: bool = False) -> bool:
         """Put a running job back to the front of the queue as its next attempt.
@@ -253,41 +302,6 @@ class Ledger(WaitingLedger):
                     continue
                 return True
 
-    def pass_on(self, job_id: str, attempt: int, deadline: DeadlinePolicy | None = None) -> bool:
-        """Put a delivery that this process does not understand to the end of its queue.
-
-        A process of a newer release may understand it. As if it had been started, its deadline
-        begins, so that it ends even where nobody ever does.
-
-        Args:
-            job_id: The job.
-            attempt: The delivery's; the next one gets the next number.
-            deadline: Sets the job's deadline if it has none yet.
-
-        Returns:
-            False, and nothing changed, if the delivery is stale.
-        """
-        key, lease = job_key(job_id), lease_key(job_id)
-        with self._pipeline() as pipeline:
-            pipeline.watch(key, lease)  # type: ignore[no-untyped-call]
-            names = ["state", "attempt", "queue", "audio_s"]
-            stored = cast(list[bytes | None], pipeline.hmget(key, names))
-            is_waiting = stored[0] == JobState.QUEUED.value.encode()
-            if not is_waiting or stored[1] != b"%d" % attempt or pipeline.exists(lease):
-                return False
-            pipeline.multi()
-            if deadline is not None:
-                limit_s = deadline.base_s + deadline.per_audio_s * float(stored[3] or b"0")
-                pipeline.hsetnx(key, "deadline_at", f"{time.time() + limit_s:.3f}")
-            queue_name = cast(QueueName, (stored[2] or b"render").decode())
-            self.write_next_attempt(pipeline, job_id, attempt + 1, queue_name, at_front=False)
-            try:
-                pipeline.execute()
-            except WatchError:
-                # It was claimed, cancelled or delivered again at this moment, so it is not lost.
-                return False
-        return True
-
     # --- the reconciler's side ----------------------------------------------------------------------------------------
 
     def end_open(
@@ -303,58 +317,51 @@ class Ledger(WaitingLedger):
         Returns:
             False, and nothing changed, if it had ended, or is at another attempt.
         """
-        fields: Mapping[str, str | int] = (
-            {"state": JobState.CANCELLED.value} if failure is None else _failed(failure)
-        )
+        fields = ledger_ends.cancelled() if failure is None else ledger_ends.failed(failure)
         which = "" if attempt is None else attempt
         return bool(self._end_open(args=[job_id, which, _now(), *flat(fields)]))
 
-    def write_next_attempt(
+    def write_new(
         self,
         pipeline: Pipeline,
-        job_id: str,
-        attempt: int,
-        queue_name: QueueName,
+        record: JobRecord,
+        idempotency: IdempotencyKey | None = None,
         *,
-        at_front: bool = True,
+        share: str | None = None,
+        stored_bytes: int = 0,
+        is_delivered: bool = True,
     ) -> None:
-        """Add to an open transaction: the job waits again as this attempt."""
-        key = job_key(job_id)
-        pipeline.hset(
-            key,
-            mapping={"state": JobState.QUEUED.value, "attempt": attempt, "queue": queue_name},
-        )
-        pipeline.hdel(key, "token", "stage", "started_at", "worker", "frames_done", "frames_total")
-        pipeline.delete(lease_key(job_id))
-        pipeline.hincrby(STATISTICS, "redeliveries", 1)
-        write_state(pipeline, job_id, JobState.QUEUED, attempt)
-        deliver(self._queues[queue_name], pipeline, job_id, attempt, at_front=at_front)
+        """Add to an open transaction: a new job, and its first delivery unless it will not wait.
 
-    # ------------------------------------------------------------------------------------------------------------------
-
-    def _write_new(
-        self, pipeline: Pipeline, record: JobRecord, idempotency: IdempotencyKey | None
-    ) -> None:
+        The other arguments are those of `accept`.
+        """
         accepted = {record.id: record.created_at.timestamp()}
         fields = to_hash(record)
         if idempotency is not None:
             self._idempotency.write(pipeline, idempotency, record.id)
             # So that deleting the job deletes the key.
             fields["idempotency"] = idempotency.redis_key
+        if share is not None:
+            fields["share"] = share
         pipeline.hset(job_key(record.id), mapping=fields)
         pipeline.zadd(OPEN, accepted)
         pipeline.zadd(open_key(record.principal), accepted)
         pipeline.zadd(jobs_key(record.principal), accepted)
+        pipeline.zadd(MEDIA, accepted)
+        store_bytes(pipeline, record.id, stored_bytes)
         write_state(pipeline, record.id, record.state, record.attempt)
-        queue = self._queues[cast(QueueName, record.queue)]
-        deliver(queue, pipeline, record.id, record.attempt)
+        if is_delivered:
+            queue = self._queues[cast(QueueName, record.queue)]
+            deliver(queue, pipeline, record.id, record.attempt)
+
+    # ------------------------------------------------------------------------------------------------------------------
 
     def _end(
         self,
         job_id: str,
         token: str,
         fields: Mapping[str, str | int],
-        measured: tuple[str, float, float] = ("", 0.0, 0.0),
+        measured: ledger_ends.Measured = ledger_ends.NOT_MEASURED,
     ) -> bool:
         return bool(self._finish(args=[job_id, token, _now(), *measured, *flat(fields)]))
 
@@ -366,16 +373,12 @@ class Ledger(WaitingLedger):
         with self._pipeline() as pipeline:
             for queue_name, queue in self._queues.items():
                 name = delivery_id(job_id, int(attempt), queue_name)
-                pipeline.lrem(queue.key, 0, name)
+                withdraw(pipeline, queue.key, queue_name, name)
                 pipeline.delete(f"rq:job:{name}")
             pipeline.execute()
 
     def _pipeline(self) -> Pipeline:
         return self._redis.pipeline(transaction=True)
-
-
-def _failed(failure: JobFailure) -> dict[str, Any]:
-    return {"state": JobState.FAILED.value, "failure": failure.model_dump_json()}
 
 
 def _now() -> str:

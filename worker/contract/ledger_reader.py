@@ -10,13 +10,12 @@ from typing import Final, NamedTuple, cast
 
 from redis import Redis
 
-from worker.contract import events
+from worker.contract import events, fair_queue
 from worker.contract.events import JobEvent
 from worker.contract.idempotency import IdempotencyKeys, IdempotencyRecord
 from worker.contract.ledger_records import UnreadableRecordError, from_hash
 from worker.contract.ledger_scripts import (
     OPEN,
-    POSITION,
     SPEED,
     job_key,
     jobs_key,
@@ -24,7 +23,7 @@ from worker.contract.ledger_scripts import (
 )
 from worker.contract.messages import JobRecord, JobState
 from worker.contract.presence import Presence, ProcessKind
-from worker.contract.queues import open_queues
+from worker.contract.queues import RENDER_QUEUE, delivery_id, open_queues, queue_key
 
 _SPARE: Final = 16
 
@@ -51,7 +50,7 @@ class LedgerReader:
         self.presence = Presence(redis)
         self._queues = open_queues(redis)
         self._idempotency = IdempotencyKeys(redis)
-        self._position = redis.register_script(POSITION)
+        self._position = redis.register_script(fair_queue.POSITION)
 
     def ping(self) -> None:
         """Return if Redis answers."""
@@ -105,6 +104,11 @@ class LedgerReader:
         stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["id", "principal"]))
         return stored[0] is not None, None if stored[1] is None else stored[1].decode()
 
+    def has_ended(self, job_id: str) -> bool:
+        """Whether a job is over, or gone; needs no readable record."""
+        state = cast(bytes | None, self._redis.hget(job_key(job_id), "state"))
+        return state not in (JobState.QUEUED.value.encode(), JobState.RUNNING.value.encode())
+
     def count_open(self, principal: str | None) -> int:
         """A caller's jobs that have not ended."""
         return int(self._redis.zcard(open_key(principal)))
@@ -115,8 +119,17 @@ class LedgerReader:
 
     def queue_position(self, job_id: str) -> int | None:
         """How many deliveries are in front of a job's, 0 = next; None if it does not wait."""
-        keys = [queue.key for queue in self._queues.values()]
-        position = int(self._position(keys=keys, args=[job_id, *self._queues]))
+        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["attempt", "queue"]))
+        if stored[0] is None:
+            return None
+        queue = (stored[1] or b"render").decode()
+        keys = [job_key(job_id), queue_key(queue)]
+        if queue != RENDER_QUEUE:
+            # It goes on to the renderers, to its fair place among those that wait there.
+            tags, now = fair_queue.tags_key(RENDER_QUEUE), fair_queue.time_key(RENDER_QUEUE)
+            keys += [queue_key(RENDER_QUEUE), tags, now, SPEED]
+        delivery = delivery_id(job_id, int(stored[0]), queue)
+        position = int(self._position(keys=keys, args=[delivery]))
         return None if position < 0 else position
 
     def eta_s(self, record: JobRecord, position: int | None = None) -> float | None:

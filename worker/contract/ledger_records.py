@@ -73,6 +73,7 @@ def to_hash(record: JobRecord) -> dict[Any, Any]:
         "input": _input_json(record),
         # For arithmetic inside Redis.
         "audio_s": str(record.input.audio.seconds),
+        "preset": record.input.options.preset,
     }
     return {name: value for name, value in fields.items() if value is not None}
 

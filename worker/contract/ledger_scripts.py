@@ -9,7 +9,10 @@
     events:<id>       stream    what happened to the job
     idem:<..>         string    an idempotency key
     outbox            zset      webhook events by the time they are due; outbox:<event> is the event
-    expire            zset      terminal ids by the time their files are erased
+    expire            zset      terminal ids by the time their results are erased
+    media             zset      ids whose media lie on the disk, by time of acceptance
+    stored, stored-jobs  hash   bytes on the disk, of a caller and of a job
+    fair:<queue>, fair-time:<queue>  the order of a queue (worker.contract.fair_queue)
     speed             hash      measured seconds of rendering per second of video, by preset
     stats             hash      counters for /metrics (worker.contract.statistics)
     quarantine        hash      jobs that some process could not handle, and why
@@ -29,6 +32,9 @@ PREFIX: Final = "tf:{j}:"
 OPEN: Final = f"{PREFIX}open"
 OUTBOX: Final = f"{PREFIX}outbox"
 EXPIRE: Final = f"{PREFIX}expire"
+MEDIA: Final = f"{PREFIX}media"
+STORED: Final = f"{PREFIX}stored"
+STORED_JOBS: Final = f"{PREFIX}stored-jobs"
 SPEED: Final = f"{PREFIX}speed"
 QUARANTINE: Final = f"{PREFIX}quarantine"
 STATISTICS: Final = f"{PREFIX}stats"
@@ -45,6 +51,32 @@ STATISTICS_BOUNDS_S: Final = (
 )
 """Upper bounds of the histograms, in seconds: a preview of one sentence takes less than one, a
 minute at quality on a CPU an hour."""
+
+
+STORE_BYTES_FUNCTION: Final = (
+    f"local STORED, STORED_JOBS, JOB = '{STORED}', '{STORED_JOBS}', '{PREFIX}job:'\n"
+    """
+-- A job's bytes on the disk. What it had before, and whose it was, is kept apart from the job's own
+-- hash, so that the total can be put right after another release has deleted the job.
+local function store_bytes(id, bytes)
+  local known = redis.call('HGET', STORED_JOBS, id)
+  local before, share = string.match(known or '', '^(%d+) (.*)$')
+  local job = redis.call('HMGET', JOB .. id, 'id', 'share', 'principal')
+  share = share or job[2] or job[3] or ''
+  if not job[1] then bytes = 0 end
+  if bytes > 0 then
+    redis.call('HSET', STORED_JOBS, id, string.format('%.0f ', bytes) .. share)
+  else
+    redis.call('HDEL', STORED_JOBS, id)
+  end
+  local change = string.format('%.0f', bytes - tonumber(before or '0'))
+  if change ~= '0' and redis.call('HINCRBY', STORED, share, change) <= 0 then
+    redis.call('HDEL', STORED, share)
+  end
+end
+"""
+)
+"""Lua function `store_bytes(id, bytes)`: both hashes change in one step."""
 
 
 def job_key(job_id: str) -> str:
@@ -291,6 +323,7 @@ return 1
 # ARGV id. Nothing of the job stays but the word that it is gone, which also fences off its worker.
 DELETE: Final = (
     _COMMON
+    + STORE_BYTES_FUNCTION
     + """
 local id, key = ARGV[1], job_key(ARGV[1])
 local job = redis.call('HMGET', key, 'id', 'principal', 'idempotency')
@@ -302,32 +335,11 @@ redis.call('ZREM', P .. 'outbox', 'evt_' .. id)
 redis.call('HDEL', P .. 'quarantine', id)
 redis.call('ZREM', P .. 'expire', id)
 redis.call('ZREM', P .. 'open', id)
+redis.call('ZREM', P .. 'media', id)
 redis.call('ZREM', P .. 'open:' .. (job[2] or ''), id)
 redis.call('ZREM', P .. 'jobs:' .. (job[2] or ''), id)
+store_bytes(id, 0)
 return 1
-"""
-)
-
-# KEYS the queues in the order in which a job goes through them; ARGV id, then their names. What
-# waits in a later queue is started before what waits in an earlier one. -1 = not waiting.
-POSITION: Final = (
-    _COMMON
-    + """
-local job = redis.call('HMGET', job_key(ARGV[1]), 'state', 'attempt', 'queue')
-if job[1] ~= 'queued' then return -1 end
-local ahead, is_behind = 0, false
-for number, key in ipairs(KEYS) do
-  local name = ARGV[number + 1]
-  if is_behind then
-    ahead = ahead + redis.call('LLEN', key)
-  elseif name == job[3] then
-    is_behind = true
-    local delivery = ARGV[1] .. '_' .. job[2]
-    if name ~= 'render' then delivery = delivery .. '_' .. name end
-    ahead = redis.call('LPOS', key, delivery) or 0
-  end
-end
-return ahead
 """
 )
 

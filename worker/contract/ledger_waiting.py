@@ -1,4 +1,4 @@
-"""What happens to a job in the ledger before a renderer takes it.
+"""What happens to a job in the ledger while it waits: before a renderer takes it, and again after one.
 
     accept ──▶ validate ──▶ inspect ──▶ render        each only where it is needed and somebody does it
 
@@ -9,15 +9,19 @@ the job stays queued.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 from redis import Redis, WatchError
+from redis.client import Pipeline
 
+from worker.contract.answers import DeadlinePolicy
+from worker.contract.events import write_state
 from worker.contract.ledger_reader import LedgerReader
 from worker.contract.ledger_records import decoded_fields, flat
-from worker.contract.ledger_scripts import CLAIM_WAITING, job_key, lease_key
-from worker.contract.messages import BboxXyxy, JobInput, JobRecord, QueueName
+from worker.contract.ledger_scripts import CLAIM_WAITING, STATISTICS, job_key, lease_key
+from worker.contract.messages import BboxXyxy, JobInput, JobRecord, JobState, QueueName
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import INSPECT_QUEUE, RENDER_QUEUE, VALIDATE_QUEUE, deliver
 
@@ -99,3 +103,64 @@ class WaitingLedger(LedgerReader):
         if has_picture and self.presence.count(ProcessKind.INSPECTOR) > 0:
             return INSPECT_QUEUE
         return RENDER_QUEUE
+
+    def pass_on(self, job_id: str, attempt: int, deadline: DeadlinePolicy | None = None) -> bool:
+        """Put a delivery that this process does not understand to the end of its queue.
+
+        A process of a newer release may understand it. As if it had been started, its deadline
+        begins, so that it ends even where nobody ever does.
+
+        Args:
+            job_id: The job.
+            attempt: The delivery's; the next one gets the next number.
+            deadline: Sets the job's deadline if it has none yet.
+
+        Returns:
+            False, and nothing changed, if the delivery is stale.
+        """
+        key, lease = job_key(job_id), lease_key(job_id)
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.watch(key, lease)  # type: ignore[no-untyped-call]
+            names = ["state", "attempt", "queue", "audio_s"]
+            stored = cast(list[bytes | None], pipeline.hmget(key, names))
+            is_waiting = stored[0] == JobState.QUEUED.value.encode()
+            if not is_waiting or stored[1] != b"%d" % attempt or pipeline.exists(lease):
+                return False
+            pipeline.multi()
+            if deadline is not None:
+                limit_s = deadline.base_s + deadline.per_audio_s * float(stored[3] or b"0")
+                pipeline.hsetnx(key, "deadline_at", f"{time.time() + limit_s:.3f}")
+            queue_name = cast(QueueName, (stored[2] or b"render").decode())
+            self.write_next_attempt(pipeline, job_id, attempt + 1, queue_name, at_front=False)
+            try:
+                pipeline.execute()
+            except WatchError:
+                # It was claimed, cancelled or delivered again at this moment, so it is not lost.
+                return False
+        return True
+
+    def write_next_attempt(
+        self,
+        pipeline: Pipeline,
+        job_id: str,
+        attempt: int,
+        queue_name: QueueName,
+        *,
+        at_front: bool = True,
+        is_fair: bool = False,
+    ) -> None:
+        """Add to an open transaction: the job waits again as this attempt.
+
+        Where it waits: at the front, else at its fair place, else at the end.
+        """
+        key = job_key(job_id)
+        pipeline.hset(
+            key,
+            mapping={"state": JobState.QUEUED.value, "attempt": attempt, "queue": queue_name},
+        )
+        pipeline.hdel(key, "token", "stage", "started_at", "worker", "frames_done", "frames_total")
+        pipeline.delete(lease_key(job_id))
+        pipeline.hincrby(STATISTICS, "redeliveries", 1)
+        write_state(pipeline, job_id, JobState.QUEUED, attempt)
+        queue = self._queues[queue_name]
+        deliver(queue, pipeline, job_id, attempt, at_front=at_front, is_fair=is_fair)

@@ -271,7 +271,7 @@ class JobRecord(Message):
         finished_at: When it became terminal.
         deadline_at: When it fails if it has not ended; None = set when a worker first takes it.
         cancel_requested_at: When a running job was asked to stop.
-        retention_s: How long inputs and result are kept after the end, None = for ever.
+        retention_s: How long the result is kept after the end, None = for ever.
         expires_at: When they are erased; known once the job has ended.
         erased: They are.
         callback_url: Where to tell about the end.

@@ -14,6 +14,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from worker.contract import fair_queue
 from worker.contract.messages import QueueName
 
 RENDER_QUEUE: Final[QueueName] = "render"
@@ -109,9 +110,24 @@ def delivery_id(job_id: str, attempt: int, queue: str = RENDER_QUEUE) -> str:
 
 
 def deliver(
-    queue: Queue, pipeline: Pipeline, job_id: str, attempt: int, *, at_front: bool = False
+    queue: Queue,
+    pipeline: Pipeline,
+    job_id: str,
+    attempt: int,
+    *,
+    at_front: bool = False,
+    is_fair: bool = True,
 ) -> None:
-    """Add one delivery of an attempt to a transaction that is open already."""
+    """Add one delivery of an attempt to a transaction that is open already.
+
+    Args:
+        queue: Where it waits.
+        pipeline: The transaction; the job's hash is written in it, or was before.
+        job_id: The job.
+        attempt: Number of the attempt.
+        at_front: Before all others.
+        is_fair: At its fair place (`worker.contract.fair_queue`), not simply at the end.
+    """
     queue.enqueue(
         FUNCTIONS[cast(QueueName, queue.name)],
         job_id,
@@ -124,3 +140,6 @@ def deliver(
         at_front=at_front,
         pipeline=pipeline,
     )
+    if is_fair and not at_front:
+        delivery = delivery_id(job_id, attempt, queue.name)
+        fair_queue.place(pipeline, queue.key, queue.name, job_id, delivery)

@@ -1,36 +1,63 @@
-"""Write a lost ledger anew from the files of its jobs (`inputs/<id>/job.json`)."""
+"""Write a lost ledger anew from the files of its jobs.
+
+Each job with a `job.json` comes back:
+
+    with a result that is whole   as succeeded
+    else with ended.json          as failed or cancelled
+    else with media               waiting again
+    else                          as failed: there is nothing to render it from
+"""
 
 from __future__ import annotations
 
-import secrets
+import contextlib
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
+from worker.contract.ending import EndedJob, media_names, read_ending, write_ending
+from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError, from_json
-from worker.contract.messages import FinishedRender, JobRecord, JobState
+from worker.contract.messages import FinishedRender, JobFailure, JobRecord, JobState
 
-_LEASE_S = 30.0
+_WITHOUT_MEDIA: Final = EndedJob(
+    state=JobState.FAILED,
+    failure=JobFailure(
+        code=ErrorCode.INTERNAL_ERROR,
+        detail="The files of this job were lost, so it cannot be rendered. Send them again.",
+    ),
+)
 
 
 @dataclass
 class Rebuilt:
-    """How many jobs were known already, brought back with their video, queued again, unreadable."""
+    """What became of the jobs that have files.
+
+    Args:
+        known: The ledger had them.
+        finished: They came back with their video.
+        ended: They came back as failed or cancelled, as they had ended.
+        queued: They wait again.
+        without_media: They came back as failed, because nothing is left to render them from.
+        unreadable: They have no `job.json` that can be read.
+    """
 
     known: int = 0
     finished: int = 0
+    ended: int = 0
     queued: int = 0
+    without_media: int = 0
     unreadable: int = 0
 
 
 def rebuild(store: ArtifactStore, ledger: Ledger) -> Rebuilt:
     """Accept every stored job that the ledger does not know; safe to repeat.
 
-    What was rendered comes back as succeeded; everything else waits again, jobs that had failed or
-    been cancelled too, because nothing but the ledger knew that. Callers' webhooks come again under
-    their old ids.
+    A job that failed or was cancelled, and whose media were not erased yet, may wait again: nothing
+    but the ledger knew of its end. Callers' webhooks come again under their old ids.
 
     Raises:
         redis.RedisError: Redis cannot be reached.
@@ -44,20 +71,30 @@ def rebuild(store: ArtifactStore, ledger: Ledger) -> Rebuilt:
         elif ledger.owner(job_id)[0]:
             told.known += 1
         elif (finished := _finished(store, job_id)) is not None:
-            _restore(ledger, record, finished)
+            ledger.restore(record, finished, stored_bytes=_bytes(store, job_id))
             told.finished += 1
-        else:
-            ledger.accept(record)
+        elif (ended := read_ending(store, job_id)) is not None:
+            ledger.restore(record, ended, stored_bytes=_bytes(store, job_id))
+            told.ended += 1
+        elif media_names(store, job_id):
+            ledger.accept(record, stored_bytes=_bytes(store, job_id))
             told.queued += 1
+        else:
+            # Waiting again it would fail at each rebuild anew; as it is, its end is kept.
+            ledger.restore(record, _WITHOUT_MEDIA)
+            write_ending(store, record.model_copy(update=dict(_WITHOUT_MEDIA)))
+            told.without_media += 1
     return told
 
 
-def _restore(ledger: Ledger, record: JobRecord, finished: FinishedRender) -> None:
-    ledger.accept(record)
-    token = secrets.token_hex(16)
-    if ledger.claim(record.id, record.attempt, token, worker="rebuild", lease_s=_LEASE_S):
-        ledger.succeed(record.id, token, finished.result, finished.timings_s)
-        ledger.drop_deliveries(record.id)
+def _bytes(store: ArtifactStore, job_id: str) -> int:
+    """Size of all files of a job."""
+    total = 0
+    for prefix in (f"inputs/{job_id}", f"results/{job_id}"):
+        for name in store.names(prefix):
+            with contextlib.suppress(ArtifactNotFoundError):
+                total += store.stat(f"{prefix}/{name}").bytes
+    return total
 
 
 def _stored_record(store: ArtifactStore, job_id: str) -> JobRecord | None:

@@ -24,7 +24,15 @@ from redis import Redis, WatchError
 
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
-from worker.contract.ledger_scripts import EXPIRE, LEDGER_ID, OPEN, events_key, job_key, lease_key
+from worker.contract.ledger_scripts import (
+    EXPIRE,
+    LEDGER_ID,
+    MEDIA,
+    OPEN,
+    events_key,
+    job_key,
+    lease_key,
+)
 from worker.contract.messages import JobFailure, JobState, QueueName
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import (
@@ -35,6 +43,7 @@ from worker.contract.queues import (
     delivery_id,
     queue_key,
 )
+from worker.contract.stored_bytes import store_bytes
 
 _ATTENDED_BY: Final[Mapping[QueueName, ProcessKind]] = {
     VALIDATE_QUEUE: ProcessKind.VALIDATOR,
@@ -210,6 +219,8 @@ class Recovery:
                 return
             pipeline.multi()
             pipeline.hset(job_key(job_id), "erased", "1")
+            pipeline.zrem(MEDIA, job_id)
+            store_bytes(pipeline, job_id, 0)
             pipeline.delete(events_key(job_id))
             pipeline.zadd(EXPIRE, {job_id: time.time() + record_kept_s})
             pipeline.execute()
@@ -321,7 +332,7 @@ class Recovery:
             if has_died:
                 pipeline.hincrby(key, "deaths", 1)
             self._ledger.write_next_attempt(
-                pipeline, job.job_id, job.attempt + 1, queue, at_front=at_front
+                pipeline, job.job_id, job.attempt + 1, queue, at_front=at_front, is_fair=True
             )
             for name in {*FUNCTIONS, job.queue}:
                 old = delivery_id(job.job_id, job.attempt, name)
