@@ -229,7 +229,7 @@ def test_a_ledger_is_rebuilt_from_stored_files(
     before = {name: ledger.get(job_id) for name, job_id in records["jobs"].items()}
     redis.flushall()
     store = ArtifactStore(data_dir)
-    for job_id in records["jobs"].values():
+    for job_id in (*records["jobs"].values(), records["owned"]):
         # What was not rendered waits again, where there is something to render it from.
         (tmp_path / "media").write_text("a voice")
         store.put(f"inputs/{job_id}/speech.flac", tmp_path / "media")
