@@ -80,6 +80,11 @@ class Deployment:
         command = [sys.executable, "-P", str(script), str(self.deliveries)]
         return Victim(name, command, self._environment(tree))
 
+    def validator(self, name: str, tree: Path = THIS_TREE) -> Victim:
+        """What decodes videos, of a code tree."""
+        command = [sys.executable, "-P", "-m", "worker.validation"]
+        return Victim(name, command, self._environment(tree))
+
     def worker(self, name: str, tree: Path = THIS_TREE) -> Victim:
         """A worker of a code tree."""
         return Victim(name, [sys.executable, "-P", "-m", "worker"], self._environment(tree))

@@ -17,6 +17,7 @@ from redis import Redis, RedisError
 from tests.chaos.deployment import Deployment
 from tests.chaos.processes import Storm
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
+from worker.contract.ending import media_names
 from worker.contract.ledger import Ledger
 from worker.contract.messages import JobRecord, JobState
 from worker.contract.quarantine import Quarantine
@@ -181,9 +182,16 @@ def _broken(record: JobRecord, store: ArtifactStore) -> str:
 
 
 def _untidy(redis: Redis, data_dir: Path) -> list[str]:
-    """What is left that belongs to nobody: files, entries of RQ, jobs kept aside that have ended."""
+    """What is left that nobody needs: files, entries of RQ, jobs kept aside that have ended."""
     ledger, store = Ledger(redis), ArtifactStore(data_dir)
     left = [f"inputs/{name}" for name in store.names("inputs") if ledger.get(name) is None]
+    # After the end nothing of the caller's is left but the video.
+    left += [
+        f"inputs/{job_id}/{name}"
+        for job_id in store.names("inputs")
+        if ledger.has_ended(job_id)
+        for name in media_names(store, job_id)
+    ]
     for job_id in store.names("results"):
         record = ledger.get(job_id)
         wanted: set[str] = set()

@@ -2,14 +2,16 @@
 
     python -m tests.chaos.storm --seconds 300
 
-Three workers that draw real files at 20 ms a frame, the API, the reconciler and a real Redis that
-writes each answer to disk first. Clients post until the end of the storm. The last line reads
+Three workers that draw real files at 20 ms a frame, the API, the validator, the reconciler and a real
+Redis that writes each answer to disk first. Clients post photographs, and now and then a video to dub,
+until the end of the storm. The last line reads
 `accepted N, kills N, N lost, N doubled`; the exit status is 0 if nothing was.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import socket
 import sys
@@ -24,6 +26,7 @@ from redis import RedisError
 from tests.chaos.deployment import Deployment
 from tests.chaos.judgement import Report, drain, judge, judge_tidiness
 from tests.chaos.processes import Storm
+from tests.films import film
 from tests.uploads import picture, tone
 from worker.contract.queues import connect
 
@@ -37,8 +40,9 @@ CALLBACK = "https://receiver.example/hook"
 class Clients:
     """Post jobs from several threads until told to end."""
 
-    def __init__(self, url: str, redis_url: str) -> None:
+    def __init__(self, url: str, redis_url: str, video: bytes) -> None:
         self._url = url
+        self._video = video
         self._redis_url = redis_url
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -56,14 +60,18 @@ class Clients:
             thread.join()
 
     def _run(self) -> None:
-        files = {"audio": ("a.wav", tone(1.0)), "image": ("i.jpg", picture())}
+        voice = {"audio": ("a.wav", tone(1.0))}
+        photograph = {**voice, "image": ("i.jpg", picture())}
+        dubbing = {**voice, "video": ("v.mp4", self._video)}
+        kinds = itertools.cycle([photograph, photograph, photograph, dubbing])
         data = {"callback_url": CALLBACK}
         with connect(self._redis_url) as redis, httpx2.Client(timeout=30.0) as client:
             while not self._ended.wait(0.1):
                 try:
                     if int(redis.zcard("tf:{j}:open")) > MAX_OPEN:
                         continue
-                    response = client.post(f"{self._url}/v1/talking-face", files=files, data=data)
+                    url = f"{self._url}/v1/talking-face"
+                    response = client.post(url, files=next(kinds), data=data)
                 except (httpx2.HTTPError, RedisError):
                     response = None
                 with self._lock:
@@ -89,10 +97,13 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
             deployment.redis(),
             deployment.api("api", listener),
             deployment.reconciler("reconciler"),
+            deployment.validator("validator"),
             *(deployment.worker(f"worker {number}") for number in range(1, NUM_WORKERS + 1)),
         ]
         storm = Storm(victims, folder, seed, pause_s)
-        clients = Clients(f"http://127.0.0.1:{listener.getsockname()[1]}", deployment.redis_url)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        video = film(folder / "film.mp4").read_bytes()
+        clients = Clients(url, deployment.redis_url, video)
         try:
             storm.start()
             clients.start()

@@ -50,10 +50,12 @@ class VersionClients:
         urls: The APIs by name: `previous` and `next`.
         redis_url: Asked for how many jobs are open.
         seed: Of the choices.
+        video: What a quarter of the posts sends to be dubbed.
     """
 
-    def __init__(self, urls: Mapping[str, str], redis_url: str, seed: int) -> None:
+    def __init__(self, urls: Mapping[str, str], redis_url: str, seed: int, video: bytes) -> None:
         self._urls = dict(urls)
+        self._video = video
         self._redis_url = redis_url
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -101,6 +103,8 @@ class VersionClients:
             data[OPTION] = str(CHOSEN)
         key = {"Idempotency-Key": f"{seed}-{choice.random()}"}
         files = {"audio": ("a.wav", tone(1.0)), "image": ("i.jpg", picture())}
+        if choice.random() < 0.25:
+            files = {"audio": ("a.wav", tone(1.0)), "video": ("v.mp4", self._video)}
 
         def post(where: str) -> httpx2.Response | None:
             url = f"{self._urls[where]}/v1/talking-face"

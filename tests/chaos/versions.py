@@ -29,6 +29,7 @@ from tests.chaos.judgement import Report, drain, judge, judge_tidiness
 from tests.chaos.processes import Storm, Victim
 from tests.chaos.storm import command_line
 from tests.chaos.version_clients import Posted, VersionClients
+from tests.films import film
 from tests.previous_release import NoHistoryError
 from worker.contract.ledger_scripts import job_key
 from worker.contract.queues import connect
@@ -85,7 +86,9 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
             name: f"http://127.0.0.1:{listener.getsockname()[1]}"
             for name, listener in (("previous", old), ("next", new))
         }
-        clients = VersionClients(urls, deployment.redis_url, seed)
+        clients = VersionClients(
+            urls, deployment.redis_url, seed, film(folder / "film.mp4").read_bytes()
+        )
         try:
             storm.start()
             clients.start()
@@ -121,6 +124,7 @@ def _victims(
         deployment.api("next api", new, trees.next),
         deployment.reconciler("previous reconciler", trees.previous),
         deployment.reconciler("next reconciler", trees.next),
+        deployment.validator("next validator", trees.next),
         *(deployment.worker(f"previous worker {number}", trees.previous) for number in numbers),
         *(deployment.worker(f"next worker {number}", trees.next) for number in numbers),
     ]
