@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from worker.contract.answers import DeadlinePolicy
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
+from worker.contract.ending import read_ending, read_finished
 from worker.contract.intake import file_sha256
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
@@ -153,6 +154,11 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
         _log.warning("deadline_exceeded", attempt=record.attempt)
     except LeaseLostError:
         _log.warning("lease_lost", attempt=record.attempt)
+    except ArtifactNotFoundError as error:
+        if not _end_as_before(context, record, token):
+            _log.warning("inputs_gone", exc_info=True)
+            failure = describe(error)
+            _insist(context, lambda: context.ledger.fail(record.id, token, failure))
     except Exception as error:  # noqa: BLE001  the job boundary: whatever it is, the ledger is told
         _log.warning("job_failed", code=classify(error).code.value, exc_info=True)
         if is_sticky(error):
@@ -176,6 +182,26 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
         if not is_ours:
             _withdraw(context, record.id, result.key)
         _log.info("job_succeeded", is_ours=is_ours, timings_s=timings_s, frames=result.num_frames)
+
+
+def _end_as_before(context: WorkerContext, record: JobRecord, token: str) -> bool:
+    """End a job that had ended before, as its files say; False if they say nothing.
+
+    So it is after a restore: the files are newer than the ledger, and its media were erased when it
+    ended.
+    """
+    ledger, job_id = context.ledger, record.id
+    if (finished := read_finished(context.store, job_id)) is not None:
+        result, timings_s = finished.result, finished.timings_s
+        _insist(context, lambda: ledger.succeed(job_id, token, result, timings_s))
+    elif (ended := read_ending(context.store, job_id)) is None:
+        return False
+    elif (failure := ended.failure) is not None:
+        _insist(context, lambda: ledger.fail(job_id, token, failure))
+    else:
+        _insist(context, lambda: ledger.finish_cancelled(job_id, token))
+    _log.info("job_ended_as_before")
+    return True
 
 
 def _withdraw(context: WorkerContext, job_id: str, key: str) -> None:

@@ -10,9 +10,11 @@ import json
 from datetime import datetime
 from typing import Final
 
+from pydantic import ValidationError
+
 from worker.contract.artifacts import ArtifactExistsError, ArtifactNotFoundError, ArtifactStore
 from worker.contract.ledger_records import read_failure
-from worker.contract.messages import JobFailure, JobRecord, JobState, Message
+from worker.contract.messages import FinishedRender, JobFailure, JobRecord, JobState, Message
 
 JOB: Final = "job.json"
 ENDED: Final = "ended.json"
@@ -62,6 +64,21 @@ def read_ending(store: ArtifactStore, job_id: str) -> EndedJob | None:
         ended.state is JobState.FAILED and ended.failure is not None
     )
     return ended if is_whole else None
+
+
+def read_finished(store: ArtifactStore, job_id: str) -> FinishedRender | None:
+    """The finished video of a job, or None if there is none that is whole."""
+    for name in store.names(f"results/{job_id}"):
+        if not name.endswith(".json"):
+            continue
+        try:
+            with store.local_copy(f"results/{job_id}/{name}") as path:
+                finished = FinishedRender.model_validate_json(path.read_text())
+            if store.stat(finished.result.key).bytes == finished.result.bytes:
+                return finished
+        except (ArtifactNotFoundError, ValidationError):
+            continue
+    return None
 
 
 def media_names(store: ArtifactStore, job_id: str) -> list[str]:

@@ -14,14 +14,12 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import ValidationError
-
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
-from worker.contract.ending import EndedJob, media_names, read_ending, write_ending
+from worker.contract.ending import EndedJob, media_names, read_ending, read_finished, write_ending
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError, from_json
-from worker.contract.messages import FinishedRender, JobFailure, JobRecord, JobState
+from worker.contract.messages import JobFailure, JobRecord, JobState
 
 _WITHOUT_MEDIA: Final = EndedJob(
     state=JobState.FAILED,
@@ -70,7 +68,7 @@ def rebuild(store: ArtifactStore, ledger: Ledger) -> Rebuilt:
             told.unreadable += 1
         elif ledger.owner(job_id)[0]:
             told.known += 1
-        elif (finished := _finished(store, job_id)) is not None:
+        elif (finished := read_finished(store, job_id)) is not None:
             ledger.restore(record, finished, stored_bytes=_bytes(store, job_id))
             told.finished += 1
         elif (ended := read_ending(store, job_id)) is not None:
@@ -104,17 +102,3 @@ def _stored_record(store: ArtifactStore, job_id: str) -> JobRecord | None:
     except (ArtifactNotFoundError, UnreadableRecordError, UnicodeDecodeError):
         return None
     return record if record.id == job_id and record.state is JobState.QUEUED else None
-
-
-def _finished(store: ArtifactStore, job_id: str) -> FinishedRender | None:
-    for name in store.names(f"results/{job_id}"):
-        if not name.endswith(".json"):
-            continue
-        try:
-            with store.local_copy(f"results/{job_id}/{name}") as path:
-                finished = FinishedRender.model_validate_json(path.read_text())
-            if store.stat(finished.result.key).bytes == finished.result.bytes:
-                return finished
-        except (ArtifactNotFoundError, ValidationError):
-            continue
-    return None
