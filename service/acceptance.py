@@ -207,17 +207,17 @@ class Acceptance:
         left = asyncio.ensure_future(self._until_client_leaves())
         try:
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                self._client_left.set()
-                # Ends the wait for a thread; a thread that runs sees the event.
-                work.cancel()
-            return await work
-        except asyncio.CancelledError:
-            if self._client_left.is_set():
-                raise ClientDisconnect from None
-            raise
         finally:
             left.cancel()
+            if not work.done():
+                # The client left, or the server stops. This ends the wait for a thread; a thread
+                # that runs sees the event, and has to be waited for: it works in our folder.
+                self._client_left.set()
+                work.cancel()
+                await asyncio.wait({work})
+        if work.cancelled():
+            raise ClientDisconnect
+        return work.result()
 
     async def _until_client_leaves(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":

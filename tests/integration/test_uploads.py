@@ -134,7 +134,7 @@ def test_who_may_not_write_is_told_before_the_body(
 def test_who_asks_too_often_is_told_before_the_body(
     make_app: Callable[..., Any], key_of: Callable[..., dict[str, str]]
 ) -> None:
-    app, key = make_app(require_keys=True, write_rate="1/minute"), key_of(Scope.WRITE)
+    app, key = make_app(require_keys=True, write_rate="1/day"), key_of(Scope.WRITE)
     assert Upload(app, key).send(GOOD) == 202
 
     upload = Upload(app, key)
