@@ -92,6 +92,7 @@ class Acceptance:
         self._place: Place | None = None
         self._renewed_at = time.monotonic()
         self._client_left = threading.Event()
+        self._is_in_thread = False
 
     async def run(self) -> Accepted:
         """The whole way.
@@ -210,10 +211,11 @@ class Acceptance:
         finally:
             left.cancel()
             if not work.done():
-                # The client left, or the server stops. This ends the wait for a thread; a thread
-                # that runs sees the event, and has to be waited for: it works in our folder.
+                # The client left, or the server stops.
                 self._client_left.set()
-                work.cancel()
+                if not self._is_in_thread:
+                    work.cancel()
+                # A thread sees the event, and has to be waited for: it works in our folder.
                 await asyncio.wait({work})
         if work.cancelled():
             raise ClientDisconnect
@@ -224,6 +226,8 @@ class Acceptance:
             pass
 
     def _finish(self, received: Received) -> Accepted:
+        self._is_in_thread = True
+        self._check_client()
         if self._key is not None:
             self._key = self._key.model_copy(update={"fingerprint": fingerprint(received)})
         if self._earlier is not None:

@@ -300,3 +300,18 @@ def test_a_client_that_left_is_not_decoded(
     assert limiter.statistics().tasks_waiting == 0
     assert nothing_left(data_dir)
     assert redis.zcard("tf:{j}:open") == 0
+
+
+def test_a_decoder_is_stopped_when_its_client_leaves(
+    make_app: Callable[..., Any], data_dir: Path, redis: Redis
+) -> None:
+    upload = Upload(make_app())
+    upload.leaves_after_body = True
+    # Long enough to be in the middle of it.
+    long = file("image", picture()) + file("audio", tone(540.0)) + END
+
+    assert upload.send(long) == 0
+
+    assert nothing_left(data_dir)
+    assert list((data_dir / "scratch").iterdir()) == []
+    assert redis.zcard("tf:{j}:open") == 0
