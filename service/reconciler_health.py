@@ -1,4 +1,4 @@
-"""`python -m service.reconciler_health`, for containers: exit 0 when this container's reconciler goes on with its rounds.
+"""`python -m service.reconciler_health`, for containers: exit 0 while their reconciler goes round.
 
 A process that is there and keeps dying, or hangs, says nothing: this asks for its sign of life.
 """

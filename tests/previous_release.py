@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-PREVIOUS_COMMIT: Final = "87d604e61847bef175506aa5aa76bd0d3bb3ef40"
+PREVIOUS_COMMIT: Final = "e27d82b15f0f6db222f900c440b3b4745ffdd823"
 PREVIOUS_VERSION: Final = "0.2.1"
 
 ROOT: Final = Path(__file__).resolve().parents[1]

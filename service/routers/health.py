@@ -65,6 +65,7 @@ def readyz(resources: ResourcesDep) -> Readiness:
         storage=has_storage,
         live_workers=live[ProcessKind.WORKER],
         live_inspectors=live[ProcessKind.INSPECTOR],
+        live_validators=live[ProcessKind.VALIDATOR],
         live_reconcilers=live[ProcessKind.RECONCILER],
         quarantined=quarantined,
     )

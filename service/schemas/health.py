@@ -29,6 +29,7 @@ class Readiness(BaseModel):
                     "storage": True,
                     "live_workers": 1,
                     "live_inspectors": 1,
+                    "live_validators": 1,
                     "live_reconcilers": 1,
                     "quarantined": 0,
                 }
@@ -44,6 +45,7 @@ class Readiness(BaseModel):
     storage: bool
     live_workers: int
     live_inspectors: int
+    live_validators: int
     live_reconcilers: int
     quarantined: int = Field(
         description="Jobs that some process could not handle; the log says why."

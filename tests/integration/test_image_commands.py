@@ -12,6 +12,8 @@ from redis import Redis
 from service.keys import KeyReader
 from tests.image_folder import make_image_folder, run_in_image
 from tests.integration.conftest import RedisServer
+from worker.contract.environment import process_name
+from worker.contract.presence import Presence, ProcessKind
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,17 @@ def test_keys_are_made_and_brought_back_in_the_image(
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert "keys: 1 brought back" in rebuilt.stdout
     assert KeyReader(redis).authenticate(key) is not None
+
+
+def test_the_health_check_asks_for_the_sign_of_life_of_its_own_reconciler(
+    image: Path, redis_server: RedisServer, redis: Redis
+) -> None:
+    def status() -> int:
+        variables = {"TALKFACE_REDIS_URL": redis_server.url}
+        return run_in_image(image, "service.reconciler_health", **variables).returncode
+
+    presence = Presence(redis)
+    presence.beat(ProcessKind.RECONCILER, "another-host-1-abc")
+    assert status() == 1
+    presence.beat(ProcessKind.RECONCILER, process_name())
+    assert status() == 0

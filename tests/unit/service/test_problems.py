@@ -85,6 +85,7 @@ def test_without_redis_the_service_starts_and_says_so(client: TestClient) -> Non
         "storage": True,
         "live_workers": 0,
         "live_inspectors": 0,
+        "live_validators": 0,
         "live_reconcilers": 0,
         "quarantined": 0,
     }
