@@ -79,9 +79,9 @@ class JobViews:
         queue_position: int | None = None
         eta_s: float | None = None
         if record.state is JobState.QUEUED:
-            queue_position = self._ledger.queue_position(record.id)
+            queue_position = self._ledger.queue_position(record)
         if not record.state.is_terminal:
-            eta_s = self._ledger.eta_s(record)
+            eta_s = self._ledger.eta_s(record, queue_position)
         return public_job(record, self._links, queue_position=queue_position, eta_s=eta_s)
 
 

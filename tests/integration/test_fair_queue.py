@@ -169,8 +169,8 @@ def test_inspected_jobs_are_placed_among_the_renders(
     a = [accept("a", 600.0) for _ in range(3)]
     ledger.presence.beat(ProcessKind.INSPECTOR, "i")
     first, second = accept("b", 5.0), accept("c", 5.0)
-    assert ledger.queue_position(first.id) == 0, "no render stands before it"
-    assert ledger.queue_position(a[0].id) == 0
+    assert ledger.queue_position(first) == 0, "no render stands before it"
+    assert ledger.queue_position(a[0]) == 0
 
     open_queue(redis, "inspect").pop_job_id()
     assert ledger.claim_waiting(first.id, 1, "i", lease_s=30)
@@ -179,7 +179,8 @@ def test_inspected_jobs_are_placed_among_the_renders(
     assert Recovery(redis).unattended() == 1
 
     assert waiting(redis) == ids(first, second, *a)
-    assert [ledger.queue_position(record.id) for record in (first, second, *a)] == [0, 1, 2, 3, 4]
+    seen = [ledger.get(record.id) for record in (first, second, *a)]
+    assert [record and ledger.queue_position(record) for record in seen] == [0, 1, 2, 3, 4]
 
 
 def test_an_estimate_follows_the_fair_order(redis: Redis, ledger: Ledger, accept: Accept) -> None:

@@ -222,10 +222,10 @@ def test_places_in_the_queue_count_from_the_front(ledger: Ledger) -> None:
     for record in jobs:
         ledger.accept(record)
 
-    assert [ledger.queue_position(record.id) for record in jobs] == [0, 1, 2]
+    assert [ledger.queue_position(record) for record in jobs] == [0, 1, 2]
     claim(ledger, jobs[0])
-    assert ledger.queue_position(jobs[0].id) is None
-    assert ledger.queue_position("f" * 32) is None
+    assert ledger.queue_position(jobs[0]) is None
+    assert ledger.queue_position(job()) is None
 
 
 def test_an_eta_is_measured_or_absent(ledger: Ledger) -> None:
@@ -274,7 +274,7 @@ def test_a_job_with_a_picture_is_inspected_where_somebody_inspects(
     assert (delivery.func_name, delivery.args) == (INSPECT_FUNCTION, [record.id, 1])
     assert record.queue == "inspect"
     assert not claim(ledger, waiting, attempt=2)
-    assert ledger.queue_position(waiting.id) == 1
+    assert ledger.queue_position(waiting) == 1
 
     held = ledger.claim_waiting(record.id, 1, "i", lease_s=30)
     assert held is not None and held.state is JobState.QUEUED

@@ -22,7 +22,7 @@ from worker.contract.ledger_scripts import (
     open_key,
 )
 from worker.contract.messages import JobRecord, JobState
-from worker.contract.presence import Presence, ProcessKind
+from worker.contract.presence import Presence, ProcessKind, ask_living
 from worker.contract.queues import RENDER_QUEUE, delivery_id, open_queues, queue_key
 
 _SPARE: Final = 16
@@ -117,18 +117,19 @@ class LedgerReader:
         """Jobs of all callers that have not ended."""
         return int(self._redis.zcard(OPEN))
 
-    def queue_position(self, job_id: str) -> int | None:
-        """How many deliveries are in front of a job's, 0 = next; None if it does not wait."""
-        stored = cast(list[bytes | None], self._redis.hmget(job_key(job_id), ["attempt", "queue"]))
-        if stored[0] is None:
-            return None
-        queue = (stored[1] or b"render").decode()
+    def queue_position(self, record: JobRecord) -> int | None:
+        """How many deliveries are in front of a job's, 0 = next; None if it does not wait.
+
+        Args:
+            record: The job as it was seen a moment ago.
+        """
+        job_id, queue = record.id, record.queue
         keys = [job_key(job_id), queue_key(queue)]
         if queue != RENDER_QUEUE:
             # It goes on to the renderers, to its fair place among those that wait there.
             tags, now = fair_queue.tags_key(RENDER_QUEUE), fair_queue.time_key(RENDER_QUEUE)
             keys += [queue_key(RENDER_QUEUE), tags, now, SPEED]
-        delivery = delivery_id(job_id, int(stored[0]), queue)
+        delivery = delivery_id(job_id, record.attempt, queue)
         position = int(self._position(keys=keys, args=[delivery]))
         return None if position < 0 else position
 
@@ -144,15 +145,15 @@ class LedgerReader:
         if record.state is not JobState.QUEUED:
             return None
         if position is None:
-            position = self.queue_position(record.id) or 0
+            position = self.queue_position(record) or 0
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(SPEED, [record.input.options.preset, "job"])
+            ask_living(pipeline, ProcessKind.WORKER)
             pipeline.zcard(OPEN)
             for queue in self._queues.values():
                 pipeline.llen(queue.key)
             answers = pipeline.execute()
-        (speed, job_s), num_open, *waiting = answers
-        num_workers = self.presence.count(ProcessKind.WORKER)
+        (speed, job_s), num_workers, num_open, *waiting = answers
         if speed is None or job_s is None or num_workers == 0:
             return None
         # Who runs has half of its work behind it on average.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final, cast
 
 from redis import Redis
+from redis.client import Pipeline
 
 from worker.contract.ledger_scripts import presence_key
 
@@ -39,13 +40,20 @@ class Presence:
 
     def count(self, kind: ProcessKind, *, within_s: float = ALIVE_S) -> int:
         """Processes of a kind that were heard of in the last `within_s` seconds."""
-        now, key = time.time(), presence_key(kind)
         # Who was silent for ten times as long never comes back under that name.
-        self._redis.zremrangebyscore(key, "-inf", now - 10 * within_s)
-        return int(self._redis.zcount(key, now - within_s, "+inf"))
+        stale = time.time() - 10 * within_s
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zremrangebyscore(presence_key(kind), "-inf", stale)
+            ask_living(pipeline, kind, within_s)
+            return int(pipeline.execute()[-1])
 
     def has_host(self, kind: ProcessKind, host: str, *, within_s: float = ALIVE_S) -> bool:
         """Whether a process of this host, by the beginning of its name, was heard of lately."""
         since = time.time() - within_s
         names = cast(list[bytes], self._redis.zrangebyscore(presence_key(kind), since, "+inf"))
         return any(name.decode().startswith(f"{host}-") for name in names)
+
+
+def ask_living(pipeline: Pipeline, kind: ProcessKind, within_s: float = ALIVE_S) -> None:
+    """Add to a pipeline: how many processes of a kind were heard of lately."""
+    pipeline.zcount(presence_key(kind), time.time() - within_s, "+inf")
