@@ -5,9 +5,7 @@ Version 0.2.1 is the required stop for upgrades, so every tree has to work besid
 
 from __future__ import annotations
 
-import io
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +55,5 @@ def extract(folder: Path) -> Path:
             "Run `git fetch --unshallow`, or clone the repository instead of unpacking an archive.",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archived.stdout, check=True)
     return folder

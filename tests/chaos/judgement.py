@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import time
 from collections import Counter
@@ -203,7 +204,12 @@ def _untidy(redis: Redis, data_dir: Path) -> list[str]:
             for name in store.names(f"results/{job_id}")
             if name not in wanted
         ]
-    left += [str(path) for path in (data_dir / "artifacts").glob("**/.incoming-*")]
+    left += [
+        f"{folder}/{name}"
+        for folder, _, names in os.walk(data_dir / "artifacts")
+        for name in names
+        if name.startswith(".incoming-")
+    ]
     left += [str(path) for path in (data_dir / "scratch").glob("*")]
     for pattern in ("rq:job:*", "rq:wip:*", "rq:queue:*"):
         left += [key.decode() for key in cast(list[bytes], redis.keys(pattern))]

@@ -68,7 +68,8 @@ class Up:
         found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # it ended meanwhile, or is a zombie
-                if name in " ".join(child.cmdline()):
+                # Whole words: `-m worker` is not `-m worker.validation`.
+                if f"{name} " in " ".join([*child.cmdline(), ""]):
                     found.append(child)
         return found
 

@@ -154,8 +154,9 @@ def test_a_missing_file_is_told(server: Any, voice: Path) -> None:
     assert "image" in answer.json()["detail"]
 
 
-def test_a_body_over_the_limit_is_refused(server: Any, voice: Path) -> None:
-    files = {"image": ("a.png", b"\0" * (80 * 2**20)), "audio": ("a.wav", voice.read_bytes())}
+def test_a_body_over_the_limit_is_refused(server: Any, portrait: Path, voice: Path) -> None:
+    too_long = voice.read_bytes() + bytes(60 * 2**20)
+    files = {"image": ("a.png", portrait.read_bytes()), "audio": ("a.wav", too_long)}
 
     answer = server.client.post("/v1/talking-face", files=files)
 

@@ -130,7 +130,8 @@ def test_nothing_is_left_when_up_ends(run_up: Any, tmp_path: Path, kind: signal.
         children = up.children()
         names = [" ".join(child.cmdline()) for child in children]
         assert sum("redis-server" in name for name in names) == 1
-        assert sum("-m worker" in name for name in names) == 2
+        assert sum(name.endswith("-m worker") for name in names) == 2
+        assert sum(name.endswith("-m worker.validation") for name in names) == 1
         assert sum("talkface.api_process" in name for name in names) == 1
 
         up.process.send_signal(kind)

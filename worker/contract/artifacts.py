@@ -157,13 +157,17 @@ class ArtifactStore:
         """
         deadline = time.time() - older_than_s
         removed = 0
-        leftovers = [*self._scratch.glob("*"), *self._artifacts.glob("**/.incoming-*")]
-        for path in leftovers:
+        for path in [*self._scratch.glob("*"), *self._half_copied()]:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < deadline:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     removed += 1
         return removed
+
+    def _half_copied(self) -> Iterator[Path]:
+        # Not glob: a folder that is erased at this moment would end it.
+        for folder, _, names in os.walk(self._artifacts):
+            yield from (Path(folder, name) for name in names if name.startswith(".incoming-"))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
