@@ -32,7 +32,12 @@ from service.problems import ProblemError
 from service.schemas.form import TalkingFaceOptions
 from worker.contract.artifacts import full_volume
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.inputs import MAX_REFERENCES, Uploads, WrongCombinationError
+from worker.contract.inputs import (
+    MAX_REFERENCES,
+    Uploads,
+    WrongCombinationError,
+    check_combination,
+)
 from worker.contract.intake import SNIFF_BYTES, IntakeLimits, audio_type, check_size, image_type
 from worker.contract.video_intake import video_type
 
@@ -78,11 +83,6 @@ class Received:
             driving_video=next(iter(paths.get("driving_video", [])), None),
             digests={one.path: one.sha256 for one in every},
         )
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all files."""
-        return sum(one.num_bytes for files in self.files.values() for one in files)
 
 
 class ReceivingBytes:
@@ -272,11 +272,12 @@ class _FormParser(MultiPartParser):
         if len(sent) >= kind.most:
             times = "twice" if kind.most == 1 else f"more than {kind.most} times"
             raise WrongCombinationError(name, f"`{name}` was sent {times}. Send fewer.")
-        if {"video", "driving_video"} <= self.files.keys():
-            raise WrongCombinationError(
-                "driving_video",
-                "A driving video moves a still image, and a video moves by itself. Send one of them.",
-            )
+        # A picture may still come; what excludes each other cannot be mended by what follows.
+        check_combination(
+            num_images=1,
+            has_video="video" in self.files,
+            has_driving_video="driving_video" in self.files,
+        )
         number = f"-{len(sent)}" if kind.most > 1 else ""
         one = ReceivedFile(self._folder / f"received-{name}{number}", kind)
         sent.append(one)
