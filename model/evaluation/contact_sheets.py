@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from model.data.clips import find_clips, find_portraits, read_clip
 from model.errors import InputError
-from model.evaluation.clips import find_clips, find_portraits, read_clip
 from model.evaluation.evaluate import read_photograph, spread
 from model.evaluation.motion_protocol import still_plan
 from model.evaluation.mouth_shapes import MouthShape, find_shapes

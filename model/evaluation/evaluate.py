@@ -22,9 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoints import verify_checkpoint
-from model.errors import InputError
-from model.evaluation.acceptance import read_landmark_figures
-from model.evaluation.clips import (
+from model.data.clips import (
     Clip,
     ClipFrames,
     find_clips,
@@ -33,6 +31,10 @@ from model.evaluation.clips import (
     read_clip,
     read_voice,
 )
+from model.data.crops import read_picture
+from model.data.layouts import Source
+from model.errors import InputError
+from model.evaluation.acceptance import read_landmark_figures
 from model.evaluation.motion_protocol import RealMotion
 from model.evaluation.observation import Judges, Observer
 from model.evaluation.options import EvaluationOptions
@@ -47,8 +49,6 @@ from model.evaluation.video_protocols import (
     System,
 )
 from model.pipelines.talking_face import load_pipeline
-from model.training.crops import read_picture
-from model.training.data.layouts import Source
 
 Tell = Callable[[str], None]
 ItemT = TypeVar("ItemT")

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
 from model.media.audio import MELS_PER_FRAME
-from model.training.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
 
 Curve = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.clips import Clip, ClipFrames, find_landmarks
+from model.data.clips import Clip, ClipFrames, find_landmarks
 from model.evaluation.mouth_motion import mouth_figures
 from model.evaluation.observation import Judges, sheet_tiles
 from model.evaluation.picture_metrics import FINE_PX, fine_sharpness

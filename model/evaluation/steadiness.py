@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.clips import Clip, ClipFrames
+from model.data.clips import Clip, ClipFrames
 from model.evaluation.motion_protocol import follow_clip, still_plan
 from model.evaluation.picture_metrics import FINE_PX, FaceWindow
 from model.evaluation.video_protocols import REAL, System

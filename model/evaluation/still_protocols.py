@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.clips import Clip, ClipFrames, find_landmarks, fit_sound
+from model.data.clips import Clip, ClipFrames, find_landmarks, fit_sound
 from model.evaluation.landmark_metrics import same_mouth
 from model.evaluation.mouth_motion import mouth_figures, swap_figures
 from model.evaluation.observation import Judges, Points, lay_on, sheet_tiles, sync_figures

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.clips import Clip, ClipFrames, fit_sound, hold_gaps
+from model.data.clips import Clip, ClipFrames, fit_sound, hold_gaps
 from model.evaluation.mouth_motion import mouth_figures, swap_figures
 from model.evaluation.observation import Judges, Observation, Observer, fid, row_figures
 from model.face.alignment import warp_points

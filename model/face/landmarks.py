@@ -76,6 +76,15 @@ def flip_landmarks(landmarks: NDArray[np.float32], width: float = 1.0) -> NDArra
     return flipped
 
 
+def join_landmarks(pose: NDArray[np.float32], content: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Whole faces: pose points `(..., 37, 2)` and lips and jaw `(..., 31, 2)` -> `(..., 68, 2)`."""
+    shape = np.broadcast_shapes(pose.shape[:-2], content.shape[:-2])
+    face = np.empty((*shape, NUM_LANDMARKS, 2), np.float32)
+    face[..., list(POSE), :] = pose
+    face[..., list(CONTENT), :] = content
+    return face
+
+
 def mouth_width(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Distance between the mouth corners, `(..., 68, 2)` -> `(...)`, in the landmarks' unit."""
     left, right = MOUTH_CORNERS

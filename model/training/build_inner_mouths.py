@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.data.split import clip_held_out
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
 from model.face.mouth_light import LUMA, USUAL_TOOTH
-from model.training.split import clip_held_out
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
 WIDTHS: Final = (0.90, 1.0, 1.08)

@@ -10,8 +10,6 @@ its own jitter. Clips give frames spread over their openings.
 from __future__ import annotations
 
 import argparse
-import csv
-import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -20,75 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.errors import UnsupportedMediaError
+from model.data.crops import Crop, clip_crops, name_seed, portrait_identities, read_picture
+from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
-from model.face.landmarks import mouth_opening
-from model.training.split import clip_held_out, portrait_held_out, portrait_identity
 
-CLIP_CROPS = 8
 PORTRAIT_CROPS = 6
-
-Crop = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""Picture `(S, S, 3)` and its landmarks `(68, 2)`, crop units."""
-
-
-def portrait_identities(source: Path) -> dict[str, str]:
-    """File name -> identity, from `index.csv`."""
-    with (source / "portraits" / "index.csv").open() as file:
-        return {row["file"]: portrait_identity(row) for row in csv.DictReader(file)}
-
-
-def spread_frames(
-    landmarks: NDArray[np.float32], count: int, rng: np.random.Generator
-) -> list[int]:
-    """`count` frames of a clip `(T, 68, 2)` whose mouth openings are spread over the clip's range."""
-    opening = mouth_opening(landmarks)
-    wanted = rng.uniform(opening.min(), opening.max(), count)
-    return sorted(
-        {
-            int(np.abs(opening - value + rng.normal(0, 0.01, len(opening))).argmin())
-            for value in wanted
-        }
-    )
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a photograph as `(H, W, 3)` uint8 RGB.
-
-    Raises:
-        UnsupportedMediaError: OpenCV cannot decode it.
-    """
-    stored = cv2.imread(str(path))
-    if stored is None:
-        raise UnsupportedMediaError(f"{path} is not a picture that OpenCV decodes; remove it")
-    return np.ascontiguousarray(stored[..., ::-1]).astype(np.uint8)
-
-
-def name_seed(path: Path) -> int:
-    """Seed of a file's random choices: the same in every run and on every machine."""
-    return zlib.crc32(path.name.encode())
-
-
-def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
-    """`CLIP_CROPS` jittered crops of a clip.
-
-    Args:
-        job: Film, its landmarks `(T, 68, 2)` in pixels, side of the crops in pixels.
-    """
-    path, landmarks, size = job
-    rng = np.random.default_rng(name_seed(path))
-    wanted = set(spread_frames(landmarks, CLIP_CROPS, rng))
-    crops: list[Crop] = []
-    capture = cv2.VideoCapture(str(path))
-    for index in range(len(landmarks)):
-        found, frame = capture.read()
-        if not found:
-            break
-        if index in wanted:
-            affine = jitter_affine(crop_affine(landmarks[index]), rng)
-            image = np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8)
-            crops.append((crop_image(image, affine, size), warp_points(affine, landmarks[index])))
-    return crops
 
 
 def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:

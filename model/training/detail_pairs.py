@@ -31,6 +31,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.checkpoints import INNER_MOUTHS
+from model.data.crops import (
+    Crop,
+    clip_crops,
+    name_seed,
+    portrait_identities,
+    read_picture,
+    recolour_and_mirror,
+)
+from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.compositing import match_colour
 from model.face.inner_mouth import InnerMouthBank
@@ -38,9 +47,7 @@ from model.face.landmarks import mouth_opening
 from model.face.reference_warp import ReferenceWarp
 from model.pipelines.denoising import CropSampler, Networks
 from model.pipelines.talking_face import load_pipeline
-from model.training.crops import Crop, clip_crops, name_seed, portrait_identities, read_picture
-from model.training.pairs import portrait_pictures, recolour_and_mirror
-from model.training.split import clip_held_out, portrait_held_out
+from model.training.pairs import portrait_pictures
 
 DETAIL_PX: Final = 256
 _CLIP_TARGETS: Final = 2

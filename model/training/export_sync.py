@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import CheckpointError
-from model.evaluation.sync_network import SHIPPED, load_sync_network
+from model.networks.sync_network import SHIPPED, load_sync_network
 from model.training.export import tidy, to_half
 
 LIMIT_MB: Final = 5.0

@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.evaluation.held_out_speech import join
-from model.face.landmarks import CONTENT, FLIP, POSE, mouth_opening
+from model.data.mel_augmentation import augment, to_log_mel, to_power
+from model.data.phones import SILENCE_PHONE, UNKNOWN_PHONE
+from model.data.split import clip_held_out
+from model.data.voice_corpora import Cutter, load_corpora
+from model.face.landmarks import CONTENT, FLIP, POSE, join_landmarks, mouth_opening
 from model.face.retargeting import retarget
 from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
 from model.training.loop import Draw
-from model.training.mel_augmentation import augment, to_log_mel, to_power
-from model.training.phones import SILENCE_PHONE, UNKNOWN_PHONE
 from model.training.resting_mouths import RestingMouths
-from model.training.split import clip_held_out
-from model.training.voice_corpora import Cutter, load_corpora
 
 if TYPE_CHECKING:
     from model.training.stage1_landmarks import LandmarksConfig
@@ -139,7 +138,7 @@ class Windows:
         clips = np.flatnonzero([not clip_held_out(str(name)) for name in grid["names"]])
         self.mels, self.phones = grid["log_mel"][clips], grid["phones"][clips]
         self.moving = motion["grid_landmarks"][clips]
-        self.still = join(motion["grid_pose"][clips, None], motion["grid_content"][clips])
+        self.still = join_landmarks(motion["grid_pose"][clips, None], motion["grid_content"][clips])
         self.closed = motion["grid_closed"][clips]
         self.opening = mouth_opening(self.still)
         self.neutral = motion["neutral"]
@@ -215,12 +214,12 @@ class Windows:
         sound = slice(MELS_PER_FRAME * there.start, MELS_PER_FRAME * there.stop)
         mel, phones = in_time(corpus.log_mel[sound], corpus.phones[sound], frames)
         content = self.neutral[list(CONTENT)] + stretch(corpus.offsets[there], frames)
-        motion = join(self.neutral[list(POSE)], content)
+        motion = join_landmarks(self.neutral[list(POSE)], content)
         if rng.random() < 0.8:
             reference, content, shut = self._on_portrait(motion, rng)
         else:
             clip = int(rng.integers(len(self.mels)))
-            face = join(self.still[clip, 0, list(POSE)], self.closed[clip])
+            face = join_landmarks(self.still[clip, 0, list(POSE)], self.closed[clip])
             reference, content, shut = self._on_face(face, motion, rng)
         valid = np.floor(stretch(corpus.valid[there].astype(np.float32), frames))
         return self.pauses.interrupt(mel, phones, reference, content, shut, valid, rng)
@@ -293,7 +292,7 @@ def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     mel = torch.where(quiet, to_log_mel(to_power(mel) * 10.0**gain), speech)
 
     faces = np.stack(  # one more frame at the end: the reference
-        [np.concatenate([join(w.pose, w.content), w.reference[None]]) for w in windows]
+        [np.concatenate([join_landmarks(w.pose, w.content), w.reference[None]]) for w in windows]
     )
     mirrored = rng.random(batch) < 0.5
     flipped = faces[..., FLIP, :].copy()

@@ -17,7 +17,7 @@ from model.networks.autoencoder import pixels_per_cell
 from model.training.stage0_autoencoder import to_tensor
 
 if TYPE_CHECKING:
-    from model.training.data.shard_pictures import PairPictures
+    from model.training.shard_pictures import PairPictures
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class PairShards:
     def __init__(self, folder: Path, autoencoder: AutoencoderKL, device: str) -> None:
         # Late: it needs OpenCV, which a machine that only trains on arrays has not.
         from model.face.alignment import lower_face_mask
-        from model.training.data.shard_pictures import ShardPictures
+        from model.training.shard_pictures import ShardPictures
 
         self._mask = lower_face_mask
         self._autoencoder, self._device = autoencoder, device

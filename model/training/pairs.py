@@ -28,6 +28,17 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.data.crops import (
+    Crop,
+    clip_crops,
+    name_seed,
+    portrait_identities,
+    read_picture,
+    recolour_and_mirror,
+    roughen,
+    spread_frames,
+)
+from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import (
     crop_affine,
     crop_image,
@@ -37,26 +48,16 @@ from model.face.alignment import (
     warp_points,
 )
 from model.face.inner_mouth import InnerMouthBank
-from model.face.landmarks import CONTENT, POSE, flip_landmarks, mouth_opening
+from model.face.landmarks import POSE, mouth_opening
 from model.face.portrait_engine import PortraitEngine
 from model.face.retargeting import retarget
 from model.networks.autoencoder import pixels_per_cell
-from model.training.crops import (
-    Crop,
-    clip_crops,
-    name_seed,
-    portrait_identities,
-    read_picture,
-    spread_frames,
-)
-from model.training.split import clip_held_out, portrait_held_out
 from model.training.stage0_autoencoder import to_tensor
 
 PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
 _INNER_MOUTHS = Path(__file__).parents[1] / "weights" / "inner_mouths"
 _ENGINE_PX = 256
-_WARP_NOISE = 0.004  # crop units; a warp in use follows predicted, not true, landmarks
 
 
 @dataclass(frozen=True)
@@ -91,38 +92,6 @@ def warp_reference(reference: Crop, target: NDArray[np.float32]) -> NDArray[np.u
     )
     engine = PortraitEngine(np.asarray(moved, np.uint8), warp_points(affine, landmarks))
     return engine.render(target, inner="flat")
-
-
-def recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
-    """Another exposure and tint, sometimes grey; the same for the same seed."""
-    rng = np.random.default_rng(rng_seed)
-    gain, shift = (
-        1 + 0.10 * rng.standard_normal() + 0.05 * rng.standard_normal(3),
-        12 * rng.standard_normal(),
-    )
-    if rng.random() < 0.06:
-        image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-    return np.clip(image * gain + shift, 0, 255).astype(np.uint8)
-
-
-def roughen(landmarks: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Landmarks `(68, 2)` with lips and jaw off by as much as a prediction's."""
-    rough = landmarks.copy()
-    rough[list(CONTENT)] += rng.normal(0, _WARP_NOISE, (len(CONTENT), 2)) * rng.random()
-    return rough
-
-
-def recolour_and_mirror(pictures: list[Crop], seed: int, rng: np.random.Generator) -> list[Crop]:
-    """A subject's pictures in another light, all of them mirrored or none."""
-    mirror = rng.random() < 0.5
-    finished: list[Crop] = []
-    for image, landmarks in pictures:
-        recoloured = recolour(image, seed)
-        if mirror:
-            recoloured = np.ascontiguousarray(recoloured[:, ::-1])
-            landmarks = flip_landmarks(landmarks)
-        finished.append((recoloured, landmarks.astype(np.float32)))
-    return finished
 
 
 def _finish(pictures: list[Crop], seed: int) -> Subject:

@@ -39,17 +39,16 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from model.evaluation.held_out_speech import join
+from model.data.crops import portrait_identities
+from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
+from model.data.speechless_sounds import noise_recordings
+from model.data.split import clip_held_out, portrait_held_out
+from model.data.voice_corpora import HELD_OUT
 from model.face.alignment import crop_affine, warp_points
-from model.face.landmarks import CONTENT, INNER_LIPS, LIPS, POSE, mouth_opening
+from model.face.landmarks import CONTENT, INNER_LIPS, LIPS, POSE, join_landmarks, mouth_opening
 from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME
 from model.networks.landmark_completion import NUM_PHONES, fit_similarity
 from model.training.concordance import concordance_loss
-from model.training.crops import portrait_identities
-from model.training.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
-from model.training.speechless_sounds import noise_recordings
-from model.training.split import clip_held_out, portrait_held_out
-from model.training.voice_corpora import HELD_OUT
 
 Points = NDArray[np.float32]
 
@@ -296,7 +295,7 @@ def label_speech(
     with torch.no_grad():
         offsets = teacher(teacher_input(phones, mel)[None])[0].numpy()
     offsets *= 1.0 - silence_share(phones)[:, None, None]
-    face = join(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
+    face = join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
     shut_lips(face, closure_share(phones))
     # a pause is as shut as lips get, also where the neutral mouth is a hair open
     shut_lips(face, silence_share(phones))
@@ -348,7 +347,7 @@ def main() -> None:
     )
     neutral = np.median(
         [
-            join(pose, shut)
+            join_landmarks(pose, shut)
             for pose, shut in zip(arrays["grid_pose"], arrays["grid_closed"], strict=True)
         ],
         axis=0,
@@ -361,7 +360,7 @@ def main() -> None:
     inputs = torch.stack([teacher_input(p, m) for p, m in zip(phones, mels, strict=True)])
     offsets = torch.from_numpy(arrays["grid_content"] - arrays["grid_closed"][:, None])
     train = torch.from_numpy(np.flatnonzero(has_phones & ~held_out))
-    closed = torch.from_numpy(join(arrays["grid_pose"], arrays["grid_closed"]))
+    closed = torch.from_numpy(join_landmarks(arrays["grid_pose"], arrays["grid_closed"]))
     teacher = train_teacher(inputs[train], offsets[train], closed[train], arguments.steps)
 
     # 3. how good it is on sentences that it has not seen
@@ -371,8 +370,8 @@ def main() -> None:
         pose, shut = arrays["grid_pose"][row], arrays["grid_closed"][row]
         with torch.no_grad():
             motion = teacher(inputs[row][None])[0].numpy()
-        predicted.append(mouth_opening(join(pose, shut + motion)))
-        real.append(mouth_opening(join(pose, arrays["grid_content"][row])))
+        predicted.append(mouth_opening(join_landmarks(pose, shut + motion)))
+        real.append(mouth_opening(join_landmarks(pose, arrays["grid_content"][row])))
     r = float(np.corrcoef(np.concatenate(predicted), np.concatenate(real))[0, 1])
     ratio = float(np.std(predicted) / np.std(real))
     print(f"teacher on {len(test)} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
@@ -382,7 +381,7 @@ def main() -> None:
         if (folder / f"{corpus}.npz").exists():
             arrays |= label_voices(teacher, corpus, np.load(folder / f"{corpus}.npz"), neutral)
     spoken = mouth_opening(
-        join(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
+        join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
     )[arrays["speech_valid"]]
     print(
         f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.data.crops import read_picture
+from model.data.phones import read_phones
+from model.data.sound import read_sound, read_sound_in_step
+from model.data.tracks import face_detector
 from model.errors import UnsupportedMediaError
 from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
-from model.training.crops import read_picture
-from model.training.data.sound import read_sound, read_sound_in_step
-from model.training.data.tracks import face_detector
-from model.training.phones import read_phones
 
 CLIP_FRAMES = 75  # a GRID sentence
 

@@ -131,7 +131,7 @@ class Crops:
         self._clips = None
         if shards is not None:
             # Late: it needs OpenCV, which a machine that only trains on arrays has not.
-            from model.training.data.shard_pictures import ShardPictures
+            from model.training.shard_pictures import ShardPictures
 
             self._clips = ShardPictures(shards, size)
         self.size, self._train = size, np.zeros(0, np.int64)

@@ -25,8 +25,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.evaluation.held_out_speech import load_held_out, load_sounds, network_alone
+from model.data.held_out_speech import load_held_out, load_sounds
+from model.data.phones import CLOSURES
 from model.evaluation.landmark_figures import measure, real_figures
+from model.evaluation.speakers import network_alone
 from model.face.landmarks import (
     CONTENT,
     INNER_LIPS,
@@ -39,7 +41,6 @@ from model.training.concordance import concordance_loss
 from model.training.landmark_windows import Batch, Pauses, Window, Windows, collate
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage
-from model.training.phones import CLOSURES
 from model.training.resting_mouths import RestingMouths, teach_rest
 from model.training.run_folder import RunFolder
 
@@ -207,8 +208,8 @@ class Material:
             self._shards_share *= config.shards_share
         if config.shards is not None:
             # Late: they need OpenCV, which a machine that only trains on arrays has not.
-            from model.training.data.shard_windows import ShardWindows
-            from model.training.speechless_sounds import noise_recordings
+            from model.data.speechless_sounds import noise_recordings
+            from model.training.shard_windows import ShardWindows
 
             noise = noise_recordings(_NOISES) if self._arrays is None else self._arrays.noise
             pauses = Pauses(noise.astype(np.float32), config.silence_share)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED, verify_checkpoint
+from model.data.shards import ClipShards
 from model.face.alignment import jitter_affine, lower_face_mask, warp_points
 from model.face.landmarks import CONTENT, POSE, flip_landmarks
 from model.networks.attention import set_backend
@@ -33,7 +34,6 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
 from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
-from model.training.data.shards import ClipShards
 from model.training.export import pack
 from model.training.landmark_windows import Windows, collate
 from model.training.launch import main

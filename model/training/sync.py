@@ -1,4 +1,4 @@
-"""Train the sync network: whether a mouth says a sound (`model.evaluation.sync_network`).
+"""Train the sync network: whether a mouth says a sound (`model.networks.sync_network`).
 
     python -m model.training.sync prepared=data/prepared output=runs/sync
 
@@ -20,11 +20,10 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-from model.evaluation.held_out_speech import join
 from model.evaluation.sync_figures import load_tracks, measure
-from model.evaluation.sync_network import MARGIN, SyncNetwork, lip_features
-from model.face.landmarks import LIPS
+from model.face.landmarks import LIPS, join_landmarks
 from model.media.audio import MELS_PER_FRAME
+from model.networks.sync_network import MARGIN, SyncNetwork, lip_features
 from model.training.landmark_windows import Windows, collate
 from model.training.launch import main
 from model.training.loop import Draw, LoopConfig, Stage
@@ -188,7 +187,9 @@ def build(config: SyncConfig, device: str) -> Stage:
         drawn = [windows.draw(draw.rng) for _ in range(config.batch_size)]
         batch = collate(drawn, windows.noise, draw)
         length = int(draw.rng.integers(2 * config.frames // 3, config.frames + 1))
-        faces = torch.from_numpy(join(batch.pose.numpy(), batch.content.numpy()))[:, :length]
+        faces = torch.from_numpy(join_landmarks(batch.pose.numpy(), batch.content.numpy()))[
+            :, :length
+        ]
         held = torch.from_numpy(draw.rng.integers(0, length, len(faces)))
         still = faces[torch.arange(len(faces)), held][:, None].expand_as(faces)
         faces = disturb(torch.cat([faces, still]), config, draw.generator).to(device)

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from model.data.phones import PHONES, SILENCE_PHONE
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
-from model.training.phones import PHONES, SILENCE_PHONE
 
 Waveform = NDArray[np.float32]
 

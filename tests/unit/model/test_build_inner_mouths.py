@@ -7,6 +7,7 @@ import pytest
 import skimage.data
 from numpy.typing import NDArray
 
+from model.data.split import portrait_held_out
 from model.face.detection import MediaPipeFaceDetector
 from model.face.inner_mouth import TOOTH_LUMA
 from model.face.mouth_light import LUMA
@@ -19,7 +20,6 @@ from model.training.build_inner_mouths import (
     grade,
     read_teeth,
 )
-from model.training.split import portrait_held_out
 
 Teeth = tuple[NDArray[np.uint8], float]
 

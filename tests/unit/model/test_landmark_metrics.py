@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.data.phones import CLOSURES, PHONES, ROUNDED, runs_of
 from model.evaluation.landmark_metrics import (
     articulation,
     at_phones,
@@ -16,7 +17,6 @@ from model.evaluation.landmark_metrics import (
     same_mouth,
     still_passages,
 )
-from model.training.phones import CLOSURES, PHONES, ROUNDED, runs_of
 
 VOWEL = PHONES.index("AA")
 

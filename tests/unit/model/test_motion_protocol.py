@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.evaluation.clips import Clip, ClipFrames
+from model.data.clips import Clip, ClipFrames
 from model.evaluation.motion_protocol import RealMotion, follow_clip, still_plan
 from model.evaluation.observation import Judges
 from model.evaluation.video_protocols import REAL, System

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from model.data.phones import CLOSURES, SILENCE_PHONE
 from model.face.landmarks import CONTENT, mouth_opening
 from model.networks.landmark_completion import LandmarkCompleter
 from model.training.landmark_windows import Windows, collate
 from model.training.loop import Draw
-from model.training.phones import CLOSURES, SILENCE_PHONE
 from model.training.stage1_landmarks import (
     LandmarksConfig,
     completion_loss,

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.evaluation.clips import Clip, ClipFrames
+from model.data.clips import Clip, ClipFrames
 from model.evaluation.steadiness import (
     Steadiness,
     mean_changes,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.data.split import clip_held_out, voice_held_out
 from model.errors import CheckpointError
 from model.evaluation.sync_figures import (
     Track,
@@ -17,12 +18,11 @@ from model.evaluation.sync_figures import (
     table,
     with_noise,
 )
-from model.evaluation.sync_network import SyncNetwork, load_sync_network
 from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import LIPS
+from model.networks.sync_network import SyncNetwork, load_sync_network
 from model.training.export_sync import pack
 from model.training.loop import Draw
-from model.training.split import clip_held_out, voice_held_out
 from model.training.sync import SyncConfig, build, disturb, sync_loss
 
 TINY = {"frames": 32, "batch_size": 6, "width": 16, "embedding": 8}

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.data.split import language_held_out, voice_held_out
+from model.data.voice_corpora import Cutter, load_corpora
 from model.training.landmark_windows import Windows, in_time, stretch
-from model.training.split import language_held_out, voice_held_out
 from model.training.stage1_landmarks import LandmarksConfig
-from model.training.voice_corpora import Cutter, load_corpora
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from model.data.sound import read_sound, read_sound_in_step
 from model.errors import UnsupportedMediaError
 from model.media.audio import SAMPLE_RATE
 from model.media.video import VideoWriter, read_frames
-from model.training.data.sound import read_sound, read_sound_in_step
 
 FLASH = 25  # frame that is white, and the moment of the click
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.media.audio import MELS_PER_FRAME
-from model.training.phones import UNKNOWN_PHONE
-from model.training.split import language_held_out, voice_held_out
+from model.data.phones import UNKNOWN_PHONE
+from model.data.split import language_held_out, voice_held_out
 
 HELD_OUT: Final[dict[str, Callable[[str], bool]]] = {
     "speech": voice_held_out,

@@ -23,10 +23,10 @@ from model.face.landmarks import NUM_LANDMARKS, mouth_opening
 from model.face.tracking import smooth_crops, track_face
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
 from model.media.video import read_frames
-from model.training.data.layouts import Layout, Source, find_sources
-from model.training.data.sound import read_sound, read_sound_in_step
-from model.training.phones import read_phones
-from model.training.split import portrait_held_out, portrait_identity, voice_held_out
+from model.data.layouts import Layout, Source, find_sources
+from model.data.sound import read_sound, read_sound_in_step
+from model.data.phones import read_phones
+from model.data.split import portrait_held_out, portrait_identity, voice_held_out
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -44,7 +44,7 @@ class Clip:
         landmarks: The speaker's face in every frame `(T, 68, 2)`, pixels.
         found: `(T,)`; where no face was found, `landmarks` hold the last one.
         waveform: `(640 T,)`, float32, 16 kHz.
-        phones: `(4T,)` of 10 ms (`model.training.phones`), or None where there is no alignment.
+        phones: `(4T,)` of 10 ms (`model.data.phones`), or None where there is no alignment.
     """
 
     name: str
@@ -179,7 +179,7 @@ def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
     """Real videos under `folder`, sorted.
 
     Args:
-        layout: How they are laid out (`model.training.data.layouts`); it says who is held out.
+        layout: How they are laid out (`model.data.layouts`); it says who is held out.
         folder: Where they lie.
         every: All of them; otherwise those that training leaves out.
     Raises:

@@ -16,23 +16,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.evaluation.sync_network import SyncNetwork, load_sync_network
+from model.networks.sync_network import SyncNetwork, load_sync_network
 from model.face.alignment import warp_points
 from model.face.tracking import smooth_crops
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
 from model.media.video import read_frames
-from model.training.data.layouts import Layout, Source
-from model.training.data.quality import (
+from model.data.layouts import Layout, Source
+from model.data.quality import (
     QualityLimits,
     Reason,
     find_offset,
     sharpness,
     why_not,
 )
-from model.training.data.shards import MARGIN, Track, TrackData, encode_picture, stored_picture
-from model.training.data.sound import read_sound_in_step
-from model.training.data.tracks import FaceTrack, face_detector, find_tracks
-from model.training.phones import UNKNOWN_PHONE, read_phones
+from model.data.shards import MARGIN, Track, TrackData, encode_picture, stored_picture
+from model.data.sound import read_sound_in_step
+from model.data.tracks import FaceTrack, face_detector, find_tracks
+from model.data.phones import UNKNOWN_PHONE, read_phones
 
 _SHARPNESS_EVERY: Final = 5  # frames
 _SHARPNESS_PX: Final = 128  # to a crop unit

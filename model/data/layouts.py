@@ -5,7 +5,7 @@
     voxceleb   SOURCE/**/id*/<video>/<clip>.mp4; sound from the twin `aac` folder where there is one
     folder     any films; identity: the folder below SOURCE, or the film itself
 
-Names alone decide what is held out (`model.training.split`).
+Names alone decide what is held out (`model.data.split`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from model.errors import InputError
-from model.training.split import clip_held_out, identity_held_out
+from model.data.split import clip_held_out, identity_held_out
 
 Layout = Literal["grid", "hdtf", "voxceleb", "folder"]
 LAYOUTS: Final[tuple[str, ...]] = get_args(Layout)

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.sync_network import MARGIN, SyncNetwork
+from model.networks.sync_network import MARGIN, SyncNetwork
 from model.face.alignment import source_pixels
-from model.training.data.tracks import FaceTrack, overlaps_larger
+from model.data.tracks import FaceTrack, overlaps_larger
 
 Reason = Literal[
     "no face",

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.held_out_speech import Sound
+from model.data.shards import ClipShards
 from model.errors import ConfigError
-from model.evaluation.held_out_speech import Sound, Speaker, join
 from model.evaluation.landmark_metrics import articulation, best_lag, correlation
-from model.face.landmarks import CONTENT, POSE, mouth_opening
+from model.evaluation.speakers import Speaker
+from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
 from model.media.audio import MELS_PER_FRAME
-from model.training.data.shards import ClipShards
 from model.training.landmark_windows import Pauses, Window
 from model.training.phone_teacher import carry
 
@@ -68,7 +69,7 @@ class ShardWindows:
         for track in _spread(self.unseen, tracks):
             faces = self.shards.landmarks(track)
             pose, content = faces[:, list(POSE)], faces[:, list(CONTENT)]
-            filmed = join(faces[0, list(POSE)], _carried(pose, content, faces[0]))
+            filmed = join_landmarks(faces[0, list(POSE)], _carried(pose, content, faces[0]))
             said.append(mouth_opening(speak(Sound(self.shards.log_mel(track)), faces[0])))
             real.append(mouth_opening(filmed))
         if not said:

@@ -33,7 +33,7 @@ from model.face.landmarks import INNER_LIPS, LIPS, MOUTH_CORNERS, NUM_LANDMARKS
 from model.media.audio import MELS_PER_FRAME, N_MELS
 from model.networks.landmark_completion import fit_similarity
 
-SHIPPED: Final = Path(__file__).resolve().parent / "weights" / "sync_network"
+SHIPPED: Final = Path(__file__).resolve().parents[1] / "evaluation" / "weights" / "sync_network"
 """The weights that come with the package, and their card."""
 MARGIN: Final = 7
 """Frames at each end of a recording that get no vector: the towers would look past the end."""

@@ -1,20 +1,17 @@
-"""Speech that training has not heard, and what makes faces say it."""
+"""Speech that training has not heard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE, mouth_opening
+from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
-from model.networks.landmark_completion import LandmarkCompleter
-from model.training.split import clip_held_out
-from model.training.voice_corpora import Corpus, load_corpora
+from model.data.split import clip_held_out
+from model.data.voice_corpora import Corpus, load_corpora
 
 Points = NDArray[np.float32]
 
@@ -63,19 +60,6 @@ class Sound:
     waveform: Points | None = None
 
 
-Speaker = Callable[[Sound, Points], Points]
-"""Makes a still face `(68, 2)` say a recording: landmarks `(T, 68, 2)`."""
-
-
-def join(pose: Points, content: Points) -> Points:
-    """`(..., 37, 2)` and `(..., 31, 2)` -> `(..., 68, 2)`."""
-    shape = np.broadcast_shapes(pose.shape[:-2], content.shape[:-2])
-    face = np.empty((*shape, NUM_LANDMARKS, 2), np.float32)
-    face[..., list(POSE), :] = pose
-    face[..., list(CONTENT), :] = content
-    return face
-
-
 def load_held_out(prepared: Path) -> HeldOut:
     """Read the held-out part of the prepared data."""
     grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
@@ -85,7 +69,7 @@ def load_held_out(prepared: Path) -> HeldOut:
     openings = []
     for start, end in speech.spans // MELS_PER_FRAME:
         content = neutral[list(CONTENT)] + speech.offsets[start:end]
-        openings.append(mouth_opening(join(neutral[list(POSE)], content)))
+        openings.append(mouth_opening(join_landmarks(neutral[list(POSE)], content)))
     voices, voice_phones = _utterances(speech)
     synthetic, synthetic_phones = (
         _utterances(corpora["synthetic"]) if "synthetic" in corpora else ([], [])
@@ -93,7 +77,7 @@ def load_held_out(prepared: Path) -> HeldOut:
     return HeldOut(
         mels=grid["log_mel"][rows].astype(np.float32),
         phones=grid["phones"][rows],
-        faces=join(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
+        faces=join_landmarks(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
         voices=voices,
         voice_phones=voice_phones,
         voice_openings=openings,
@@ -110,32 +94,6 @@ def _utterances(corpus: Corpus) -> tuple[list[Points], list[NDArray[np.uint8]]]:
     return mels, [corpus.phones[start:end] for start, end in corpus.spans]
 
 
-def network_alone(completer: LandmarkCompleter) -> Speaker:
-    """The completer's own answer."""
-
-    def speak(sound: Sound, reference: Points) -> Points:
-        frames = len(sound.mel) // MELS_PER_FRAME
-        face = torch.from_numpy(reference)[None, None].to(completer.device)
-        pose = face[:, :, list(POSE)].expand(1, frames, -1, -1)
-        mel = torch.from_numpy(sound.mel)[None].to(completer.device)
-        target: Points = completer.complete(mel, pose, face)[0].cpu().numpy()
-        return target
-
-    return speak
-
-
-def as_served(completer: LandmarkCompleter) -> Speaker:
-    """What the pipeline makes of it: smoothing, and a shut mouth in pauses."""
-    from model.pipelines.landmark_completion import complete_landmarks
-
-    def speak(sound: Sound, reference: Points) -> Points:
-        assert sound.waveform is not None
-        target = complete_landmarks(completer, sound.waveform, reference)
-        return target[: len(sound.mel) // MELS_PER_FRAME]
-
-    return speak
-
-
 @dataclass(frozen=True)
 class Sounds:
     """The recordings of a `HeldOut`, in its order."""
@@ -148,8 +106,8 @@ def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
     """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
     if source is None:
         return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
-    from model.training.data.sound import read_sound
-
+    # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
+    from model.data.sound import read_sound
     def read(path: Path, mel: Points) -> Sound:
         samples = len(mel) * HOP_LENGTH  # whole video frames
         waveform = read_sound(path)[:samples]

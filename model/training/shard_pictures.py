@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.crops import recolour, roughen
+from model.data.shards import ClipShards
 from model.errors import ConfigError
 from model.face.alignment import Affine, jitter_affine
 from model.face.landmarks import flip_landmarks, mouth_opening
-from model.training.data.shards import ClipShards
-from model.training.pairs import recolour, roughen, warp_reference
+from model.training.pairs import warp_reference
 
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
 _CANDIDATES: Final = 8  # frames among which a reference is chosen

@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from model.errors import InputError, UnsupportedMediaError
 from model.media.audio import FPS
-from model.training.data.films import FilmReport, PrepareSettings, prepare_film
-from model.training.data.layouts import Source, find_sources
-from model.training.data.shards import (
+from model.data.films import FilmReport, PrepareSettings, prepare_film
+from model.data.layouts import Source, find_sources
+from model.data.shards import (
     ClipShards,
     TrackData,
     read_made_from,
