@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.networks.sync_network import MARGIN, SyncNetwork
 from model.face.alignment import source_pixels
+from model.face.landmarks import NOSE_TIP, OUTER_EYE_CORNERS
 from model.data.tracks import FaceTrack, overlaps_larger
 
 Reason = Literal[
@@ -29,8 +30,6 @@ IN_STEP: Final = 1
 _MAX_OFFSET: Final = 15
 _FEWEST_FRAMES: Final = _MAX_OFFSET + 2 * MARGIN + 5
 """Shorter tracks cannot be measured against their sound."""
-_NOSE_TIP: Final = 30
-_OUTER_EYE_CORNERS: Final = (36, 45)
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ def turn(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         `(T,)`, 0 frontal, 1 with the nose over an eye corner.
     """
-    corners = landmarks[:, list(_OUTER_EYE_CORNERS)]
-    left, right = np.linalg.norm(corners - landmarks[:, _NOSE_TIP, None], axis=-1).T
+    corners = landmarks[:, list(OUTER_EYE_CORNERS)]
+    left, right = np.linalg.norm(corners - landmarks[:, NOSE_TIP, None], axis=-1).T
     aside: NDArray[np.float32] = np.abs(left - right) / np.maximum(left + right, 1e-6)
     return aside
 

@@ -29,7 +29,13 @@ from torch import nn
 
 from model.errors import CheckpointError, ShapeError
 from model.face.average_face import AVERAGE_FACE
-from model.face.landmarks import INNER_LIPS, LIPS, MOUTH_CORNERS, NUM_LANDMARKS
+from model.face.landmarks import (
+    INNER_LIPS,
+    LIPS,
+    MOUTH_CORNERS,
+    NOSE_AND_EYES,
+    NUM_LANDMARKS,
+)
 from model.media.audio import MELS_PER_FRAME, N_MELS
 from model.networks.landmark_completion import fit_similarity
 
@@ -38,7 +44,6 @@ SHIPPED: Final = Path(__file__).resolve().parents[1] / "evaluation" / "weights" 
 MARGIN: Final = 7
 """Frames at each end of a recording that get no vector: the towers would look past the end."""
 NUM_FEATURES: Final = 2 * len(LIPS) + 3
-_RIGID: Final = tuple(range(27, 48))  # nose and eyes
 _SMOOTHING: Final = 2.0  # frames: the detector's noise on the eyes must not move the lips
 _DILATIONS: Final = (1, 2, 2)  # with the stems' reach this makes MARGIN
 _FEWEST_FRAMES: Final = 5  # that a mean distance is taken over
@@ -79,8 +84,8 @@ def lip_features(landmarks: torch.Tensor) -> torch.Tensor:
 
 def _lip_features(face: torch.Tensor) -> torch.Tensor:
     # 1. into the average face's frame, by nose and eyes low-passed in time
-    steady = _smooth(face[:, :, _RIGID])
-    average = torch.from_numpy(AVERAGE_FACE)[list(_RIGID)].to(face.device)
+    steady = _smooth(face[:, :, NOSE_AND_EYES])
+    average = torch.from_numpy(AVERAGE_FACE)[list(NOSE_AND_EYES)].to(face.device)
     linear, shift = fit_similarity(steady, average.expand_as(steady))
     lips = face[:, :, LIPS] @ linear.transpose(-1, -2) + shift[..., None, :]  # (B, T, 20, 2)
 

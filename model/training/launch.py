@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from model.errors import ConfigError
 from model.training.config import dump_config, load_config
-from model.training.loop import Stage, train
+from model.training.loop import train
+from model.training.stage import Stage
 
 STAGES: Final = {
     0: "model.training.stage0_autoencoder",
@@ -26,7 +27,7 @@ class StageModule(Protocol):
     """A module that brings a stage."""
 
     CONFIG: type[Any]  # its dataclass, a `LoopConfig`
-    build: Callable[[Any, str], Stage]  # `(config, device)`
+    build: Callable[[Any, str], Stage[Any]]  # `(config, device)`
 
 
 def load_stage(number: int) -> StageModule:
@@ -57,7 +58,7 @@ def configure(
     return load_config(config_type, config_file, [*settings, *limit])
 
 
-def launch(build: Callable[[Any, str], Stage], config: Any) -> bool:
+def launch(build: Callable[[Any, str], Stage[Any]], config: Any) -> bool:
     """Train, leaving the whole config as `config.yaml` beside the run; returns whether it is complete."""
     if os.environ.get("RANK", "0") == "0":  # one of several processes writes
         config.output.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def launch(build: Callable[[Any, str], Stage], config: Any) -> bool:
     return train(build, config)
 
 
-def main(config_type: type[Any], build: Callable[[Any, str], Stage], description: str) -> None:
+def main(config_type: type[Any], build: Callable[[Any, str], Stage[Any]], description: str) -> None:
     """The command line of one stage's module.
 
     Raises:

@@ -42,17 +42,17 @@ from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import (
     crop_affine,
     crop_image,
-    fit_similarity,
     jitter_affine,
     lower_face_mask,
     warp_points,
 )
 from model.face.inner_mouth import InnerMouthBank
-from model.face.landmarks import POSE, mouth_opening
+from model.face.landmarks import mouth_opening
 from model.face.portrait_engine import PortraitEngine
+from model.face.reference_warp import warp_reference
 from model.face.retargeting import retarget
-from model.networks.autoencoder import pixels_per_cell
-from model.training.stage0_autoencoder import to_tensor
+from model.networks.autoencoder import encode_pictures, pixels_per_cell
+from model.networks.pixels import to_tensor
 
 PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
@@ -71,27 +71,6 @@ class Subject:
 
     pictures: list[Crop]
     pairs: list[tuple[int, int, NDArray[np.uint8]]]
-
-
-def warp_reference(reference: Crop, target: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The reference moved to a target: pose by a similarity, mouth by the portrait engine.
-
-    Args:
-        reference: Crop and landmarks of the reference.
-        target: `(68, 2)`, crop units.
-    Returns:
-        `(S, S, 3)`, uint8, the inner mouth flat and dark.
-    """
-    crop, landmarks = reference
-    size = len(crop)
-    affine = fit_similarity(landmarks[list(POSE)], target[list(POSE)])
-    affine_px = affine.copy()
-    affine_px[:, 2] = affine[:, 2] * size + 0.5 * affine[:, :2].sum(axis=1) - 0.5
-    moved = cv2.warpAffine(
-        crop, affine_px, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    engine = PortraitEngine(np.asarray(moved, np.uint8), warp_points(affine, landmarks))
-    return engine.render(target, inner="flat")
 
 
 def _finish(pictures: list[Crop], seed: int) -> Subject:
@@ -182,8 +161,8 @@ def encode(
         if masks is not None:
             tensor = tensor * (~torch.from_numpy(masks[start : start + batch]))[:, None]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            latents = autoencoder.encode(tensor).latent_dist.mode()
-        parts.append((latents.float() * autoencoder.config.scaling_factor).half().numpy())
+            latents = encode_pictures(autoencoder, tensor, torch.float32)
+        parts.append(latents.half().numpy())
     return np.concatenate(parts)
 
 

@@ -45,16 +45,28 @@ from model.data.speechless_sounds import noise_recordings
 from model.data.split import clip_held_out, portrait_held_out
 from model.data.voice_corpora import HELD_OUT
 from model.face.alignment import crop_affine, warp_points
-from model.face.landmarks import CONTENT, INNER_LIPS, LIPS, POSE, join_landmarks, mouth_opening
+from model.face.landmarks import (
+    CONTENT,
+    INNER_LIPS,
+    LIPS,
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
+    NOSE_AND_EYES,
+    POSE,
+    UPPER_INNER_LIP,
+    UPPER_OUTER_LIP,
+    join_landmarks,
+    mouth_opening,
+)
 from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME
-from model.networks.landmark_completion import NUM_PHONES, fit_similarity
+from model.networks.landmark_completion import NUM_PHONES
 from model.training.concordance import concordance_loss
+from model.training.landmark_windows import carry
 
 Points = NDArray[np.float32]
 
 
 _POSE_SMOOTHING: Final = 2.0  # frames, standard deviation of the zero-phase filter
-_RIGID: Final = tuple(range(27, 48))  # nose and eyes
 _TILT_MODES: Final = 4
 _SHUT: Final = 0.02  # lip gap over mouth width
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
@@ -89,22 +101,13 @@ def stabilise(landmarks: Points) -> Points:
     return np.stack([warp_points(crop_affine(frame), frame) for frame in steady])
 
 
-def carry(source: Points, target: Points, points: Points) -> Points:
-    """Apply the similarity that carries pose `source` `(T, 37, 2)` to `target` to `points`."""
-    linear, shift = fit_similarity(torch.from_numpy(source), torch.from_numpy(target))
-    moved: Points = (
-        torch.from_numpy(points) @ linear.transpose(-1, -2) + shift[..., None, :]
-    ).numpy()
-    return moved
-
-
 def clip_motion(landmarks: Points) -> dict[str, Points]:
     """One clip `(T, 68, 2)` in pixels -> its rows of `motion.npz`."""
     crop = stabilise(landmarks)
     pose = crop[:, list(POSE)]
     mean_pose = pose.mean(axis=0)
     content = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), crop[:, list(CONTENT)])
-    rigid = crop[:, list(_RIGID)]
+    rigid = crop[:, list(NOSE_AND_EYES)]
     there = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), rigid)
     return {
         "grid_landmarks": crop,
@@ -279,8 +282,9 @@ def closure_share(phones: NDArray[np.uint8]) -> Points:
 
 def shut_lips(face: Points, share: Points) -> None:
     """Narrow the lip gap of `(T, 68, 2)` by `share` `(T,)`, in place; the lower lip goes further."""
-    outer = ((49, 59, 0), (50, 58, 0), (51, 57, 1), (52, 56, 2), (53, 55, 2))
-    inner = ((61, 67, 0), (62, 66, 1), (63, 65, 2))
+    # upper point, lower point and the inner pair whose gap they follow
+    outer = tuple(zip(UPPER_OUTER_LIP, LOWER_OUTER_LIP, (0, 0, 1, 2, 2), strict=True))
+    inner = tuple(zip(UPPER_INNER_LIP, LOWER_INNER_LIP, (0, 1, 2), strict=True))
     gaps = [face[:, low] - face[:, up] for up, low, _ in inner]
     for up, low, pair in (*outer, *inner):
         missing = share[:, None] * gaps[pair]

@@ -18,7 +18,7 @@ from model.data.shards import ClipShards
 from model.errors import ConfigError
 from model.face.alignment import Affine, jitter_affine
 from model.face.landmarks import flip_landmarks, mouth_opening
-from model.training.pairs import warp_reference
+from model.face.reference_warp import warp_reference
 
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
 _CANDIDATES: Final = 8  # frames among which a reference is chosen

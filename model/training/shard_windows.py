@@ -15,8 +15,7 @@ from model.evaluation.landmark_metrics import articulation, best_lag, correlatio
 from model.evaluation.speakers import Speaker
 from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
 from model.media.audio import MELS_PER_FRAME
-from model.training.landmark_windows import Pauses, Window
-from model.training.phone_teacher import carry
+from model.training.landmark_windows import Pauses, Window, carry
 
 _MOVING_SHARE = 0.5
 

@@ -9,7 +9,7 @@ import pytest
 from model.errors import ConfigError
 from model.training.config import dump_config, load_config
 from model.training.launch import STAGES, configure, load_stage
-from model.training.loop import LoopConfig
+from model.training.stage import LoopConfig
 
 CONFIGS = Path(__file__).parents[3] / "model" / "training" / "configs"
 
