@@ -35,19 +35,19 @@ from model.data.crops import read_picture
 from model.data.layouts import Source
 from model.errors import InputError
 from model.evaluation.acceptance import read_landmark_figures
-from model.evaluation.motion_protocol import RealMotion
 from model.evaluation.observation import Judges, Observer
 from model.evaluation.options import EvaluationOptions
-from model.evaluation.report import label_row
-from model.evaluation.results import Results, write_report
-from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
-from model.evaluation.still_protocols import Portraits, ReferenceTests
-from model.evaluation.video_protocols import (
+from model.evaluation.protocols.motion import RealMotion
+from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
+from model.evaluation.protocols.still import Portraits, ReferenceTests
+from model.evaluation.protocols.video import (
     PREDICTED,
     Dubbing,
     Reenactment,
     System,
 )
+from model.evaluation.report import label_row
+from model.evaluation.results import Results, write_report
 from model.pipelines.talking_face import load_pipeline
 
 Tell = Callable[[str], None]

@@ -28,7 +28,7 @@ from model.data.held_out_speech import (
     load_sounds,
 )
 from model.data.phones import LIP_TO_TEETH, ROUNDED
-from model.evaluation.landmark_metrics import (
+from model.evaluation.metrics.landmarks import (
     MAX_LAG,
     articulation,
     at_phones,

@@ -26,9 +26,9 @@ from model.evaluation.downloaded_networks import (
     SyncNet,
     frechet_distance,
 )
-from model.evaluation.landmark_metrics import closure_rate
-from model.evaluation.mouth_motion import mouth_figures
-from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness, psnr, ssim
+from model.evaluation.metrics.landmarks import closure_rate
+from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness, psnr, ssim
 from model.face.alignment import fit_similarity, warp_points
 from model.face.detection import FaceDetector
 from model.face.landmarks import LEFT_EYE, LIPS, POSE, RIGHT_EYE, mouth_opening

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.data.held_out_speech import Sound
 from model.data.shards import ClipShards
 from model.errors import ConfigError
-from model.evaluation.landmark_metrics import articulation, best_lag, correlation
+from model.evaluation.metrics.landmarks import articulation, best_lag, correlation
 from model.evaluation.speakers import Speaker
 from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
 from model.media.audio import MELS_PER_FRAME

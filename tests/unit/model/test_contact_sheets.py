@@ -22,7 +22,7 @@ from model.evaluation.contact_sheets import (
     treat_some,
 )
 from model.evaluation.mouth_shapes import MouthShape, find_shapes
-from model.evaluation.video_protocols import System
+from model.evaluation.protocols.video import System
 from model.face.alignment import crop_affine, source_pixels
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import MediaPipeFaceDetector

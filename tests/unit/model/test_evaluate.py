@@ -17,9 +17,9 @@ from model.errors import InputError
 from model.evaluation.evaluate import evaluate, spread
 from model.evaluation.observation import Judges, load_judges
 from model.evaluation.options import Checkpoint, EvaluationOptions, Protocol
+from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS
+from model.evaluation.protocols.video import DETECTED, PREDICTED, REAL, STATIC
 from model.evaluation.results import compare
-from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS
-from model.evaluation.video_protocols import DETECTED, PREDICTED, REAL, STATIC
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE
 from model.media.video import VideoWriter

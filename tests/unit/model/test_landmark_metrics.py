@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.data.phones import CLOSURES, PHONES, ROUNDED, runs_of
-from model.evaluation.landmark_metrics import (
+from model.evaluation.metrics.landmarks import (
     articulation,
     at_phones,
     best_lag,

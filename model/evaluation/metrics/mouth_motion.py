@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.landmark_metrics import (
+from model.evaluation.metrics.landmarks import (
     MAX_LAG,
     articulation,
     best_lag,

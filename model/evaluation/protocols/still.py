@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, find_landmarks, fit_sound
-from model.evaluation.landmark_metrics import same_mouth
-from model.evaluation.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.landmarks import same_mouth
+from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness
 from model.evaluation.observation import Judges, Points, lay_on, sheet_tiles, sync_figures
-from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness
-from model.evaluation.video_protocols import STATIC, System
+from model.evaluation.protocols.video import STATIC, System
 from model.face.alignment import invert_affine, warp_points
 from model.face.landmarks import CONTENT, mouth_opening, mouth_width
 from model.media.audio import FPS, SAMPLES_PER_FRAME

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, find_landmarks
-from model.evaluation.mouth_motion import mouth_figures
+from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.pictures import FINE_PX, fine_sharpness
 from model.evaluation.observation import Judges, sheet_tiles
-from model.evaluation.picture_metrics import FINE_PX, fine_sharpness
-from model.evaluation.video_protocols import REAL, System
+from model.evaluation.protocols.video import REAL, System
 from model.face.alignment import crop_image, invert_affine, warp_points
 from model.face.landmarks import mouth_opening
 from model.face.retargeting import retarget

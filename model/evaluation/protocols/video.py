@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, fit_sound, hold_gaps
-from model.evaluation.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
 from model.evaluation.observation import Judges, Observation, Observer, fid, row_figures
 from model.face.alignment import warp_points
 from model.face.landmarks import CONTENT

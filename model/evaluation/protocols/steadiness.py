@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames
-from model.evaluation.motion_protocol import follow_clip, still_plan
-from model.evaluation.picture_metrics import FINE_PX, FaceWindow
-from model.evaluation.video_protocols import REAL, System
+from model.evaluation.metrics.pictures import FINE_PX, FaceWindow
+from model.evaluation.protocols.motion import follow_clip, still_plan
+from model.evaluation.protocols.video import REAL, System
 from model.face.alignment import invert_affine, warp_points
 from model.face.landmarks import LIPS, OUTER_LIPS, mouth_opening
 from model.pipelines.outputs import RenderPlan
