@@ -264,7 +264,7 @@ class InnerMouthBank:
         if missing:
             raise CheckpointError(
                 f"{folder} holds no inner mouths: {', '.join(missing)} is missing. "
-                "Make them with `python -m model.training.build_inner_mouths`."
+                "Make them with `python -m model.training.builders.inner_mouths`."
             )
         sheet = cv2.imread(str(folder / PICTURE_NAME))
         teeth = cv2.imread(str(folder / TEETH_NAME), cv2.IMREAD_UNCHANGED)

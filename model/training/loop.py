@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -26,7 +25,6 @@ from torch import nn
 from tqdm import tqdm
 
 from model.errors import ConfigError
-from model.training.devices import device_name, join_processes
 from model.training.run_folder import RunFolder
 from model.training.stage import (
     Draw,
@@ -309,24 +307,6 @@ def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool
     if training.complete and main:
         stage.finish(training.folder.export)
     return training.complete
-
-
-def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
-    """Join the processes, build the stage, run it; returns whether the run is complete.
-
-    Args:
-        build: `(config, device) -> Stage`, of the stage's module.
-        config: Of that module's `CONFIG`.
-    """
-    accelerator = join_processes(
-        config.device, config.mixed_precision, config.gradient_accumulation_steps
-    )
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    torch.manual_seed(config.seed)  # the first weights
-    complete = run(build(config, device_name(accelerator)), config, accelerator)
-    accelerator.end_training()
-    return complete
 
 
 class _EmaWeights:

@@ -162,8 +162,8 @@ class PairShards:
 
     def __init__(self, folder: Path, size: int, cells: int) -> None:
         # Late: it needs OpenCV, which a machine that only trains on arrays has not.
+        from model.data.shard_pictures import ShardPictures
         from model.face.alignment import lower_face_mask
-        from model.training.shard_pictures import ShardPictures
 
         self._mask, self._cells = lower_face_mask, cells
         self.pictures = ShardPictures(folder, size)

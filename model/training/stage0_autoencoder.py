@@ -3,7 +3,7 @@
     python -m model.training.stage0_autoencoder prepared=data/prepared output=runs/autoencoder
 
 Loss: L1 + L1 of first differences at two scales (what keeps lips and teeth crisp without a GAN) + a
-small KL term; the mouth counts more. Needs `crops.npz` (`model.training.crops`), or shards
+small KL term; the mouth counts more. Needs `crops.npz` (`model.training.builders.crops`), or shards
 (`shards=FOLDER`, written by `talkface prepare`), or both: then clips come from the shards and
 photographs from `crops.npz`.
 """
@@ -79,7 +79,7 @@ class Crops:
         self._clips = None
         if shards is not None:
             # Late: it needs OpenCV, which a machine that only trains on arrays has not.
-            from model.training.shard_pictures import ShardPictures
+            from model.data.shard_pictures import ShardPictures
 
             self._clips = ShardPictures(shards, size)
         self.size, self._train = size, np.zeros(0, np.int64)

@@ -3,7 +3,7 @@
     python -m model.training.stage1_landmarks prepared=data/prepared output=runs/landmarks
 
 Half of the windows are filmed sentences, half are other voices with the phone teacher's labels
-(`model.training.phone_teacher`, which writes `motion.npz`): recorded ones, the same altered, and
+(`model.training.builders.phone_teacher`, which writes `motion.npz`): recorded ones, the same altered, and
 synthetic ones in many languages. In the last third filmed sentences become three in four. The face
 that speaks is a frame of the clip or a photograph to which the motion is carried; its mouth may
 stand open in any way, and what it shall do does not depend on that: what a resting mouth is, the

@@ -4,7 +4,7 @@
 
 v-prediction with a loss weight of 3 near the lips, 1 in the mask, 0.1 outside; landmark noise;
 warped latents and reference latents left out of a share of the samples each. Needs `pairs.npz`
-(`model.training.pairs`), or shards (`shards=FOLDER`, written by `talkface prepare`; latents are then
+(`model.training.builders.pairs`), or shards (`shards=FOLDER`, written by `talkface prepare`; latents are then
 encoded as they are needed), or both: then clips come from the shards and photographs from `pairs.npz`.
 """
 

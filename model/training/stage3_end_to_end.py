@@ -36,7 +36,7 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import NUM_TIMESTEPS, build_scheduler, velocity_loss
 from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
-from model.training.export import pack
+from model.training.builders.export import pack
 from model.training.landmark_windows import Batch, Windows, collate
 from model.training.launch import main
 from model.training.pictures import generated_weight, psnr_db, save_strips

@@ -6,7 +6,7 @@ L1 on pixels and on their differences, three times as much around the lips; the 
 and a patch discriminator with feature matching: the mean of all possible teeth is a grey band, and L1
 alone draws it. The paper's
 "no GAN loss" is about the diffusion, which this stage does not touch. Needs `detail.npz`
-(`model.training.detail_pairs`).
+(`model.training.builders.detail_pairs`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from model.training.loop import train
+from model.training.launch import train
 from model.training.stage import Draw, LoopConfig, Stage
 
 pytestmark = [

@@ -21,7 +21,7 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
 from model.networks.unet import build_unet
 from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
-from model.training.export import LIMIT_MB, pack
+from model.training.builders.export import LIMIT_MB, pack
 from model.training.stage import Draw
 from model.training.stage2_diffusion import DiffusionConfig, build
 

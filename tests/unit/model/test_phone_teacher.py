@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE
 from model.face.landmarks import CONTENT, NUM_LANDMARKS, lip_gap
-from model.training.phone_teacher import (
+from model.training.builders.phone_teacher import (
     clip_motion,
     closure_share,
     known_phones,

@@ -21,7 +21,7 @@ from model.evaluation.sync_figures import (
 from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import LIPS
 from model.networks.sync_network import SyncNetwork, load_sync_network
-from model.training.export_sync import pack
+from model.training.builders.export_sync import pack
 from model.training.stage import Draw
 from model.training.sync import SyncConfig, build, disturb, sync_loss
 

@@ -14,7 +14,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from model.errors import ConfigError
-from model.training.loop import learning_rate, train
+from model.training.launch import train
+from model.training.loop import learning_rate
 from model.training.stage import Draw, LoopConfig, Stage
 
 

@@ -36,7 +36,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
-from model.training.loop import train
+from model.training.launch import train
 from model.training.stage import LoopConfig, Stage
 
 class Maps(ModelMixin, ConfigMixin):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from model.data.shard_pictures import ShardPictures
 from model.data.shards import read_tracks, write_shard
 from model.errors import ConfigError
 from model.face.landmarks import CONTENT, POSE, mouth_opening
 from model.networks.autoencoder import build_autoencoder
 from model.training import stage0_autoencoder, stage1_landmarks, stage2_diffusion
 from model.training.landmark_windows import Pauses
-from model.training.shard_pictures import ShardPictures
 from model.training.shard_windows import ShardWindows
 from model.training.stage import Draw, Stage
 

@@ -1,7 +1,7 @@
 r"""Training pairs of stage 2: target, reference of the same person, reference warped to the target.
 
-    python -m model.training.pairs --source DATA --prepared data/prepared \
-        --autoencoder runs/autoencoder/export/autoencoder
+    python -m model.training.builders.pairs source=DATA prepared=data/prepared \
+        autoencoder=runs/autoencoder/export/autoencoder
 
 Clips give real motion of one person; photographs give many persons, moved by the portrait engine.
 Every subject is mirrored and recoloured as a whole, every picture has its own crop jitter. Writes
@@ -16,7 +16,7 @@ Every subject is mirrored and recoloured as a whole, every picture has its own c
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.checkpoints import INNER_MOUTHS, SHIPPED
+from model.data.arrays import write_arrays
 from model.data.crops import (
     Crop,
     clip_crops,
@@ -53,11 +55,32 @@ from model.face.reference_warp import warp_reference
 from model.face.retargeting import retarget
 from model.networks.autoencoder import encode_pictures, pixels_per_cell
 from model.networks.pixels import to_tensor
+from model.training.config import run_program
 
 PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
-_INNER_MOUTHS = Path(__file__).parents[1] / "weights" / "inner_mouths"
 _ENGINE_PX = 256
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """Pairs of clips and photographs.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with `grid.npz` and `portraits.npz`, and for `pairs.npz`.
+        autoencoder: Folder of the trained autoencoder.
+        size: Side of the pictures in pixels.
+        workers: Processes.
+        limit: Subjects of each kind, for a quick try; None for all.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
+    size: int = 128
+    workers: int = 4
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +156,7 @@ def portrait_pictures(
 
 def _portrait_subject(job: PortraitJob) -> Subject:
     cv2.setNumThreads(1)
-    seed, inner_mouths = name_seed(job[0]), InnerMouthBank.load(_INNER_MOUTHS)
+    seed, inner_mouths = name_seed(job[0]), InnerMouthBank.load(SHIPPED / INNER_MOUTHS)
     rng = np.random.default_rng(seed)
     return _finish(portrait_pictures(job, PORTRAIT_PICTURES, rng, inner_mouths), seed)
 
@@ -166,106 +189,88 @@ def encode(
     return np.concatenate(parts)
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _subjects(config: PairsConfig) -> Iterator[tuple[int, bool, Subject]]:
+    """Kind, whether it is held out, and pictures of every clip, then of every photograph."""
+    grid, portraits = (np.load(config.prepared / f"{n}.npz") for n in ("grid", "portraits"))
+    identities = portrait_identities(config.source)
+    clip_names, portrait_names = (
+        [str(name) for name in data["names"]][: config.limit] for data in (grid, portraits)
     )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
-    parser.add_argument(
-        "--autoencoder", type=Path, default=Path("runs/autoencoder/export/autoencoder")
-    )
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument(
-        "--limit", type=int, default=None, help="subjects of each kind, for a quick try"
-    )
-    arguments = parser.parse_args()
-    grid = np.load(arguments.prepared / "grid.npz")
-    portraits = np.load(arguments.prepared / "portraits.npz")
-    identities = portrait_identities(arguments.source)
-    clip_names = [str(name) for name in grid["names"]][: arguments.limit]
-    portrait_names = [str(name) for name in portraits["names"]][: arguments.limit]
-    clip_landmarks, portrait_landmarks = grid["landmarks"], portraits["landmarks"]
-    crop_units = [
+    clip_landmarks = grid["landmarks"]
+    motions = [
         np.stack([warp_points(crop_affine(f), f) for f in clip[::3]])
         for clip in clip_landmarks[::7]
     ]
     rng = np.random.default_rng(0)
+    clip_jobs = [
+        (config.source / "grid_s1" / name, landmarks, config.size)
+        for name, landmarks in zip(clip_names, clip_landmarks, strict=False)
+    ]
+    portrait_jobs = [
+        (
+            config.source / "portraits" / name,
+            landmarks,
+            [motions[i] for i in rng.choice(len(motions), 3, replace=False)],
+            config.size,
+        )
+        for name, landmarks in zip(portrait_names, portraits["landmarks"], strict=False)
+    ]
 
-    subjects: list[tuple[int, bool, Subject]] = []
-    with ProcessPoolExecutor(arguments.workers) as pool:
-        clip_jobs = [
-            (arguments.source / "grid_s1" / name, landmarks, arguments.size)
-            for name, landmarks in zip(clip_names, clip_landmarks, strict=False)
-        ]
+    def progress(done: Iterator[Subject], total: int, what: str) -> Iterable[Subject]:
+        return tqdm(done, total=total, desc=what, mininterval=10)
+
+    with ProcessPoolExecutor(config.workers) as pool:
         cuts = pool.map(_clip_subject, clip_jobs, chunksize=8)
-        for name, subject in zip(
-            clip_names, tqdm(cuts, total=len(clip_jobs), desc="clips", mininterval=10), strict=True
-        ):
-            subjects.append((0, clip_held_out(name), subject))
-        portrait_jobs = [
-            (
-                arguments.source / "portraits" / name,
-                landmarks,
-                [crop_units[i] for i in rng.choice(len(crop_units), 3, replace=False)],
-                arguments.size,
-            )
-            for name, landmarks in zip(portrait_names, portrait_landmarks, strict=False)
-        ]
+        for name, subject in zip(clip_names, progress(cuts, len(clip_jobs), "clips"), strict=True):
+            yield 0, clip_held_out(name), subject
         moved = pool.map(_portrait_subject, portrait_jobs, chunksize=8)
         for name, subject in zip(
-            portrait_names,
-            tqdm(moved, total=len(portrait_jobs), desc="portraits", mininterval=10),
-            strict=True,
+            portrait_names, progress(moved, len(portrait_jobs), "portraits"), strict=True
         ):
-            subjects.append((1, portrait_held_out(identities[name]), subject))
+            yield 1, portrait_held_out(identities[name]), subject
 
+
+def main(config: PairsConfig) -> None:
+    """Make all pairs, then encode them."""
+    # 1. pictures and warps
     images: list[NDArray[np.uint8]] = []
     landmarks: list[NDArray[np.float32]] = []
     warped: list[NDArray[np.uint8]] = []
-    targets: list[int] = []
-    references: list[int] = []
-    columns: dict[str, list[int]] = {"kind": [], "held_out": [], "subject": []}
-    for number, (kind, held_out, subject) in enumerate(subjects):
-        first = len(images)
-        for image, points in subject.pictures:
-            images.append(image)
-            landmarks.append(points)
-            for key, value in (("kind", kind), ("held_out", int(held_out)), ("subject", number)):
-                columns[key].append(value)
-        for target, reference, picture in subject.pairs:
-            targets.append(first + target)
-            references.append(first + reference)
-            warped.append(picture)
-    stacked = np.stack(images)
-    points = np.stack(landmarks)
-    autoencoder = AutoencoderKL.from_pretrained(
-        arguments.autoencoder, low_cpu_mem_usage=False
-    ).eval()
+    columns = ("kind", "held_out", "subject", "target", "reference")
+    rows: dict[str, list[int]] = {column: [] for column in columns}
+    for number, (kind, held_out, subject) in enumerate(_subjects(config)):
+        first, count = len(images), len(subject.pictures)
+        images += [image for image, _ in subject.pictures]
+        landmarks += [points for _, points in subject.pictures]
+        rows["kind"] += [kind] * count
+        rows["held_out"] += [int(held_out)] * count
+        rows["subject"] += [number] * count
+        rows["target"] += [first + target for target, _, _ in subject.pairs]
+        rows["reference"] += [first + reference for _, reference, _ in subject.pairs]
+        warped += [picture for _, _, picture in subject.pairs]
+
+    # 2. latents
+    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False).eval()
     autoencoder.to(memory_format=torch.channels_last)
     factor = pixels_per_cell(autoencoder)
-    masks = np.stack([lower_face_mask(p, arguments.size // factor) for p in points])
+    stacked, points, warps = np.stack(images), np.stack(landmarks), np.stack(warped)
+    masks = np.stack([lower_face_mask(p, config.size // factor) for p in points])
     pixel_masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
-    np.savez(
-        arguments.prepared / "pairs.npz",
-        images=stacked,
-        landmarks=points,
-        latents=encode(autoencoder, stacked),
-        masked_latents=encode(autoencoder, stacked, pixel_masks),
-        masks=masks,
-        target=np.array(targets, np.int32),
-        reference=np.array(references, np.int32),
-        warped=np.stack(warped),
-        warped_latents=encode(autoencoder, np.stack(warped)),
-        kind=np.array(columns["kind"], np.int32),
-        held_out=np.array(columns["held_out"], np.int32),
-        subject=np.array(columns["subject"], np.int32),
+    write_arrays(
+        config.prepared / "pairs.npz",
+        {
+            "images": stacked,
+            "landmarks": points,
+            "latents": encode(autoencoder, stacked),
+            "masked_latents": encode(autoencoder, stacked, pixel_masks),
+            "masks": masks,
+            "warped": warps,
+            "warped_latents": encode(autoencoder, warps),
+            **{column: np.array(values, np.int32) for column, values in rows.items()},
+        },
     )
-    held_out_pictures = sum(columns["held_out"])
-    print(f"{len(images)} pictures, {len(targets)} pairs, {held_out_pictures} pictures held out")
+    print(f"{len(images)} pictures, {len(warped)} pairs, {sum(rows['held_out'])} pictures held out")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(PairsConfig, main, __doc__)

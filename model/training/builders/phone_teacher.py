@@ -1,13 +1,13 @@
 """Labels for voices without a face: phones and energy -> lips and jaw, learnt from one filmed speaker.
 
-    python -m model.training.phone_teacher --source DATA --prepared data/prepared
+    python -m model.training.builders.phone_teacher source=DATA prepared=data/prepared
 
 Few public voices have a face that may be used, and a network that hears one speaker follows no
 other (docs/training.md). Phones know nothing of the voice. So a small network learns phones ->
 motion on the filmed clips and labels the phone-aligned speech of many voices; stage 1 trains on
 both.
 
-Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.prepare`), and `synthetic.npz` and
+Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.builders.prepare`), and `synthetic.npz` and
 `altered.npz` where they are, and writes `motion.npz`:
 
     grid_landmarks (N, 75, 68, 2)   each frame in its own crop, fitted to smoothed pose points
@@ -26,9 +26,8 @@ All coordinates are crop units.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +38,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from model.data.arrays import write_arrays
 from model.data.crops import portrait_identities
 from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
 from model.data.speechless_sounds import noise_recordings
@@ -61,6 +61,7 @@ from model.face.landmarks import (
 from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME
 from model.networks.landmark_completion import NUM_PHONES
 from model.training.concordance import concordance_loss
+from model.training.config import run_program
 from model.training.landmark_windows import carry
 
 Points = NDArray[np.float32]
@@ -319,18 +320,27 @@ def label_voices(
     return {f"{corpus}_offsets": np.concatenate(labels), f"{corpus}_valid": known}
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    folder: Path = arguments.prepared
+@dataclass(frozen=True)
+class PhoneTeacherConfig:
+    """The phone teacher and its labels.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with the prepared arrays, and for `motion.npz`.
+        steps: Of the teacher's training.
+        threads: torch threads.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    steps: int = 800
+    threads: int = 1
+
+
+def main(config: PhoneTeacherConfig) -> None:
+    """Train the teacher and label all voices."""
+    torch.set_num_threads(config.threads)
+    folder = config.prepared
     grid, portraits = np.load(folder / "grid.npz"), np.load(folder / "portraits.npz")
 
     # 1. motion of the filmed speaker
@@ -365,7 +375,7 @@ def main() -> None:
     offsets = torch.from_numpy(arrays["grid_content"] - arrays["grid_closed"][:, None])
     train = torch.from_numpy(np.flatnonzero(has_phones & ~held_out))
     closed = torch.from_numpy(join_landmarks(arrays["grid_pose"], arrays["grid_closed"]))
-    teacher = train_teacher(inputs[train], offsets[train], closed[train], arguments.steps)
+    teacher = train_teacher(inputs[train], offsets[train], closed[train], config.steps)
 
     # 3. how good it is on sentences that it has not seen
     test = np.flatnonzero(has_phones & held_out)
@@ -393,7 +403,7 @@ def main() -> None:
     )
 
     # 5. portraits in crop units, noise
-    identities = portrait_identities(arguments.source)
+    identities = portrait_identities(config.source)
     arrays["neutral"] = neutral
     arrays["portraits"] = np.stack(
         [warp_points(crop_affine(face), face) for face in portraits["landmarks"]]
@@ -402,11 +412,9 @@ def main() -> None:
         [portrait_held_out(identities[str(name)]) for name in portraits["names"]]
     )
     arrays["noise"] = noise_recordings(_NOISES)
-    partial = folder / "motion.partial.npz"
-    np.savez(partial, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, folder / "motion.npz")
+    write_arrays(folder / "motion.npz", arrays)
     print(f"{folder / 'motion.npz'} written")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(PhoneTeacherConfig, main, __doc__)

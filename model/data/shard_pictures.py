@@ -94,7 +94,7 @@ class ShardPictures:
     def pairs(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> PairPictures:
-        """Targets and references, as `model.training.pairs` makes them of clips.
+        """Targets and references, as `model.training.builders.pairs` makes them of clips.
 
         Args:
             rng: Randomness.

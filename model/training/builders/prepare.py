@@ -1,6 +1,6 @@
 """Prepare training data: clips, portraits and speech become arrays.
 
-    python -m model.training.prepare --source DATA --output data/prepared
+    python -m model.training.builders.prepare source=DATA output=data/prepared
 
 Reads the three folders described in docs/training.md (`grid_s1/*.mkv`, `portraits/*.jpg` +
 `index.csv`, `speech/*.opus`, each with its `phones/`), finds landmarks in every frame (static mode:
@@ -11,10 +11,10 @@ skipped; a step whose output exists is skipped.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,31 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.data.arrays import write_arrays
 from model.data.crops import read_picture
 from model.data.phones import read_phones
 from model.data.sound import read_sound, read_sound_in_step
 from model.data.tracks import face_detector
 from model.errors import UnsupportedMediaError
 from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.training.config import run_program
 
 CLIP_FRAMES = 75  # a GRID sentence
+
+
+@dataclass(frozen=True)
+class ArraysConfig:
+    """Preparation of the arrays.
+
+    Attributes:
+        source: Folder of the three folders.
+        output: Where the arrays go.
+        workers: Processes; 0 for one a core.
+    """
+
+    source: Path
+    output: Path = Path("data/prepared")
+    workers: int = 0
 
 
 def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
@@ -95,16 +112,16 @@ def _prepare_all(
                 yield path_name, outcome
 
 
-def prepare(source: Path, output: Path, workers: int) -> None:
+def main(config: ArraysConfig) -> None:
     """Prepare everything under `source` into `output`."""
-    output.mkdir(parents=True, exist_ok=True)
+    source, workers = config.source, config.workers or os.cpu_count() or 1
     plans: list[tuple[str, Callable[[Path], dict[str, NDArray[Any]]], list[Path], bool]] = [
         ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
         ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
         ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
     ]
     for name, prepare_one, paths, stacked in plans:
-        target = output / f"{name}.npz"
+        target = config.output / f"{name}.npz"
         if target.exists():
             print(f"{target} exists, skipped")
             continue
@@ -117,23 +134,9 @@ def prepare(source: Path, output: Path, workers: int) -> None:
             else:
                 arrays[key] = np.concatenate(values)
                 arrays["lengths"] = np.array([len(value) for value in values])
-        partial = target.with_suffix(".partial.npz")
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-        os.replace(partial, target)
+        write_arrays(target, arrays)
         print(f"{target}: {len(rows)} of {len(paths)}")
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--output", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
-    prepare(arguments.source, arguments.output, arguments.workers)
-
-
 if __name__ == "__main__":
-    main()
+    run_program(ArraysConfig, main, __doc__)

@@ -1,6 +1,6 @@
 """The paper's ablations, one command each: stage 2 from scratch, stage 3, a checkpoint to evaluate.
 
-    python -m model.training.ablations name=no_r_align seed=1
+    python -m model.training.builders.ablations name=no_r_align seed=1
     talkface evaluate --weights runs/ablations/paper/full/seed0/checkpoint --weights ...
 
     full           both stages
@@ -16,16 +16,14 @@ arXiv 2408.05416; results in docs/ablations.md.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED
-from model.errors import ConfigError
 from model.training import stage2_diffusion, stage3_end_to_end
-from model.training.config import dump_config, load_config
-from model.training.export import pack
+from model.training.builders.export import pack
+from model.training.config import run_program
 from model.training.launch import launch
 from model.training.stage2_diffusion import DiffusionConfig
 from model.training.stage3_end_to_end import EndToEndConfig
@@ -128,20 +126,5 @@ def ablate(config: AblationConfig) -> Path:
     return stage3.output / "checkpoint"
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"keys and defaults:\n{dump_config(AblationConfig())}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", nargs="*", metavar="key=value")
-    try:
-        config = load_config(AblationConfig, None, parser.parse_args().settings)
-    except ConfigError as error:
-        parser.error(str(error))
-    print(ablate(config))
-
-
 if __name__ == "__main__":
-    main()
+    run_program(AblationConfig, lambda config: print(ablate(config)), __doc__)

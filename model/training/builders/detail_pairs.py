@@ -1,6 +1,6 @@
 r"""Training material of the detail network: what was drawn, what it should have been, and the warp.
 
-    python -m model.training.detail_pairs --source DATA --weights model/weights
+    python -m model.training.builders.detail_pairs source=DATA weights=model/weights
 
 Every subject's reference is drawn to other pictures of the same subject, by the pipeline's own sampler
 at 128 px, as in use; the network then learns to bring what was drawn to twice that size. Subjects are
@@ -15,7 +15,7 @@ Writes `detail.npz`, only the U-Net's window of each crop (h, w in its pixels):
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +30,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.checkpoints import INNER_MOUTHS
+from model.checkpoints import INNER_MOUTHS, SHIPPED
+from model.data.arrays import write_arrays
 from model.data.crops import (
     Crop,
     clip_crops,
@@ -47,7 +48,8 @@ from model.face.landmarks import mouth_opening
 from model.face.reference_warp import ReferenceWarp
 from model.pipelines.denoising import CropSampler, Networks
 from model.pipelines.talking_face import load_pipeline
-from model.training.pairs import portrait_pictures
+from model.training.builders.pairs import portrait_pictures
+from model.training.config import run_program
 
 DETAIL_PX: Final = 256
 _CLIP_TARGETS: Final = 2
@@ -56,6 +58,27 @@ _STEPS: Final = (2, 4, 4, 6)
 _WHOLE: Final = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
 
 CLIP, MOVED, PHOTOGRAPH, OTHER_PHOTOGRAPH = range(4)
+
+
+@dataclass(frozen=True)
+class DetailPairsConfig:
+    """Pairs of the detail network.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with `grid.npz` and `portraits.npz`, and for `detail.npz`.
+        weights: The checkpoint that draws.
+        inner_mouths: Folder of the inner mouths; None for the checkpoint's.
+        workers: Processes.
+        limit: Subjects of each kind, for a quick try; None for all.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    weights: Path = SHIPPED
+    inner_mouths: Path | None = None
+    workers: int = 4
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -197,38 +220,23 @@ def list_subjects(source: Path, prepared: Path, limit: int | None = None) -> Ite
                     yield Subject(paths, faces, (), portrait_held_out(person), False)
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--weights", type=Path, default=Path("model/weights"))
-    parser.add_argument("--inner-mouths", type=Path, help="folder; the checkpoint's by default")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--limit", type=int, default=None, help="of each kind, for a quick try")
-    arguments = parser.parse_args()
-    subjects = list(list_subjects(arguments.source, arguments.prepared, arguments.limit))
-    bank = arguments.inner_mouths or arguments.weights / INNER_MOUTHS
-    jobs = [(subject, arguments.weights, bank) for subject in subjects]
-    with ProcessPoolExecutor(arguments.workers) as pool:
+def main(config: DetailPairsConfig) -> None:
+    """Draw all subjects."""
+    subjects = list(list_subjects(config.source, config.prepared, config.limit))
+    bank = config.inner_mouths or config.weights / INNER_MOUTHS
+    jobs = [(subject, config.weights, bank) for subject in subjects]
+    with ProcessPoolExecutor(config.workers) as pool:
         rows = list(
             tqdm(pool.map(draw_subject, jobs, chunksize=4), total=len(jobs), mininterval=10)
         )
-    held_out = [np.full(len(r.kind), s.held_out) for r, s in zip(rows, subjects, strict=True)]
-    np.savez(
-        arguments.prepared / "detail.npz",
-        drawn=np.concatenate([row.drawn for row in rows]),
-        target=np.concatenate([row.target for row in rows]),
-        warped=np.concatenate([row.warped for row in rows]),
-        landmarks=np.concatenate([row.landmarks for row in rows]),
-        kind=np.concatenate([row.kind for row in rows]),
-        held_out=np.concatenate(held_out),
+    names = [field.name for field in dataclasses.fields(Drawn)]
+    arrays = {name: np.concatenate([getattr(row, name) for row in rows]) for name in names}
+    held_out = np.concatenate(
+        [np.full(len(r.kind), s.held_out) for r, s in zip(rows, subjects, strict=True)]
     )
-    flags = np.concatenate(held_out)
-    print(f"{len(flags)} pictures, {int(flags.sum())} held out")
+    write_arrays(config.prepared / "detail.npz", {**arrays, "held_out": held_out})
+    print(f"{len(held_out)} pictures, {int(held_out.sum())} held out")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(DetailPairsConfig, main, __doc__)

@@ -1,6 +1,6 @@
 """Recorded voices once more: higher and faster, deeper and slower, whispered, sung, through a codec.
 
-    python -m model.training.altered_voices --source DATA --prepared data/prepared
+    python -m model.training.builders.altered_voices source=DATA prepared=data/prepared
 
 Log-mels can be coloured while training (`model.data.mel_augmentation`); what changes the
 excitation or needs a codec is done here, once, on waveforms. Writes `altered.npz`, laid out as
@@ -10,28 +10,38 @@ those whose voice is.
 
 from __future__ import annotations
 
-import argparse
-import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.data.arrays import write_arrays
 from model.data.phones import UNKNOWN_PHONE
 from model.data.sound import read_sound
 from model.data.voice_alteration import alter
 from model.media.audio import HOP_LENGTH, log_mel
+from model.training.config import run_program
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
-    arguments = parser.parse_args()
-    speech = np.load(arguments.prepared / "speech.npz")
+@dataclass(frozen=True)
+class AlteredVoicesConfig:
+    """Altered voices.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with `speech.npz`, and for `altered.npz`.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+
+
+def main(config: AlteredVoicesConfig) -> None:
+    """Alter every phone-aligned utterance."""
+    speech = np.load(config.prepared / "speech.npz")
     all_phones = speech["phones"]
     ends = np.cumsum(speech["lengths"])
     rng = np.random.default_rng(0)
@@ -41,25 +51,22 @@ def main() -> None:
         phones = all_phones[start:end]
         if (phones == UNKNOWN_PHONE).all():
             continue
-        waveform = read_sound(arguments.source / "speech" / str(name))
+        waveform = read_sound(config.source / "speech" / str(name))
         length = (end - start) * HOP_LENGTH
         waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
         waveform, phones = alter(waveform, phones, rng)
         names.append(str(name))
         mels.append(log_mel(waveform).astype(np.float16))
         labels.append(phones)
-    target = arguments.prepared / "altered.npz"
-    partial = target.with_suffix(".partial.npz")
-    np.savez(
-        partial,
-        names=np.array(names),
-        log_mel=np.concatenate(mels),
-        phones=np.concatenate(labels),
-        lengths=np.array([len(row) for row in labels]),
-    )
-    os.replace(partial, target)
+    target = config.prepared / "altered.npz"
+    arrays: dict[str, NDArray[Any]] = {
+        "log_mel": np.concatenate(mels),
+        "phones": np.concatenate(labels),
+    }
+    lengths = np.array([len(row) for row in labels])
+    write_arrays(target, {"names": np.array(names), "lengths": lengths, **arrays})
     print(f"{target}: {len(names)} utterances")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(AlteredVoicesConfig, main, __doc__)

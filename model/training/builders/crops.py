@@ -1,6 +1,6 @@
 """Cut training crops from prepared clips and portraits.
 
-    python -m model.training.crops --source DATA --prepared data/prepared --size 128
+    python -m model.training.builders.crops source=DATA prepared=data/prepared size=128
 
 Writes `crops.npz`: `images` (N, size, size, 3) uint8, `landmarks` (N, 68, 2) float32 crop units,
 `subject` (N,) (clip or photograph), `kind` (0 clip, 1 portrait) and `held_out` (N,). Every crop has
@@ -9,8 +9,8 @@ its own jitter. Clips give frames spread over their openings.
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,11 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.data.arrays import write_arrays
 from model.data.crops import Crop, clip_crops, name_seed, portrait_identities, read_picture
 from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
+from model.training.config import run_program
 
 PORTRAIT_CROPS = 6
+
+
+@dataclass(frozen=True)
+class CropsConfig:
+    """Crops of clips and photographs.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with `grid.npz` and `portraits.npz`, and for `crops.npz`.
+        size: Side of the crops in pixels.
+        workers: Processes.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    size: int = 128
+    workers: int = 4
 
 
 def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
@@ -33,30 +52,22 @@ def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
     return [(crop_image(image, a, size), warp_points(a, landmarks)) for a in affines]
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=4)
-    arguments = parser.parse_args()
+def main(config: CropsConfig) -> None:
+    """Cut all crops."""
     cv2.setNumThreads(1)
-    identities = portrait_identities(arguments.source)
-    grid = np.load(arguments.prepared / "grid.npz")
-    portraits = np.load(arguments.prepared / "portraits.npz")
+    identities = portrait_identities(config.source)
+    grid = np.load(config.prepared / "grid.npz")
+    portraits = np.load(config.prepared / "portraits.npz")
     images: list[NDArray[np.uint8]] = []
     points: list[NDArray[np.float32]] = []
     columns: dict[str, list[int]] = {"subject": [], "kind": [], "held_out": []}
-    with ProcessPoolExecutor(arguments.workers) as pool:
+    with ProcessPoolExecutor(config.workers) as pool:
         for kind, (folder, data, cut) in enumerate(
             [("grid_s1", grid, clip_crops), ("portraits", portraits, _portrait_crops)]
         ):
             names = [str(name) for name in data["names"]]
             jobs = [
-                (arguments.source / folder / name, landmarks, arguments.size)
+                (config.source / folder / name, landmarks, config.size)
                 for name, landmarks in zip(names, data["landmarks"], strict=True)
             ]
             cuts = tqdm(
@@ -69,16 +80,11 @@ def main() -> None:
                 columns["subject"] += [subject] * len(crops)
                 columns["kind"] += [kind] * len(crops)
                 columns["held_out"] += [held_out] * len(crops)
-    np.savez(
-        arguments.prepared / "crops.npz",
-        images=np.stack(images),
-        landmarks=np.stack(points),
-        subject=np.array(columns["subject"], np.int32),
-        kind=np.array(columns["kind"], np.int32),
-        held_out=np.array(columns["held_out"], np.int32),
-    )
+    arrays = {name: np.array(values, np.int32) for name, values in columns.items()}
+    arrays |= {"images": np.stack(images), "landmarks": np.stack(points)}
+    write_arrays(config.prepared / "crops.npz", arrays)
     print(f"{len(images)} crops, {sum(columns['held_out'])} held out")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(CropsConfig, main, __doc__)

@@ -1,6 +1,6 @@
 """Synthetic speech in many languages and voices, with its exact phones.
 
-    python -m model.training.synthetic_voices --output data/prepared
+    python -m model.training.builders.synthetic_voices output=data/prepared
 
 espeak-ng, driven through its C library, tells for every phone the sample at which it begins, so no
 aligner is needed. Its output is free to use. Every voice can read numbers and made-up words, so no
@@ -17,9 +17,7 @@ that French /y/ counts as /uw/.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +28,10 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from model.data.arrays import write_arrays
 from model.data.phones import PHONES, SILENCE_PHONE
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
+from model.training.config import run_program
 
 Waveform = NDArray[np.float32]
 
@@ -293,23 +293,22 @@ def synthesize(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
     }
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--count", type=int, default=640)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    arrays = synthesize(arguments.count)
-    target = arguments.output / "synthetic.npz"
-    partial = target.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, target)
+@dataclass(frozen=True)
+class SyntheticVoicesConfig:
+    """Synthetic voices: `count` utterances into the folder `output`."""
+
+    output: Path = Path("data/prepared")
+    count: int = 640
+
+
+def main(config: SyntheticVoicesConfig) -> None:
+    """Speak and write all utterances."""
+    arrays = synthesize(config.count)
+    target = config.output / "synthetic.npz"
+    write_arrays(target, arrays)
     minutes = arrays["lengths"].sum() / 6000
     print(f"{target}: {len(arrays['names'])} utterances, {minutes:.1f} min")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(SyntheticVoicesConfig, main, __doc__)

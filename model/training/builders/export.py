@@ -1,6 +1,6 @@
 """Pack what the stages exported into one checkpoint.
 
-    python -m model.training.export --version 0.1.0 --output model/weights
+    python -m model.training.builders.export version=0.1.0 output=model/weights
 
 Reads `runs/*/export/*`, adds the noise schedule and the inner mouths, writes fp16 safetensors and
 the manifest, checks the result and prints its size. A model card (README.md) in the output folder
@@ -9,9 +9,9 @@ stays.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.talking_face import TalkingFacePipeline
+from model.training.config import run_program
 
 LIMIT_MB: Final = 40.0
 """Largest checkpoint that ships; every version stays in the repository's history."""
@@ -110,44 +111,48 @@ def pack(
     return size_mb
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    diffusion = Path("runs/diffusion/export")
-    defaults = {
-        "autoencoder": Path("runs/autoencoder/export/autoencoder"),
-        "unet": diffusion / "unet",
-        "reference_encoder": diffusion / "reference_encoder",
-        "landmark_completer": Path("runs/landmarks/export/landmark_completer"),
-        "detail": Path("runs/detail/export/detail"),
-    }
-    for name, folder in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, default=folder)
-    parser.add_argument("--inner-mouths", type=Path, default=SHIPPED / INNER_MOUTHS)
-    parser.add_argument("--output", type=Path, default=SHIPPED)
-    parser.add_argument("--name", default="talkface-tiny")
-    parser.add_argument("--version", required=True)
-    arguments = parser.parse_args()
-    parts = {name: getattr(arguments, name) for name in defaults}
-    if not (parts["detail"] / "config.json").is_file():
-        print(f"{parts['detail']} holds no detail network: packed without one (stage 4 makes it)")
+@dataclass(frozen=True)
+class ExportConfig:
+    """A checkpoint.
+
+    Attributes:
+        version: Of the weights.
+        autoencoder: Folder of stage 0's export.
+        unet: Of stage 2's.
+        reference_encoder: Of stage 2's.
+        landmark_completer: Of stage 1's.
+        detail: Of stage 4's; without it the checkpoint is packed without a detail network.
+        inner_mouths: Folder of the inner mouths.
+        output: Where the checkpoint goes.
+        name: For results and logs.
+    """
+
+    version: str
+    autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
+    unet: Path = Path("runs/diffusion/export/unet")
+    reference_encoder: Path = Path("runs/diffusion/export/reference_encoder")
+    landmark_completer: Path = Path("runs/landmarks/export/landmark_completer")
+    detail: Path = Path("runs/detail/export/detail")
+    inner_mouths: Path = SHIPPED / INNER_MOUTHS
+    output: Path = SHIPPED
+    name: str = "talkface-tiny"
+
+
+def main(config: ExportConfig) -> None:
+    """Pack, and print what it weighs."""
+    names = ("autoencoder", "unet", "reference_encoder", "landmark_completer", "detail")
+    parts: dict[str, Path] = {name: getattr(config, name) for name in names}
+    if not (config.detail / "config.json").is_file():
+        print(f"{config.detail} holds no detail network: packed without one (stage 4 makes it)")
         del parts["detail"]
     size_mb = pack(
-        parts,
-        arguments.inner_mouths,
-        arguments.output,
-        model_name=arguments.name,
-        version=arguments.version,
+        parts, config.inner_mouths, config.output, model_name=config.name, version=config.version
     )
-    for path in sorted(arguments.output.iterdir()):
+    for path in sorted(config.output.iterdir()):
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         print(f"{sum(file.stat().st_size for file in files) / 1e6:8.2f} MB  {path.name}")
-    print(
-        f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(arguments.output)}"
-    )
+    print(f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(config.output)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(ExportConfig, main, __doc__)

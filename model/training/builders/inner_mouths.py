@@ -1,6 +1,6 @@
 """Build the bank of inner mouths from video clips and smiling photographs with known landmarks.
 
-    python -m model.training.build_inner_mouths --source DATA --prepared data/prepared
+    python -m model.training.builders.inner_mouths source=DATA prepared=data/prepared
 
 Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of
 opening x width. A cell's entry is its medoid: the real mouth that is most like all the others
@@ -10,7 +10,6 @@ smile. Held-out clips and people are left out.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.data.split import clip_held_out
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
 from model.face.mouth_light import LUMA, USUAL_TOOTH
+from model.training.config import run_program
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
 WIDTHS: Final = (0.90, 1.0, 1.08)
@@ -284,21 +285,30 @@ def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
     )
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--output", type=Path, default=Path("model/weights/inner_mouths"))
-    parser.add_argument("--every-clip", type=int, default=4, help="read one clip of this many")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class InnerMouthsConfig:
+    """The bank of inner mouths.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with `grid.npz` and `portraits.npz`.
+        output: Where the bank goes.
+        every_clip: One clip of this many is read.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    output: Path = SHIPPED / INNER_MOUTHS
+    every_clip: int = 4
+
+
+def main(config: InnerMouthsConfig) -> None:
+    """Build and save the bank."""
     cv2.setNumThreads(1)
-    bank = build(arguments.source, arguments.prepared, arguments.every_clip)
-    bank.save(arguments.output)
-    print(f"{bank.patches.shape[0]} x {bank.patches.shape[1]} inner mouths in {arguments.output}")
+    bank = build(config.source, config.prepared, config.every_clip)
+    bank.save(config.output)
+    print(f"{bank.patches.shape[0]} x {bank.patches.shape[1]} inner mouths in {config.output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(InnerMouthsConfig, main, __doc__)

@@ -1,19 +1,20 @@
 """Put a trained sync network where evaluation looks for it.
 
-    python -m model.training.export_sync --network runs/sync/export/sync_network
+    python -m model.training.builders.export_sync network=runs/sync/export/sync_network
 
 Writes fp16 safetensors; the card (README.md) in the output folder stays.
 """
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from model.errors import CheckpointError
 from model.networks.sync_network import SHIPPED, load_sync_network
-from model.training.export import tidy, to_half
+from model.training.builders.export import tidy, to_half
+from model.training.config import run_program
 
 LIMIT_MB: Final = 5.0
 """Largest that ships."""
@@ -35,16 +36,18 @@ def pack(network: Path, output: Path) -> float:
     return size_mb
 
 
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--network", type=Path, default=Path("runs/sync/export/sync_network"))
-    parser.add_argument("--output", type=Path, default=SHIPPED)
-    arguments = parser.parse_args()
-    print(f"{arguments.output}: {pack(arguments.network, arguments.output):.2f} MB")
+@dataclass(frozen=True)
+class ExportSyncConfig:
+    """The sync network's export: from the folder `network` to the folder `output`."""
+
+    network: Path = Path("runs/sync/export/sync_network")
+    output: Path = SHIPPED
+
+
+def main(config: ExportSyncConfig) -> None:
+    """Pack, and print what it weighs."""
+    print(f"{config.output}: {pack(config.network, config.output):.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(ExportSyncConfig, main, __doc__)

@@ -11,7 +11,7 @@ from model.data.split import portrait_held_out
 from model.face.detection import MediaPipeFaceDetector
 from model.face.inner_mouth import TOOTH_LUMA
 from model.face.mouth_light import LUMA
-from model.training.build_inner_mouths import (
+from model.training.builders.inner_mouths import (
     _FRONT_TEETH,
     PATCH_PX,
     TEETH_PX,
