@@ -231,17 +231,14 @@ class TalkFormerBlock(nn.Module):
         if self.reference_places:
             labelled = labelled + _PLACE_GAIN * where
         batch = len(features)
-        key = torch.cat(
-            [
-                self.r_key(labelled),
-                self.extra_key.expand(batch, -1, -1).to(features.dtype),
-            ],
-            dim=1,
+        key, value = self.r_key(labelled), self.r_value(features)
+        # The extra pairs follow the projections: within autocast those are of fewer bits than the
+        # normalised features.
+        extra_key, extra_value = (
+            extra.expand(batch, -1, -1).to(key.dtype)
+            for extra in (self.extra_key, self.extra_value)
         )
-        value = torch.cat(
-            [self.r_value(features), self.extra_value.expand(batch, -1, -1).to(features.dtype)],
-            dim=1,
-        )
+        key, value = torch.cat([key, extra_key], dim=1), torch.cat([value, extra_value], dim=1)
         return KeyValue(key, value)
 
     def forward(

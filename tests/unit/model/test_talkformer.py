@@ -231,3 +231,12 @@ def test_r_align_with_places_begins_by_looking_at_the_same_place(reference_place
     fetched = (block.eval()(hidden, where, None, pairs) - hidden).mean(dim=1).flatten()
     r = float(torch.corrcoef(torch.stack([fetched, places[:, 1]]).detach())[0, 1])
     assert (r > 0.6) is reference_places, r
+
+
+def test_reference_pairs_keep_autocasts_arithmetic() -> None:
+    block = make_block()
+    features, tokens = noise(1, HEIGHT * WIDTH, CHANNELS, seed=3), noise(1, 68, TOKENS, seed=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pairs = block.reference_pairs(features, tokens, position())
+    assert pairs is not None
+    assert {pairs.key.dtype, pairs.value.dtype} == {torch.bfloat16}
