@@ -128,7 +128,11 @@ class _Run:
             weight_decay=config.weight_decay,
         )
         self.ema = EMAModel(
-            self.parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75
+            self.parameters,
+            decay=config.ema_decay,
+            use_ema_warmup=True,
+            power=0.75,
+            foreach=True,
         )
         self.folder = RunFolder(config.output)
         self.statistics: dict[

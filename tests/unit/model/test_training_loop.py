@@ -301,3 +301,18 @@ def test_batches_are_drawn_in_a_thread_one_ahead_and_in_order(tmp_path: Path) ->
     train(Watched, make_config(tmp_path, max_steps=3, gradient_accumulation_steps=2))
     assert drawn == trained == [(step, micro) for step in range(3) for micro in range(2)]
     assert threading.current_thread().name not in threads
+
+
+def test_the_moving_average_takes_all_parameters_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def watched(*lists: list[torch.Tensor], **options: float) -> None:
+        calls.append(len(lists[0]))
+        foreach_sub(*lists, **options)
+
+    foreach_sub = torch._foreach_sub_
+    monkeypatch.setattr(torch, "_foreach_sub_", watched)
+    train(stage_of(), make_config(tmp_path, max_steps=3))
+    assert calls == [2, 2, 2]
