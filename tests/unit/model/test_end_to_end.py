@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 from scipy.signal import resample_poly
 
@@ -129,3 +130,16 @@ def test_scaled_gradient_keeps_the_values() -> None:
     torch.testing.assert_close(scaled, points)
     scaled.sum().backward()
     torch.testing.assert_close(points.grad, torch.full((3, 2), 0.25))
+
+
+def test_the_schedule_is_not_built_again_for_a_loss(
+    networks: EndToEnd, windows: list[ClipWindow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a schedule was built")
+
+    config, few = EndToEndConfig(), windows[:1]
+    target = networks.complete(few).detach()
+    noise = draw_noise(networks.unet, len(few), Draw.at(0, 0), config)
+    monkeypatch.setattr(DDIMScheduler, "__init__", refuse)
+    assert diffusion_loss(networks, few, target, noise, config).isfinite()
