@@ -36,6 +36,8 @@ from model.training.stage import (
     parameter_groups,
 )
 
+_FUSED_ON: tuple[str, ...] = ("cuda",)
+
 
 class _Loss(nn.Module):
     """Networks and loss as one module.
@@ -122,10 +124,13 @@ class _Run:
         self.module = _Loss(stage)
         self.groups = parameter_groups(stage, config)
         self.parameters = [p for p in self.module.networks.parameters() if p.requires_grad]
+        # Fused, it leaves out a step on a flag in the device's own memory: nothing waits for it.
+        self.fused = accelerator.device.type in _FUSED_ON and accelerator.scaler is None
         optimizer = torch.optim.AdamW(
             [{"params": group.parameters, "lr": group.learning_rate} for group in self.groups],
             betas=(0.9, 0.99),
             weight_decay=config.weight_decay,
+            fused=self.fused,
         )
         self.ema = EMAModel(
             self.parameters,
@@ -135,13 +140,14 @@ class _Run:
             foreach=True,
         )
         self.folder = RunFolder(config.output)
-        self.statistics: dict[
-            str, list[torch.Tensor | float]
-        ] = {}  # since the last line of the log
+        # since the last line of the log
+        self.statistics: dict[str, list[torch.Tensor | float]] = {}
         self.step, self._elapsed_before = 0, 0.0
         state = self.folder.load_state()
         if state is not None:
             self.module.networks.load_state_dict(state["networks"])
+            for settings in state["optimizer"]["param_groups"]:
+                settings["fused"] = self.fused  # a state may come from another device
             optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             self.step = int(state["step"])
@@ -153,6 +159,7 @@ class _Run:
             raise ConfigError(f"output: {config.output} must be one folder for all processes")
         if accelerator.is_main_process:
             self.folder.forget_after(self.step)
+        self.adamw = optimizer
         self.model, self.optimizer = accelerator.prepare(self.module, optimizer)
         if accelerator.scaler is not None and state is not None and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])
@@ -186,19 +193,32 @@ class _Run:
         # 2. step
         accelerator.unscale_gradients()
         norms = {
-            "gradient_norm" + (f"_{group.name}" if group.name else ""): float(
-                nn.utils.clip_grad_norm_(group.parameters, group.clip)
+            "gradient_norm" + (f"_{group.name}" if group.name else ""): nn.utils.clip_grad_norm_(
+                group.parameters, group.clip
             )
             for group in self.groups
         }
         self._remember(norms)
-        # fp16: the scaler itself skips a step that overflows, and must see it to lower its scale.
-        if accelerator.scaler is not None or all(map(math.isfinite, norms.values())):
-            self.optimizer.step()
-            if not self.optimizer.step_was_skipped:
-                self.ema.step(self.parameters)
+        if self._step_optimizer(torch.stack(list(norms.values())).isfinite().all()):
+            self.ema.step(self.parameters)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+
+    def _step_optimizer(self, finite: torch.Tensor) -> bool:
+        """Step, unless a gradient is not `finite` (a flag on the device).
+
+        Returns:
+            Whether the moving average goes on. It does where the flag stays on the device: if the
+            step is left out there, it meets the same weights once more.
+        """
+        if self.fused:
+            # what a gradient scaler would set
+            self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        # fp16: the scaler itself skips a step that overflows, and must see it to lower its scale.
+        elif self.accelerator.scaler is None and not finite:
+            return False
+        self.optimizer.step()
+        return not self.optimizer.step_was_skipped
 
     def out_of_time(self) -> bool:
         """Whether `max_minutes` are over in any process, so that all stop at the same step."""
@@ -257,14 +277,27 @@ class _Run:
 
     def _remember(self, figures: Figures) -> None:
         for key, value in figures.items():
-            self.statistics.setdefault(key, []).append(value)
+            kept = value.detach() if isinstance(value, torch.Tensor) else value
+            self.statistics.setdefault(key, []).append(kept)
+
+    def _read(self) -> dict[str, list[float]]:
+        """The statistics as numbers, in one transfer from the device."""
+        listed = [value for values in self.statistics.values() for value in values]
+        scalars = [value for value in listed if isinstance(value, torch.Tensor)]
+        place = {"device": self.accelerator.device, "dtype": torch.float64}
+        stacked = torch.stack([scalar.to(**place) for scalar in scalars]) if scalars else None
+        numbers = iter(() if stacked is None else stacked.tolist())
+        return {
+            key: [next(numbers) if isinstance(x, torch.Tensor) else float(x) for x in values]
+            for key, values in self.statistics.items()
+        }
 
     def _merged(self) -> dict[str, list[float]]:
         """The values of all processes; every process must call it."""
         merged: dict[str, list[float]] = {}
-        for part in gather_object([self.statistics]):
+        for part in gather_object([self._read()]):
             for key, values in part.items():
-                merged.setdefault(key, []).extend(map(float, values))
+                merged.setdefault(key, []).extend(values)
         return merged
 
     def _elapsed_s(self) -> float:

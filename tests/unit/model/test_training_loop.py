@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from model.errors import ConfigError
+from model.training import loop
 from model.training.launch import train
 from model.training.loop import learning_rate
 from model.training.stage import Draw, LoopConfig, Stage
@@ -316,3 +318,49 @@ def test_the_moving_average_takes_all_parameters_at_once(
     monkeypatch.setattr(torch, "_foreach_sub_", watched)
     train(stage_of(), make_config(tmp_path, max_steps=3))
     assert calls == [2, 2, 2]
+
+
+def test_figures_are_read_once_a_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU every reading waits for all that was asked of it."""
+    readings: list[str] = []
+
+    def watch(name: str) -> None:
+        read = getattr(torch.Tensor, name)
+
+        def watched(tensor: torch.Tensor, *rest: object) -> object:
+            if sys._getframe(1).f_globals["__name__"].startswith("model."):
+                readings.append(name)
+            return read(tensor, *rest)
+
+        monkeypatch.setattr(torch.Tensor, name, watched)
+
+    for name in ("item", "tolist", "cpu", "numpy", "__float__"):
+        watch(name)
+    train(LineStage, make_config(tmp_path, max_steps=20, log_every=10, save_every=20))
+    assert len(rows_of(tmp_path)) == 2
+    assert readings == ["tolist"] * 2
+
+
+@pytest.mark.parametrize("devices", [(), ("cpu",)], ids=["flag-read", "flag-stays"])
+def test_one_bad_step_is_left_out_and_the_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...]
+) -> None:
+    """As on a GPU, too, where the optimiser itself looks at a flag that nobody reads."""
+
+    class Once(LineStage):
+        def draw(self, draw: Draw) -> torch.Tensor:
+            return torch.full((2, 3), float("inf") if draw.step == 1 else 1.0)
+
+    monkeypatch.setattr(loop, "_FUSED_ON", devices)
+    weights = []
+    for steps in (1, 2, 3):  # the same run, stopped and resumed
+        train(Once, make_config(tmp_path, max_steps=steps, learning_rate=0.1, warmup_steps=0))
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+        weights.append(state["networks"]["line.layer.weight"])
+        steps_taken = {float(row["step"]) for row in state["optimizer"]["state"].values()}
+        assert steps_taken == {1.0 if steps < 3 else 2.0}
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    assert weights[2].isfinite().all()

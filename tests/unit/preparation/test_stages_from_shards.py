@@ -40,7 +40,10 @@ def autoencoder(tmp_path: Path) -> Path:
 def check_stage(build: Callable[[], Stage[Any]], folder: Path) -> dict[str, float]:
     """The loss is finite, the same for the same draw, and has a gradient; figures of a sample."""
     stage = build()
-    loss, _ = stage.loss(stage.draw(Draw.at(0, 0)), 0)
+    loss, figures = stage.loss(stage.draw(Draw.at(0, 0)), 0)
+    for value in figures.values():  # not read yet, and without a graph
+        assert isinstance(value, torch.Tensor)
+        assert not value.requires_grad
     assert math.isfinite(loss.item())
     loss.backward()
     parameters = [p for network in stage.modules.values() for p in network.parameters()]
@@ -53,9 +56,9 @@ def check_stage(build: Callable[[], Stage[Any]], folder: Path) -> dict[str, floa
     with torch.no_grad():
         assert loss_at(1) == loss_at(1)
         assert loss_at(1) != loss_at(2)
-        figures = stage.sample(folder, 1)
+        measured = dict(stage.sample(folder, 1))
     assert any(path.name.startswith("000001") for path in folder.iterdir())
-    return figures
+    return measured
 
 
 def test_stage_0(shards: Path, tmp_path: Path) -> None:
