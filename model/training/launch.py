@@ -143,7 +143,7 @@ def join_processes(
             num_steps=gradient_accumulation_steps, sync_with_dataloader=False
         ),
         kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=True),
+            DistributedDataParallelKwargs(),  # the stage has a say, see `loop.run`
             InitProcessGroupKwargs(timeout=_LONGEST_SAMPLE),
         ],
     )

@@ -160,6 +160,7 @@ class _Run:
         if accelerator.is_main_process:
             self.folder.forget_after(self.step)
         self.adamw = optimizer
+        accelerator.ddp_handler.find_unused_parameters = stage.find_unused_parameters
         self.model, self.optimizer = accelerator.prepare(self.module, optimizer)
         if accelerator.scaler is not None and state is not None and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])

@@ -117,9 +117,14 @@ class Stage(ABC, Generic[BatchT]):
         learning_rates: Peak of a module, by name; the others share the config's.
         gradient_clips: Largest norm of a module's own gradient, by name. A module named here or in
             `learning_rates` is clipped by itself, the others together.
+    Attributes:
+        find_unused_parameters: Whether some parameters get no gradient from a loss. Only then does
+            data parallelism look for them, at every step.
     Raises:
         ConfigError: A rate or a clip is for a module that does not exist.
     """
+
+    find_unused_parameters: bool = False
 
     def __init__(
         self,

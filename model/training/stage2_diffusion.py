@@ -220,6 +220,8 @@ class DiffusionStage(Stage[DiffusionBatch]):
         for module in (self.unet, self.reference_encoder):
             module.to(device, memory_format=torch.channels_last)
         self.scheduler = build_scheduler()
+        # without R-Align nothing asks the reference encoder
+        self.find_unused_parameters = not self.unet.config["r_align"]
         super().__init__({"unet": self.unet, "reference_encoder": self.reference_encoder})
 
     def draw(self, draw: Draw) -> DiffusionBatch:

@@ -389,6 +389,8 @@ class EndToEndStage(Stage[EndToEndBatch]):
         self.stage1 = LandmarksConfig(prepared=config.prepared, batch_size=config.landmark_batch)
         self.speech = Windows(config.prepared, self.stage1.mix)
         self.gain = config.diffusion_gain if config.end_to_end else 0.0
+        # without R-Align nothing asks the reference encoder
+        self.find_unused_parameters = not self.networks.unet.config["r_align"]
         rng = np.random.default_rng(0)
         self.shown = self._cut(unseen[: config.batch_size], rng, augment=False)
         super().__init__(

@@ -16,7 +16,7 @@ from torch import nn
 
 from model.errors import ConfigError
 from model.training import loop
-from model.training.launch import train
+from model.training.launch import join_processes, train
 from model.training.loop import learning_rate
 from model.training.stage import Draw, LoopConfig, Stage
 
@@ -364,3 +364,18 @@ def test_one_bad_step_is_left_out_and_the_others_are_not(
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
     assert weights[2].isfinite().all()
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_unused_parameters_are_looked_for_only_where_a_stage_has_some(
+    tmp_path: Path, needed: bool
+) -> None:
+    class Sparse(LineStage):
+        def __init__(self, config: LoopConfig, device: str) -> None:
+            super().__init__(config, device)
+            self.find_unused_parameters = needed
+
+    config = make_config(tmp_path, max_steps=1)
+    accelerator = join_processes("cpu", "no", 1)
+    loop.run(Sparse(config, "cpu"), config, accelerator)
+    assert accelerator.ddp_handler.find_unused_parameters is needed

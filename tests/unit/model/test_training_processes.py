@@ -50,6 +50,8 @@ class Maps(ModelMixin, ConfigMixin):
         return answer + self.second(x) * use_second[:, None] if use_second.any() else answer
 
 class Halves(Stage):
+    find_unused_parameters = True
+
     def __init__(self, config, device):
         self.maps = Maps()
         super().__init__({"maps": self.maps})
