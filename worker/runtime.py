@@ -199,7 +199,7 @@ class PipelineRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames
-        from model.media.video import VideoWriter
+        from model.media.video_writer import VideoWriter
 
         clock = StageClock()
 
@@ -290,7 +290,7 @@ class TestCardRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames, boomerang, read_in_order
-        from model.media.video import VideoWriter
+        from model.media.video_writer import VideoWriter
         from worker.contract.intake import flac_stream
 
         clock = StageClock()

@@ -26,7 +26,8 @@ from model.evaluation.video_protocols import STATIC, System
 from model.face.alignment import invert_affine, warp_points
 from model.face.landmarks import CONTENT, mouth_opening, mouth_width
 from model.media.audio import FPS, SAMPLES_PER_FRAME
-from model.media.video import VideoWriter, read_frames
+from model.media.video_reader import read_frames
+from model.media.video_writer import VideoWriter
 from model.pipelines.outputs import RenderPlan
 
 Frames = NDArray[np.uint8]

@@ -13,7 +13,7 @@ from model.errors import FaceIndexError, FaceTooSmallError, NoFaceError
 from model.face.alignment import fit_similarity, warp_points
 from model.face.landmarks import INNER_LIPS, POSE
 from model.media.frames import FrameSource, VideoFrames
-from model.media.video import VideoWriter
+from model.media.video_writer import VideoWriter
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline
 

@@ -19,7 +19,7 @@ from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS
 from model.evaluation.video_protocols import DETECTED, PREDICTED, REAL, STATIC
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE
-from model.media.video import VideoWriter
+from model.media.video_writer import VideoWriter
 from model.pipelines.talking_face import load_pipeline
 from model.training.crops import portrait_identities
 from model.training.data.layouts import find_sources

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.media.video import read_frames
+from model.media.video_reader import read_frames
 from tests.films import film
 from worker.contract.inputs import VIDEO
 from worker.contract.intake import IntakeLimits, accept_audio
