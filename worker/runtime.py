@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from worker.contract.inputs import DRIVING, PORTRAIT, SOUND, SPEECH, VIDEO, reference_name
 from worker.contract.messages import (
@@ -246,19 +246,25 @@ class PipelineRenderer:
     ) -> RenderPlan:
         """Decide every frame; `source` has the frames of the request's one video."""
         from model.media.audio import load_waveform
+        from model.pipelines.options import RenderOptions
 
         waveform = load_waveform(request.speech)
-        # The caller's options are the pipeline's arguments, name by name.
-        arguments: dict[str, Any] = {
-            **request.options.model_dump(),
-            "references": [_read_rgb(path) for path in request.references],
-            "on_stage": on_stage,
-        }
+        # The caller's options are the pipeline's, name by name.
+        options = RenderOptions(**request.options.model_dump())
+        references = [_read_rgb(path) for path in request.references]
         if request.image is None:
             assert source is not None
-            return self._pipeline.prepare_video(source, waveform, **arguments)
-        image = _read_rgb(request.image)
-        return self._pipeline.prepare(image, waveform, driving=source, **arguments)
+            return self._pipeline.prepare_video(
+                source, waveform, options, references=references, on_stage=on_stage
+            )
+        return self._pipeline.prepare(
+            _read_rgb(request.image),
+            waveform,
+            options,
+            references=references,
+            driving=source,
+            on_stage=on_stage,
+        )
 
 
 class TestCardRenderer:

@@ -59,7 +59,7 @@ class _Still:
 def _animate(
     system: System, judges: Judges, image: Frames, waveform: NDArray[np.float32]
 ) -> _Still:
-    plan = system.pipeline.prepare(image, waveform, preset=system.preset, seed=system.seed)
+    plan = system.pipeline.prepare(image, waveform, system.options)
     frames = np.stack(list(system.draw(plan)))
     meant = warp_points(invert_affine(plan.affine(0)), plan.target_landmarks)
     return _Still(plan, frames, find_landmarks(judges.detector, frames, meant))
