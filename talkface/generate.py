@@ -23,8 +23,10 @@ from rich.progress import (
 
 from talkface.exits import EXIT_STATUS, Exit
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
-from worker.contract.inputs import Uploads, take_in
-from worker.contract.intake import IntakeLimits, file_sha256
+from worker.contract.intake.entry import take_in
+from worker.contract.intake.file_checks import file_sha256
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage
 from worker.failures import classify
 from worker.settings import WorkerSettings

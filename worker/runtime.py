@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from worker.contract.inputs import DRIVING, PORTRAIT, SOUND, SPEECH, VIDEO, reference_name
+from worker.contract.intake.file_names import (
+    DRIVING,
+    PORTRAIT,
+    SOUND,
+    SPEECH,
+    VIDEO,
+    reference_name,
+)
 from worker.contract.messages import (
     JobInput,
     RendererInfo,
@@ -68,7 +75,7 @@ class RenderRequest:
 
     @classmethod
     def of(cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path) -> RenderRequest:
-        """The request for an input that `worker.contract.inputs.take_in` accepted.
+        """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 
         Args:
             job_input: What was accepted.
@@ -297,7 +304,7 @@ class TestCardRenderer:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames, boomerang, read_in_order
         from model.media.video_writer import VideoWriter
-        from worker.contract.intake import flac_stream
+        from worker.contract.intake.sounds import flac_stream
 
         clock = StageClock()
         fps = request.options.fps
