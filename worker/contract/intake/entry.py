@@ -94,9 +94,14 @@ def take_in_later(
     Raises:
         IntakeError: A file cannot be used, or they do not go together.
     """
+    # 1. without a video everything is decoded at once
     if uploads.video is None and uploads.driving_video is None:
         return take_in(uploads, folder, options, limits, on_wait)
+
+    # 2. pictures are decoded at once in any case
     portrait, references = _take_images(uploads, folder, limits, on_wait)
+
+    # 3. of the voice beside a video only the head is read, where that tells its length
     pending: list[Literal["audio", "video", "driving_video"]] = []
     found = probe_audio(uploads.audio, limits)
     if found.seconds is None:
@@ -113,6 +118,8 @@ def take_in_later(
         )
         pending.append("audio")
         uploads.audio.rename(folder / upload_name("audio"))
+
+    # 4. of videos only the heads are read
     videos: dict[str, VideoInput] = {}
     for name, path in (("video", uploads.video), ("driving_video", uploads.driving_video)):
         if path is not None:
