@@ -23,7 +23,7 @@ from scipy.signal import istft, resample_poly, stft
 from tqdm import tqdm
 
 from model.media.audio import HOP_LENGTH, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
-from model.media.video import ffmpeg_path
+from model.media.ffmpeg import ffmpeg_path
 from model.training.data.sound import read_sound
 from model.training.phones import SILENCE_PHONE, UNKNOWN_PHONE
 
