@@ -101,7 +101,7 @@ def verify_checkpoint(path: Path | None = None) -> Manifest:
         if not any(name == part or name.startswith(f"{part}/") for name in manifest.files):
             raise CheckpointError(
                 f"{folder / MANIFEST_NAME} lists nothing of {part}; expected {', '.join(PARTS)}. "
-                "Pack the checkpoint again with `python -m model.training.export`."
+                "Pack the checkpoint again with `python -m model.training.builders.export`."
             )
     for name, expected in manifest.files.items():
         file = folder / name
@@ -184,7 +184,7 @@ def _read_manifest(folder: Path) -> Manifest:
 def _restore(folder: Path) -> str:
     if folder == SHIPPED:
         return "Restore model/weights from the repository."
-    return "Copy the checkpoint again, or pack it with `python -m model.training.export`."
+    return "Copy the checkpoint again, or pack it with `python -m model.training.builders.export`."
 
 
 def _sha256(path: Path) -> str:

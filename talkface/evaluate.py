@@ -89,13 +89,13 @@ def evaluate(
     _quiet_libraries()
     import torch
 
+    from model.data.layouts import LAYOUTS, Layout
     from model.errors import ModelError
     from model.evaluation.evaluate import evaluate as run
     from model.evaluation.observation import load_judges
     from model.evaluation.options import PROTOCOLS, EvaluationOptions, Protocol
     from model.face.detection import MediaPipeFaceDetector
     from model.pipelines.presets import PRESETS
-    from model.training.data.layouts import LAYOUTS, Layout
 
     wanted = [name.strip() for name in protocols.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in PROTOCOLS]

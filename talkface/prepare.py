@@ -52,10 +52,10 @@ def prepare(
 ) -> None:
     """Find faces in films and write shards; started again, it goes on where it was stopped."""
     try:  # Late: OpenCV, MediaPipe and torch take seconds.
+        from model.data.films import PrepareSettings
+        from model.data.preparation import REPORT, prepare_set
+        from model.data.quality import QualityLimits
         from model.errors import ModelError
-        from model.training.data.films import PrepareSettings
-        from model.training.data.preparation import REPORT, prepare_set
-        from model.training.data.quality import QualityLimits
     except ModuleNotFoundError as error:
         fail(Exit.INCOMPLETE, f"{error}; preparation needs pip install 'talkface[worker,train]'")
     limits = QualityLimits(

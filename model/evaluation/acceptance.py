@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from model.errors import InputError
-from model.evaluation.motion_protocol import SHARP_ENOUGH
-from model.evaluation.picture_metrics import FINE_PX
+from model.evaluation.metrics.pictures import FINE_PX
+from model.evaluation.protocols.motion import SHARP_ENOUGH
+from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS
+from model.evaluation.protocols.video import DETECTED
 from model.evaluation.report import Table, format_figure
-from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS
-from model.evaluation.video_protocols import DETECTED
 
 LANDMARKS: Final = "landmarks"
 """Table of what `model.evaluation.landmark_figures` has measured."""

@@ -24,12 +24,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from model.data.clips import find_clips, find_portraits, read_clip
 from model.errors import InputError
-from model.evaluation.clips import find_clips, find_portraits, read_clip
 from model.evaluation.evaluate import read_photograph, spread
-from model.evaluation.motion_protocol import still_plan
 from model.evaluation.mouth_shapes import MouthShape, find_shapes
-from model.evaluation.video_protocols import System
+from model.evaluation.protocols.motion import still_plan
+from model.evaluation.protocols.video import System
 from model.face.alignment import crop_affine, crop_image, source_pixels, warp_points
 from model.face.detection import FaceDetector, MediaPipeFaceDetector, select_face
 from model.face.landmarks import mouth_opening, mouth_width

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.training.altered_voices import sing, through_codec, whisper
-from model.training.speechless_sounds import breath, music
+from model.data.speechless_sounds import breath, music
+from model.data.voice_alteration import sing, through_codec, whisper
 
 Waveform = NDArray[np.float32]
 

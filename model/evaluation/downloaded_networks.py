@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError
 from model.face.alignment import crop_image, fit_similarity
-from model.face.landmarks import LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
+from model.face.landmarks import LEFT_EYE, MOUTH_CORNERS, NOSE_TIP, RIGHT_EYE
 from model.media.audio import SAMPLE_RATE
+from model.networks.pixels import to_signed
 
 Crops = NDArray[np.uint8]
 Rows = NDArray[np.float32]
 
 _BATCH: Final = 16
-_NOSE_TIP: Final = 30
 _ARCFACE: Final = np.array(
     [
         *((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366)),
@@ -123,7 +123,7 @@ class PerceptualDistance(Downloaded):
                 right = self._rows(self._call(b, return_lpips=True), len(one))
                 distances.append(((left - right) ** 2).sum(axis=1))
             else:
-                output = self._call(_signed(a), _signed(b))
+                output = self._call(to_signed(a), to_signed(b))
                 distances.append(self._rows(output.reshape(-1, 1), len(one))[:, 0])
         return np.concatenate(distances)
 
@@ -138,7 +138,7 @@ class IdentityEmbedder(Downloaded):
         """Unit vectors `(N, D)` of the faces with `landmarks` `(N, 68, 2)`, pixels, in `frames`."""
         faces = np.stack([_arcface_crop(f, p) for f, p in zip(frames, landmarks, strict=True)])
         parts = [
-            self._rows(self._call(_signed(_channels_first(part))), len(part))
+            self._rows(self._call(to_signed(_channels_first(part))), len(part))
             for part in _batches(faces)
         ]
         embeddings = np.concatenate(parts)
@@ -225,7 +225,7 @@ def mfcc(waveform: Rows) -> Rows:
 
 def _arcface_crop(frame: NDArray[np.uint8], landmarks: Rows) -> Crops:
     five = [landmarks[list(eye)].mean(axis=0) for eye in (LEFT_EYE, RIGHT_EYE)]
-    five += [landmarks[_NOSE_TIP], *landmarks[list(MOUTH_CORNERS)]]
+    five += [landmarks[NOSE_TIP], *landmarks[list(MOUTH_CORNERS)]]
     return crop_image(frame, fit_similarity(np.stack(five).astype(np.float32), _ARCFACE), 112)
 
 
@@ -247,7 +247,3 @@ def _batches(crops: Crops) -> list[Crops]:
 
 def _channels_first(crops: Crops) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
-
-
-def _signed(pictures: torch.Tensor) -> torch.Tensor:
-    return pictures.float().div(127.5).sub(1.0)

@@ -22,9 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoints import verify_checkpoint
-from model.errors import InputError
-from model.evaluation.acceptance import read_landmark_figures
-from model.evaluation.clips import (
+from model.data.clips import (
     Clip,
     ClipFrames,
     find_clips,
@@ -33,22 +31,24 @@ from model.evaluation.clips import (
     read_clip,
     read_voice,
 )
-from model.evaluation.motion_protocol import RealMotion
+from model.data.crops import read_picture
+from model.data.layouts import Source
+from model.errors import InputError
+from model.evaluation.acceptance import read_landmark_figures
 from model.evaluation.observation import Judges, Observer
 from model.evaluation.options import EvaluationOptions
-from model.evaluation.report import label_row
-from model.evaluation.results import Results, write_report
-from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
-from model.evaluation.still_protocols import Portraits, ReferenceTests
-from model.evaluation.video_protocols import (
+from model.evaluation.protocols.motion import RealMotion
+from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
+from model.evaluation.protocols.still import Portraits, ReferenceTests
+from model.evaluation.protocols.video import (
     PREDICTED,
     Dubbing,
     Reenactment,
     System,
 )
+from model.evaluation.report import label_row
+from model.evaluation.results import Results, write_report
 from model.pipelines.talking_face import load_pipeline
-from model.training.crops import read_picture
-from model.training.data.layouts import Source
 
 Tell = Callable[[str], None]
 ItemT = TypeVar("ItemT")

@@ -20,17 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.evaluation.held_out_speech import (
+from model.data.held_out_speech import (
     HeldOut,
     Sound,
     Sounds,
-    Speaker,
-    as_served,
     load_held_out,
     load_sounds,
-    network_alone,
 )
-from model.evaluation.landmark_metrics import (
+from model.data.phones import LIP_TO_TEETH, ROUNDED
+from model.evaluation.metrics.landmarks import (
     MAX_LAG,
     articulation,
     at_phones,
@@ -43,10 +41,10 @@ from model.evaluation.landmark_metrics import (
     still_passages,
 )
 from model.evaluation.report import column_table, plot_openings
+from model.evaluation.speakers import Speaker, as_served, network_alone
 from model.face.landmarks import CONTENT, LIPS, mouth_opening, mouth_width
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
-from model.training.phones import LIP_TO_TEETH, ROUNDED
 
 Points = NDArray[np.float32]
 

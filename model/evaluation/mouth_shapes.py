@@ -18,12 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.clips import Clip
+from model.data.phones import PHONES, runs_of
 from model.errors import InputError
-from model.evaluation.clips import Clip
 from model.face.landmarks import mouth_opening, mouth_width
 from model.face.retargeting import retarget
 from model.media.audio import MELS_PER_FRAME
-from model.training.phones import PHONES, runs_of
 
 _STRONG: Final = 0.85
 """Quantile of the instants, from weak to strong."""

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.clips import Clip, find_landmarks, hold_gaps
 from model.errors import CheckpointError
-from model.evaluation.clips import Clip, find_landmarks, hold_gaps
 from model.evaluation.downloaded_networks import (
     IdentityEmbedder,
     PerceptualDistance,
@@ -26,14 +26,14 @@ from model.evaluation.downloaded_networks import (
     SyncNet,
     frechet_distance,
 )
-from model.evaluation.landmark_metrics import closure_rate
-from model.evaluation.mouth_motion import mouth_figures
-from model.evaluation.picture_metrics import FaceWindow, mouth_sharpness, psnr, ssim
-from model.evaluation.sync_network import SyncNetwork, load_sync_network
+from model.evaluation.metrics.landmarks import closure_rate
+from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness, psnr, ssim
 from model.face.alignment import fit_similarity, warp_points
 from model.face.detection import FaceDetector
 from model.face.landmarks import LEFT_EYE, LIPS, POSE, RIGHT_EYE, mouth_opening
 from model.media.audio import log_mel
+from model.networks.sync_network import SyncNetwork, load_sync_network
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]

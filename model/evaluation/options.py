@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from model.data.layouts import Layout
 from model.media.audio import FPS
-from model.training.data.layouts import Layout
 
 Protocol = Literal["reenactment", "dubbing", "references", "portraits", "motion", "steadiness"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = (

@@ -13,9 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.acceptance import CHECKPOINT, LANDMARKS, acceptance_table, judge
-from model.evaluation.motion_protocol import RealMotion
+from model.evaluation.metrics.pictures import FINE_PX
 from model.evaluation.options import EvaluationOptions
-from model.evaluation.picture_metrics import FINE_PX
+from model.evaluation.protocols.motion import RealMotion
+from model.evaluation.protocols.steadiness import Steadiness
+from model.evaluation.protocols.still import Portraits, ReferenceTests
+from model.evaluation.protocols.video import (
+    DETECTED,
+    PREDICTED,
+    REAL,
+    STATIC,
+    Dubbing,
+    Reenactment,
+    System,
+)
 from model.evaluation.report import (
     Table,
     column_table,
@@ -25,17 +36,6 @@ from model.evaluation.report import (
     plot_scatter,
     row_table,
     without_nan,
-)
-from model.evaluation.steadiness import Steadiness
-from model.evaluation.still_protocols import Portraits, ReferenceTests
-from model.evaluation.video_protocols import (
-    DETECTED,
-    PREDICTED,
-    REAL,
-    STATIC,
-    Dubbing,
-    Reenactment,
-    System,
 )
 from model.media.contact_sheet import write_contact_sheet
 from model.pipelines.presets import PRESETS

@@ -24,13 +24,14 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoints import SHIPPED
-from model.evaluation.held_out_speech import Sound, join, load_held_out, network_alone
-from model.evaluation.sync_network import MARGIN, SyncNetwork, load_sync_network
-from model.face.landmarks import CONTENT, LEFT_EYE, POSE, RIGHT_EYE
+from model.data.held_out_speech import Sound, load_held_out
+from model.data.split import clip_held_out, voice_held_out
+from model.evaluation.speakers import network_alone
+from model.face.landmarks import CONTENT, LEFT_EYE, POSE, RIGHT_EYE, join_landmarks
 from model.face.retargeting import retarget
 from model.media.audio import FPS, MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter
-from model.training.split import clip_held_out, voice_held_out
+from model.networks.sync_network import MARGIN, SyncNetwork, load_sync_network
 
 Points = NDArray[np.float32]
 
@@ -72,7 +73,7 @@ def load_tracks(prepared: Path) -> dict[str, list[Track]]:
         first = start // MELS_PER_FRAME
         last = min(end // MELS_PER_FRAME, first + _VOICE_FRAMES)
         if voice_held_out(str(name)) and valid[first:last].all():
-            said = join(neutral[list(POSE)], neutral[list(CONTENT)] + offsets[first:last])
+            said = join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets[first:last])
             face = retarget(faces[len(voices) % len(faces)], said)
             mel = mels[MELS_PER_FRAME * first : MELS_PER_FRAME * last].astype(np.float32)
             voices.append(Track(mel, face))

@@ -97,7 +97,7 @@ def pixel_affine(affine: Affine, size: int) -> Affine:
     """`affine` with its output in pixels of a `size` x `size` crop, pixel centres at whole numbers."""
     scaled = affine * np.float32(size)
     scaled[:, 2] -= 0.5
-    # PictureT pixels count centres at whole numbers too, while landmarks count pixel corners there.
+    # Picture pixels count centres at whole numbers too, while landmarks count pixel corners there.
     scaled[:, 2] += 0.5 * scaled[:, :2].sum(axis=1)
     return scaled.astype(np.float32)
 
@@ -125,7 +125,7 @@ def crop_image(image: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[n
 
     Args:
         image: `(H, W, 3)`, uint8 RGB.
-        affine: PictureT pixels to crop units.
+        affine: Picture pixels to crop units.
         size: Side of the crop in pixels.
     Returns:
         `(size, size, 3)`, uint8; beyond the picture's edge its border is repeated.

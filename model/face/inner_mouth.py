@@ -25,7 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import CheckpointError
-from model.face.landmarks import INNER_LIPS
+from model.face.landmarks import (
+    INNER_MOUTH_CORNERS,
+    LOWER_INNER_LIP,
+    UPPER_INNER_LIP,
+)
 
 PICTURE_NAME: Final = "inner_mouths.png"
 TEETH_NAME: Final = "upper_teeth.png"
@@ -136,8 +140,9 @@ def _hermite(knots: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.f
 
 def inner_opening(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean gap of the inner lips over their width, `(..., 68, 2)` -> `(...)`."""
-    gap = (landmarks[..., (67, 66, 65), 1] - landmarks[..., (61, 62, 63), 1]).mean(axis=-1)
-    width = landmarks[..., INNER_LIPS[4], 0] - landmarks[..., INNER_LIPS[0], 0]
+    gap = (landmarks[..., LOWER_INNER_LIP, 1] - landmarks[..., UPPER_INNER_LIP, 1]).mean(axis=-1)
+    left, right = INNER_MOUTH_CORNERS
+    width = landmarks[..., right, 0] - landmarks[..., left, 0]
     opening: NDArray[np.float32] = np.maximum(gap, 0.0) / np.maximum(width, 1e-6)
     return opening
 
@@ -259,7 +264,7 @@ class InnerMouthBank:
         if missing:
             raise CheckpointError(
                 f"{folder} holds no inner mouths: {', '.join(missing)} is missing. "
-                "Make them with `python -m model.training.build_inner_mouths`."
+                "Make them with `python -m model.training.builders.inner_mouths`."
             )
         sheet = cv2.imread(str(folder / PICTURE_NAME))
         teeth = cv2.imread(str(folder / TEETH_NAME), cv2.IMREAD_UNCHANGED)

@@ -30,8 +30,18 @@ OUTER_LIPS: Final = tuple(range(48, 60))
 INNER_LIPS: Final = tuple(range(60, 68))
 MOUTH_CORNERS: Final = (48, 54)
 
-_UPPER_INNER: Final = (61, 62, 63)
-_LOWER_INNER: Final = (67, 66, 65)
+INNER_MOUTH_CORNERS: Final = (60, 64)
+UPPER_INNER_LIP: Final = (61, 62, 63)
+LOWER_INNER_LIP: Final = (67, 66, 65)
+"""Each point faces the one at the same place of `UPPER_INNER_LIP`."""
+UPPER_OUTER_LIP: Final = (49, 50, 51, 52, 53)
+LOWER_OUTER_LIP: Final = (59, 58, 57, 56, 55)
+"""Each point faces the one at the same place of `UPPER_OUTER_LIP`."""
+CHIN: Final = (7, 8, 9)
+CHIN_TIP: Final = 8
+NOSE_TIP: Final = 30
+OUTER_EYE_CORNERS: Final = (36, 45)
+NOSE_AND_EYES: Final = tuple(range(27, 48))
 
 MESH_TO_68: Final = (
     *(127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356),
@@ -76,6 +86,15 @@ def flip_landmarks(landmarks: NDArray[np.float32], width: float = 1.0) -> NDArra
     return flipped
 
 
+def join_landmarks(pose: NDArray[np.float32], content: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Whole faces: pose points `(..., 37, 2)` and lips and jaw `(..., 31, 2)` -> `(..., 68, 2)`."""
+    shape = np.broadcast_shapes(pose.shape[:-2], content.shape[:-2])
+    face = np.empty((*shape, NUM_LANDMARKS, 2), np.float32)
+    face[..., list(POSE), :] = pose
+    face[..., list(CONTENT), :] = content
+    return face
+
+
 def mouth_width(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Distance between the mouth corners, `(..., 68, 2)` -> `(...)`, in the landmarks' unit."""
     left, right = MOUTH_CORNERS
@@ -87,8 +106,8 @@ def mouth_width(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def lip_gap(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean distance between upper and lower inner lip at three places, `(..., 68, 2)` -> `(...)`."""
-    upper = landmarks[..., _UPPER_INNER, :]
-    lower = landmarks[..., _LOWER_INNER, :]
+    upper = landmarks[..., UPPER_INNER_LIP, :]
+    lower = landmarks[..., LOWER_INNER_LIP, :]
     gap: NDArray[np.float32] = np.linalg.norm(lower - upper, axis=-1).mean(axis=-1)
     return gap
 

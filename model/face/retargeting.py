@@ -19,20 +19,23 @@ from numpy.typing import NDArray
 
 from model.errors import ShapeError
 from model.face.landmarks import (
+    CHIN_TIP,
     JAW,
     LIPS,
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
     NUM_LANDMARKS,
+    UPPER_INNER_LIP,
+    UPPER_OUTER_LIP,
     mouth_opening,
     mouth_width,
 )
 
-_UPPER: Final = (49, 50, 51, 52, 53, 61, 62, 63)
-_LOWER: Final = (59, 58, 57, 56, 55, 67, 66, 65)
+_UPPER: Final = (*UPPER_OUTER_LIP, *UPPER_INNER_LIP)
+_LOWER: Final = (*LOWER_OUTER_LIP, *LOWER_INNER_LIP)
 """Lower lip points, each below the upper one at the same place of `_UPPER`."""
 _INNER_OF: Final = (0, 0, 1, 2, 2, 0, 1, 2)
 """Inner pair (left, middle, right) whose gap moves each column of the two rows above."""
-_INNER_UPPER: Final = (61, 62, 63)
-_INNER_LOWER: Final = (67, 66, 65)
 
 _ENDS_OPEN: Final = 0.028
 _NOSE_OPEN: Final = 0.006
@@ -51,7 +54,6 @@ _UPPER_SHARE: Final = 0.35
 _EXCESS: Final = 0.03
 """Share of the mouth's width by which a lip gap may stay wider than the clip's widest."""
 _FACE_TOP: Final = 27
-_CHIN: Final = 8
 
 _LEFT_ENDS: Final = (0, 1, 2)
 _RIGHT_ENDS: Final = (14, 15, 16)
@@ -113,7 +115,7 @@ def uncross_lips(landmarks: NDArray[np.float32]) -> None:
     Args:
         landmarks: `(..., 68, 2)`, y downwards.
     """
-    for upper, lower in zip(_INNER_UPPER, _INNER_LOWER, strict=True):
+    for upper, lower in zip(UPPER_INNER_LIP, LOWER_INNER_LIP, strict=True):
         above, below = landmarks[..., upper, 1], landmarks[..., lower, 1]
         crossed = np.maximum(above - below, 0.0) / 2
         landmarks[..., upper, 1] -= crossed
@@ -155,7 +157,7 @@ def _turn_offsets(motion: NDArray[np.float32], anchor: NDArray[np.float32]) -> N
         part[:, 1] -= _share_of(opened, part[:, 1], most) * opened
     offsets = np.zeros_like(moved)
     for point in JAW:
-        inward = 1.0 - abs(point - _CHIN) / 5.0
+        inward = 1.0 - abs(point - CHIN_TIP) / 5.0
         across = (point - JAW[0]) / (JAW[-1] - JAW[0])
         with_ends, with_nose = _TURN[0] + inward * (_TURN[1] - _TURN[0])
         offsets[:, point] = with_ends * (left + across * (right - left)) + with_nose * nose
@@ -173,7 +175,7 @@ def _share_of(opened: NDArray[np.float32], moved: NDArray[np.float32], most: flo
 
 def _face_height(landmarks: NDArray[np.float32]) -> float:
     """Nose bridge to chin `(68, 2)` -> crop units."""
-    return float(np.linalg.norm(landmarks[_CHIN] - landmarks[_FACE_TOP]))
+    return float(np.linalg.norm(landmarks[CHIN_TIP] - landmarks[_FACE_TOP]))
 
 
 def _set_thickness(
@@ -215,7 +217,7 @@ def _set_gaps(
     Wider than the anchor a gap grows by what the clip's grows; narrower, it shrinks in proportion,
     so that it ends at zero when the clip's does.
     """
-    upper, lower = list(_INNER_UPPER), list(_INNER_LOWER)
+    upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
     reference_gap = reference[lower, 1] - reference[upper, 1]  # (3,)
     anchor_gap = anchor[lower, 1] - anchor[upper, 1]
     motion_gap = motion[:, lower, 1] - motion[:, upper, 1]  # (T, 3)
@@ -236,5 +238,5 @@ def _set_gaps(
     # Chin and lower lip are one piece of flesh: the jaw follows a part of the correction.
     centre = excess[:, 1] * (1 - _UPPER_SHARE) * 0.5
     for point in JAW:
-        share = 1.0 - abs(point - _CHIN) / 6.0
+        share = 1.0 - abs(point - CHIN_TIP) / 6.0
         target[:, point, 1] += share * centre

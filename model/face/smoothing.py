@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.landmarks import NUM_LANDMARKS
+from model.face.landmarks import CHIN_TIP, NUM_LANDMARKS
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010
@@ -34,7 +34,6 @@ _UPPER_SHARE: Final = 0.35
 """Part of a gap that the upper lip closes; the lower lip closes the rest."""
 _JAW_SHARE: Final = 0.5
 """Part of the lower lip's way that the chin follows."""
-_CHIN: Final = 8
 
 
 class OneEuroFilter:
@@ -180,7 +179,7 @@ def closed_mouth(reference: NDArray[np.float32]) -> NDArray[np.float32]:
         closed[upper, 1] += _UPPER_SHARE * gaps[pair]
         closed[lower, 1] -= (1.0 - _UPPER_SHARE) * gaps[pair]
     for point in range(3, 14):
-        share = 1.0 - abs(point - _CHIN) / 6.0
+        share = 1.0 - abs(point - CHIN_TIP) / 6.0
         closed[point, 1] -= share * _JAW_SHARE * (1.0 - _UPPER_SHARE) * gaps[1]
     return closed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import AutoencoderKL
 
 from model.networks.variants import VARIANTS
@@ -31,3 +32,31 @@ def build_autoencoder(variant: str = "tiny") -> AutoencoderKL:
 def pixels_per_cell(autoencoder: AutoencoderKL) -> int:
     """f: side of the block of pixels behind one latent cell."""
     return int(2 ** (len(autoencoder.config.block_out_channels) - 1))
+
+
+def encode_pictures(
+    autoencoder: AutoencoderKL, pictures: torch.Tensor, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Pictures `(B, 3, S, S)` in [-1, 1] -> latents `(B, 4, h, w)` of about unit variance.
+
+    Args:
+        autoencoder: On the pictures' device, in their dtype.
+        pictures: What is encoded; no noise is drawn, the posterior's mode counts.
+        dtype: In which the latents are scaled; None for the autoencoder's own.
+    """
+    latents: torch.Tensor = autoencoder.encode(pictures).latent_dist.mode()
+    return latents.to(dtype or latents.dtype) * float(autoencoder.config.scaling_factor)
+
+
+def decode_latents(autoencoder: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    """Latents of `encode_pictures` -> pictures `(B, 3, S, S)`, float32, about [-1, 1], not clipped."""
+    unscaled = (latents / float(autoencoder.config.scaling_factor)).to(autoencoder.dtype)
+    decoded: torch.Tensor = autoencoder.decode(
+        unscaled.contiguous(memory_format=torch.channels_last)
+    ).sample
+    return decoded.float()
+
+
+def enlarge_cells(cells: torch.Tensor, factor: int) -> torch.Tensor:
+    """Values of latent cells `(..., h, w)` as those of the pixels behind them `(..., f h, f w)`."""
+    return cells.repeat_interleave(factor, -2).repeat_interleave(factor, -1)

@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from model.face.alignment import lower_face_mask
 from model.face.reference_warp import ReferenceWarp
+from model.networks.autoencoder import decode_latents, encode_pictures
 from model.networks.detail import DetailNetwork
+from model.networks.pixels import from_signed, to_signed
 from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.schedule import denoise
 from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
 from model.pipelines.presets import Init, SchedulerName
@@ -275,11 +278,15 @@ class CropSampler:
         if self._init == "warp":
             start = self._window.crop(warped).float()
             latents = scheduler.add_noise(start, latents, self._timesteps[:1].expand(batch))
-        # The state stays in fp32; only the network sees its own dtype.
-        for timestep in self._timesteps:
-            predicted = networks.unet(latents.to(networks.dtype), timestep, condition)
-            latents = scheduler.step(predicted.float(), timestep, latents).prev_sample
-        return latents
+
+        def denoiser(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            # The state stays in fp32; only the network sees its own dtype.
+            noise_pred: torch.Tensor = networks.unet(
+                latents.to(networks.dtype), timestep, condition
+            )
+            return noise_pred
+
+        return denoise(denoiser, scheduler, self._timesteps, latents)
 
     def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._networks.device, self._networks.dtype)
@@ -287,20 +294,14 @@ class CropSampler:
     def _pictures(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         """`(B, S, S, 3)` uint8 -> `(B, 3, S, S)` in [-1, 1], channels last as numpy has it."""
         pictures = torch.from_numpy(crops).to(self._networks.device).permute(0, 3, 1, 2)
-        return pictures.to(torch.float32).div(127.5).sub(1.0).to(self._networks.dtype)
+        return to_signed(pictures).to(self._networks.dtype)
 
     def _encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        autoencoder = self._networks.autoencoder
-        latents: torch.Tensor = autoencoder.encode(pictures).latent_dist.mode()
-        return latents * autoencoder.config.scaling_factor
+        return encode_pictures(self._networks.autoencoder, pictures)
 
     def _decode(self, latents: torch.Tensor) -> NDArray[np.float32]:
-        autoencoder = self._networks.autoencoder
-        scaled = (latents / autoencoder.config.scaling_factor).to(self._networks.dtype)
-        decoded = autoencoder.decode(
-            scaled.contiguous(memory_format=torch.channels_last)
-        ).sample.float()
-        crops = decoded.add(1.0).mul(127.5).permute(0, 2, 3, 1).cpu().numpy()
+        decoded = decode_latents(self._networks.autoencoder, latents)
+        crops = from_signed(decoded).permute(0, 2, 3, 1).cpu().numpy()
         return np.ascontiguousarray(crops, np.float32)
 
 

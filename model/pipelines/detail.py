@@ -23,6 +23,7 @@ from model.face.compositing import add_detail
 from model.face.inner_mouth import InnerMouthBank
 from model.face.reference_warp import ReferenceWarp
 from model.networks.detail import SCALE, DetailNetwork
+from model.networks.pixels import from_signed, to_signed
 from model.networks.unet import Window
 
 _FINEST_PX: Final = 384
@@ -138,7 +139,7 @@ def _run(network: DetailNetwork, drawn: FloatPicture, warped: Picture) -> FloatP
     def tensor(pictures: NDArray[np.float32] | Picture) -> torch.Tensor:
         scaled = torch.from_numpy(np.ascontiguousarray(pictures)).to(network.device)
         # channels last, as numpy has it
-        return scaled.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).to(network.dtype)
+        return to_signed(scaled.permute(0, 3, 1, 2)).to(network.dtype)
 
-    output = network(tensor(drawn), tensor(warped)).float().add(1.0).mul(127.5)
+    output = from_signed(network(tensor(drawn), tensor(warped)))
     return np.ascontiguousarray(output.permute(0, 2, 3, 1).cpu().numpy(), np.float32)

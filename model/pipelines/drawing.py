@@ -109,7 +109,7 @@ class PlanDrawer:
         elif inner_mouths is None:
             raise CheckpointError(
                 f"The checkpoint has no {INNER_MOUTHS}/, which preset {plan.preset!r} draws "
-                "from. Pack it again with `python -m model.training.export`."
+                "from. Pack it again with `python -m model.training.builders.export`."
             )
         elif plan.footage is None:
             self._engine, generated = self._moving(

@@ -9,11 +9,10 @@ from typing import Final
 
 import torch
 
-from model.face.landmarks import MOUTH_CORNERS
+from model.face.landmarks import CHIN, MOUTH_CORNERS
 from model.networks.landmark_completion import lip_opening
 
 _UNIT: Final = 0.02  # crop units: the size of motion that is compared
-_CHIN: Final = (7, 8, 9)
 _REST: Final = 0.01  # of units squared: less motion than this is rest
 _SHAPE_WEIGHT: Final = 0.5  # of mouth width and of the chin, each, beside the opening
 
@@ -53,7 +52,7 @@ def concordance_loss(
     left, right = MOUTH_CORNERS
     for curve in (
         lambda face: face[:, :, right, 0] - face[:, :, left, 0],
-        lambda face: face[:, :, list(_CHIN), 1].mean(dim=-1),
+        lambda face: face[:, :, list(CHIN), 1].mean(dim=-1),
     ):
         said, meant = (curve(face) / _UNIT for face in (predicted, real))
         loss = loss + _SHAPE_WEIGHT * (1.0 - _window_concordance(said, meant, weight))

@@ -1,6 +1,6 @@
-"""A training run's settings: a frozen dataclass from YAML plus `key=value`, types checked strictly.
+"""Settings of a training run or a builder: a frozen dataclass from YAML plus `key=value`, types checked strictly.
 
-    defaults of the dataclass  <  --config FILE  <  key=value  <  --max-minutes
+    defaults of the dataclass  <  --config FILE  <  key=value
 
 YAML is read by the 1.2 core rules: `1e-3` is a number, and `no` is the word that `mixed_precision`
 knows, not false.
@@ -8,13 +8,14 @@ knows, not false.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import math
 import re
 import types
 import typing
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -78,19 +79,57 @@ def load_config(
         if not equals:
             raise ConfigError(f"{key}: no value; expected {key}=VALUE")
         values[key] = _checked(key, _parsed(text, fields[key]), fields[key])
+    for field in dataclasses.fields(config_type):  # type: ignore[arg-type]
+        if field.name not in values and _is_required(field):
+            raise ConfigError(f"{field.name}: no value; expected {field.name}=VALUE")
     return config_type(**values)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def run_program(
+    config_type: type[ConfigT], program: Callable[[ConfigT], object], description: str | None
+) -> None:
+    """The command line of every training and every builder: `--config FILE`, `key=value ...`.
+
+    Args:
+        config_type: What `load_config` builds.
+        program: Called with it.
+        description: The module's docstring.
+    Raises:
+        SystemExit: Bad settings, named.
+    """
+    fields = dataclasses.fields(config_type)  # type: ignore[arg-type]
+    needed = "".join(f"{field.name}: needed\n" for field in fields if _is_required(field))
+    defaults = _dump({field.name: field.default for field in fields if not _is_required(field)})
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"keys and defaults:\n{needed}{defaults}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, default=None, help="YAML file of keys and values")
+    parser.add_argument("settings", nargs="*", metavar="key=value")
+    words = parser.parse_args()
+    try:
+        program(load_config(config_type, words.config, words.settings))
+    except ConfigError as error:
+        parser.error(str(error))
 
 
 def dump_config(config: Any) -> str:
     """The YAML that `load_config` reads back as the same config."""
+    return _dump({f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 
+
+def _dump(values: dict[str, Any]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    values = {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    return yaml.safe_dump(values, sort_keys=False)
+    return yaml.safe_dump({name: plain(x) for name, x in values.items()}, sort_keys=False)
 
 
 def _read(path: Path) -> dict[Any, Any]:

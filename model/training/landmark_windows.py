@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.evaluation.held_out_speech import join
-from model.face.landmarks import CONTENT, FLIP, POSE, mouth_opening
+from model.data.mel_augmentation import augment, to_log_mel, to_power
+from model.data.phones import SILENCE_PHONE, UNKNOWN_PHONE
+from model.data.split import clip_held_out
+from model.data.voice_corpora import Cutter, load_corpora
+from model.face.landmarks import CONTENT, FLIP, POSE, join_landmarks, mouth_opening
 from model.face.retargeting import retarget
 from model.media.audio import MELS_PER_FRAME, N_MELS, SILENCE
-from model.training.loop import Draw
-from model.training.mel_augmentation import augment, to_log_mel, to_power
-from model.training.phones import SILENCE_PHONE, UNKNOWN_PHONE
+from model.networks.landmark_completion import fit_similarity
 from model.training.resting_mouths import RestingMouths
-from model.training.split import clip_held_out
-from model.training.voice_corpora import Cutter, load_corpora
-
-if TYPE_CHECKING:
-    from model.training.stage1_landmarks import LandmarksConfig
+from model.training.stage import Draw
 
 Points = NDArray[np.float32]
 
@@ -50,6 +47,36 @@ def in_time(
     count = MELS_PER_FRAME * frames
     there = (np.arange(count) * (len(phones) / count)).astype(int)
     return stretch(mel.astype(np.float32), count), phones[there]
+
+
+def carry(source: Points, target: Points, points: Points) -> Points:
+    """Apply the similarity that carries pose `source` `(T, 37, 2)` to `target` to `points`."""
+    linear, shift = fit_similarity(torch.from_numpy(source), torch.from_numpy(target))
+    moved: Points = (
+        torch.from_numpy(points) @ linear.transpose(-1, -2) + shift[..., None, :]
+    ).numpy()
+    return moved
+
+
+@dataclass(frozen=True)
+class WindowMix:
+    """What windows are made of.
+
+    Attributes:
+        frames: Length of a window.
+        speech_share: Windows with other voices.
+        altered_share: Of these, altered ones, where they were made.
+        synthetic_share: Of these, synthetic ones, where they were made.
+        silence_share: Windows without any speech.
+        stretch_share: Windows spoken faster or slower than they were.
+    """
+
+    frames: int = 64
+    speech_share: float = 0.5
+    altered_share: float = 0.2
+    synthetic_share: float = 0.25
+    silence_share: float = 0.1
+    stretch_share: float = 0.4
 
 
 @dataclass
@@ -130,24 +157,24 @@ class Windows:
 
     Args:
         prepared: Folder with the prepared arrays.
-        config: Shares and lengths.
+        mix: Shares and length.
     """
 
-    def __init__(self, prepared: Path, config: LandmarksConfig) -> None:
-        self.config = config
+    def __init__(self, prepared: Path, mix: WindowMix) -> None:
+        self.mix = mix
         grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
         clips = np.flatnonzero([not clip_held_out(str(name)) for name in grid["names"]])
         self.mels, self.phones = grid["log_mel"][clips], grid["phones"][clips]
         self.moving = motion["grid_landmarks"][clips]
-        self.still = join(motion["grid_pose"][clips, None], motion["grid_content"][clips])
+        self.still = join_landmarks(motion["grid_pose"][clips, None], motion["grid_content"][clips])
         self.closed = motion["grid_closed"][clips]
         self.opening = mouth_opening(self.still)
         self.neutral = motion["neutral"]
         self.noise = motion["noise"].astype(np.float32)
-        self.pauses = Pauses(self.noise, config.silence_share)
+        self.pauses = Pauses(self.noise, mix.silence_share)
         self.portraits = motion["portraits"][~motion["portraits_held_out"]]
-        shares = {"altered": config.altered_share, "synthetic": config.synthetic_share}
-        longest = round(config.frames * _STRETCH)
+        shares = {"altered": mix.altered_share, "synthetic": mix.synthetic_share}
+        longest = round(mix.frames * _STRETCH)
         corpora = load_corpora(prepared, held_out=False)
         self.voices = [Cutter(corpus, longest) for corpus in corpora.values()]
         others = [shares[name] for name in corpora if name in shares]
@@ -164,8 +191,8 @@ class Windows:
         return np.concatenate([faces[rows], self.neutral[None]])
 
     def draw(self, rng: np.random.Generator, speech_share: float | None = None) -> Window:
-        """One window; `speech_share` counts in place of the config's."""
-        share = self.config.speech_share if speech_share is None else speech_share
+        """One window; `speech_share` counts in place of the mix's."""
+        share = self.mix.speech_share if speech_share is None else speech_share
         spoken = rng.random() < share
         return self._speech_window(rng) if spoken else self._clip_window(rng)
 
@@ -173,13 +200,13 @@ class Windows:
 
     def _length(self, most: int, rng: np.random.Generator) -> int:
         """Frames that shall be spoken in the time of a window: as many, fewer or more."""
-        frames = self.config.frames
-        if rng.random() >= self.config.stretch_share:
+        frames = self.mix.frames
+        if rng.random() >= self.mix.stretch_share:
             return frames
         return int(rng.integers(round(frames / _STRETCH), min(most, round(frames * _STRETCH)) + 1))
 
     def _clip_window(self, rng: np.random.Generator) -> Window:
-        frames = self.config.frames
+        frames = self.mix.frames
         clip, longest = int(rng.integers(len(self.mels))), self.still.shape[1]
         length = self._length(longest, rng)
         start = int(rng.integers(longest - length + 1))
@@ -208,19 +235,19 @@ class Windows:
         return self.pauses.interrupt(mel, phones, reference, content, shut, valid, rng)
 
     def _speech_window(self, rng: np.random.Generator) -> Window:
-        frames = self.config.frames
+        frames = self.mix.frames
         cutter = self.voices[rng.choice(len(self.voices), p=self.voice_shares)]
         corpus = cutter.corpus
         there = cutter.draw(rng, self._length(cutter.longest, rng))
         sound = slice(MELS_PER_FRAME * there.start, MELS_PER_FRAME * there.stop)
         mel, phones = in_time(corpus.log_mel[sound], corpus.phones[sound], frames)
         content = self.neutral[list(CONTENT)] + stretch(corpus.offsets[there], frames)
-        motion = join(self.neutral[list(POSE)], content)
+        motion = join_landmarks(self.neutral[list(POSE)], content)
         if rng.random() < 0.8:
             reference, content, shut = self._on_portrait(motion, rng)
         else:
             clip = int(rng.integers(len(self.mels)))
-            face = join(self.still[clip, 0, list(POSE)], self.closed[clip])
+            face = join_landmarks(self.still[clip, 0, list(POSE)], self.closed[clip])
             reference, content, shut = self._on_face(face, motion, rng)
         valid = np.floor(stretch(corpus.valid[there].astype(np.float32), frames))
         return self.pauses.interrupt(mel, phones, reference, content, shut, valid, rng)
@@ -264,10 +291,6 @@ class Batch:
     content: torch.Tensor
     valid: torch.Tensor
 
-    def to(self, device: str) -> Batch:
-        """The same on another device."""
-        return Batch(**{key: value.to(device) for key, value in vars(self).items()})
-
 
 def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     """Stack, mirror, jitter and augment.
@@ -279,6 +302,8 @@ def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     """
     rng = draw.rng
     batch, frames = len(windows), len(windows[0].pose)
+
+    # 1. sound: another voice in another room, mixed with a recording of a third; silence stays silent
     mel = torch.from_numpy(np.stack([w.mel for w in windows]))
     length = mel.shape[1]
     mixed = np.stack(
@@ -292,8 +317,9 @@ def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     gain = torch.empty(batch, 1, 1).uniform_(-2.0, 0.5, generator=draw.generator)
     mel = torch.where(quiet, to_log_mel(to_power(mel) * 10.0**gain), speech)
 
+    # 2. faces: half of them mirrored, each window in a crop of its own
     faces = np.stack(  # one more frame at the end: the reference
-        [np.concatenate([join(w.pose, w.content), w.reference[None]]) for w in windows]
+        [np.concatenate([join_landmarks(w.pose, w.content), w.reference[None]]) for w in windows]
     )
     mirrored = rng.random(batch) < 0.5
     flipped = faces[..., FLIP, :].copy()
@@ -307,7 +333,7 @@ def collate(windows: list[Window], noise: Points, draw: Draw) -> Batch:
     faces = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1) + shift
     faces = faces.astype(np.float32)
 
-    # the detector's noise: on the reference and, the same in all frames of a still picture, on its pose
+    # 3. the detector's noise: on the reference and, the same in all frames of a still picture, on its pose
     reference, pose = faces[:, -1].copy(), faces[:, :-1, list(POSE)].copy()
     error = rng.normal(0, 0.0025, reference.shape).astype(np.float32)
     reference += error

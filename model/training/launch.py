@@ -1,18 +1,32 @@
-"""From words to a run: `talkface train` and `python -m model.training.stageN_...` call this."""
+"""From words to a run: `talkface train` and `python -m model.training.stageN_...` call this.
+
+Here a process also joins the others of its run and chooses the device it computes on.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from model.errors import ConfigError
-from model.training.config import dump_config, load_config
-from model.training.loop import Stage, train
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
 
+from model.errors import ConfigError
+from model.training.config import dump_config, load_config, run_program
+from model.training.loop import run
+from model.training.stage import LoopConfig, Stage
+
+_LONGEST_SAMPLE: Final = timedelta(hours=2)  # the other processes wait while process 0 samples
 STAGES: Final = {
     0: "model.training.stage0_autoencoder",
     1: "model.training.stage1_landmarks",
@@ -26,7 +40,7 @@ class StageModule(Protocol):
     """A module that brings a stage."""
 
     CONFIG: type[Any]  # its dataclass, a `LoopConfig`
-    build: Callable[[Any, str], Stage]  # `(config, device)`
+    build: Callable[[Any, str], Stage[Any]]  # `(config, device)`
 
 
 def load_stage(number: int) -> StageModule:
@@ -57,7 +71,7 @@ def configure(
     return load_config(config_type, config_file, [*settings, *limit])
 
 
-def launch(build: Callable[[Any, str], Stage], config: Any) -> bool:
+def launch(build: Callable[[Any, str], Stage[Any]], config: Any) -> bool:
     """Train, leaving the whole config as `config.yaml` beside the run; returns whether it is complete."""
     if os.environ.get("RANK", "0") == "0":  # one of several processes writes
         config.output.mkdir(parents=True, exist_ok=True)
@@ -65,22 +79,79 @@ def launch(build: Callable[[Any, str], Stage], config: Any) -> bool:
     return train(build, config)
 
 
-def main(config_type: type[Any], build: Callable[[Any, str], Stage], description: str) -> None:
+def main(
+    config_type: type[Any], build: Callable[[Any, str], Stage[Any]], description: str | None
+) -> None:
     """The command line of one stage's module.
 
     Raises:
         SystemExit: Bad settings, named.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"keys and defaults:\n{dump_config(config_type())}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    run_program(config_type, lambda config: launch(build, config), description)
+
+
+def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
+    """Join the processes, build the stage, run it; returns whether the run is complete.
+
+    Args:
+        build: `(config, device) -> Stage`, of the stage's module.
+        config: Of that module's `CONFIG`.
+    """
+    accelerator = join_processes(
+        config.device, config.mixed_precision, config.gradient_accumulation_steps
     )
-    parser.add_argument("--config", type=Path, default=None, help="YAML file of keys and values")
-    parser.add_argument("--max-minutes", type=float, default=None)
-    parser.add_argument("settings", nargs="*", metavar="key=value")
-    words = parser.parse_args()
-    try:
-        launch(build, configure(config_type, words.config, words.settings, words.max_minutes))
-    except ConfigError as error:
-        parser.error(str(error))
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)  # the first weights
+    complete = run(build(config, device_name(accelerator)), config, accelerator)
+    accelerator.end_training()
+    return complete
+
+
+def join_processes(
+    device: str, mixed_precision: str, gradient_accumulation_steps: int
+) -> Accelerator:
+    """Join the run's other processes, if any, and choose this one's device.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        mixed_precision: "no", "bf16" or "fp16".
+        gradient_accumulation_steps: Losses of one step in each process.
+    Raises:
+        ConfigError: The device does not exist here, cannot compute in fp16, or `accelerate launch`
+            was asked for several processes in the one way in which it starts a single one.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: got 'cuda', but torch finds no GPU here; use device=cpu")
+    if (
+        os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
+        and "MASTER_ADDR" in os.environ
+        and not {"LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & set(os.environ)
+    ):
+        raise ConfigError(
+            "`accelerate launch --cpu --num_processes N` starts one process where there is no MPI; "
+            "use `accelerate launch --multi_gpu --num_processes N -m talkface train ... device=cpu`"
+        )
+    # The state is one per process; a process that trains twice may change its arithmetic.
+    if AcceleratorState._shared_state:
+        AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=mixed_precision,
+        # A plugin: the bare number would yield to an environment variable of `accelerate launch`.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=gradient_accumulation_steps, sync_with_dataloader=False
+        ),
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=_LONGEST_SAMPLE),
+        ],
+    )
+    if mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError("mixed_precision: 'fp16' needs a GPU; use 'bf16' or 'no' on a CPU")
+    return accelerator
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """One of cpu, cuda, cuda:1 ...; accelerate's own name of a CPU differs with the number of processes."""
+    return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)

@@ -1,7 +1,7 @@
 """The one training loop: batches, loss, step, statistics, samples, checkpoint; resumable at any step.
 
-    process 0    draw(seed, step, 0, 0..k-1) ─▶ loss ─▶ gradient ─┐
-    process 1    draw(seed, step, 1, 0..k-1) ─▶ loss ─▶ gradient ─┴─▶ mean ─▶ clip ─▶ AdamW ─▶ EMA
+    process 0    draw(seed, step, 0, 0..k-1) ─▶ batch ─▶ loss ─▶ gradient ─┐
+    process 1    draw(seed, step, 1, 0..k-1) ─▶ batch ─▶ loss ─▶ gradient ─┴─▶ mean ─▶ clip ─▶ AdamW ─▶ EMA
 
 All randomness of a step comes from `(seed, step, rank, micro step)`, so a resumed run sees what an
 unbroken one would have seen. Statistics go to `statistics.jsonl`, sample pictures to `samples/`,
@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,110 +25,16 @@ from torch import nn
 from tqdm import tqdm
 
 from model.errors import ConfigError
-from model.training.devices import device_name, join_processes
-from model.training.parameter_groups import parameter_groups
 from model.training.run_folder import RunFolder
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """What every stage shares.
-
-    Attributes:
-        output: Folder of the run; a run found there is resumed.
-        max_steps: Optimiser steps after which the run is complete (the learning rate decays to zero over them).
-        max_minutes: Wall-clock bound of this call; 0 for none. State is saved when it is reached.
-        batch_size: Samples of one loss.
-        gradient_accumulation_steps: Losses of one step in every process; a step sees
-            `batch_size * gradient_accumulation_steps * processes` samples.
-        learning_rate: Peak, after `warmup_steps`, decaying as a cosine.
-        gradient_clip: Largest norm of all gradients together.
-        ema_decay: Of the exported weights.
-        device: "auto" takes a GPU where there is one; each of several processes takes its own.
-        mixed_precision: Arithmetic of the losses; weights stay fp32. fp16 needs a GPU.
-        num_threads: torch threads on a CPU; 0 leaves torch's choice.
-    """
-
-    output: Path = Path("runs/unnamed")
-    max_steps: int = 1000
-    max_minutes: float = 0.0
-    batch_size: int = 16
-    gradient_accumulation_steps: int = 1
-    learning_rate: float = 1e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
-    num_threads: int = 0
-    log_every: int = 10
-    save_every: int = 200
-    sample_every: int = 200
-
-    def __post_init__(self) -> None:
-        """Refuse counts that no loop can run with."""
-        smallest = {
-            **dict.fromkeys(("max_steps", "batch_size", "gradient_accumulation_steps"), 1),
-            **dict.fromkeys(("log_every", "save_every", "sample_every"), 1),
-            **dict.fromkeys(("max_minutes", "warmup_steps", "num_threads", "seed"), 0),
-        }
-        for key, least in smallest.items():
-            if getattr(self, key) < least:
-                raise ConfigError(f"{key}: expected at least {least}, got {getattr(self, key)}")
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Randomness of one loss: a numpy and a torch generator, both from `(seed, step, rank, micro_step)`."""
-
-    step: int
-    rng: np.random.Generator
-    generator: torch.Generator
-    rank: int = 0
-    micro_step: int = 0
-
-    @classmethod
-    def at(cls, seed: int, step: int, rank: int = 0, micro_step: int = 0) -> Draw:
-        """The draw of one process's `micro_step`-th loss within `step`."""
-        entropy = [seed, step] if rank == micro_step == 0 else [seed, step, rank, micro_step]
-        torch_seed = seed * 1_000_003 + step if len(entropy) == 2 else _torch_seed(*entropy)
-        generator = torch.Generator().manual_seed(torch_seed)
-        return cls(step, np.random.default_rng(entropy), generator, rank, micro_step)
-
-
-def _torch_seed(*entropy: int) -> int:
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-
-
-@dataclass
-class Stage:
-    """What a stage brings to the loop.
-
-    Attributes:
-        modules: Trained networks by name; exported as diffusers folders under `output/export/<name>`.
-        loss: `(draw) -> (loss, statistics)`; draws its own batch.
-        sample: `(folder, step) -> figures`, with EMA weights in the modules; writes pictures.
-        finish: Called once with `output/export` when the run is complete and exported.
-        learning_rates: Peak of a module, by name; the others share the config's.
-        gradient_clips: Largest norm of a module's own gradient, by name. A module named here or in
-            `learning_rates` is clipped by itself, the others together.
-    """
-
-    modules: Mapping[str, nn.Module]
-    loss: Callable[[Draw], tuple[torch.Tensor, dict[str, float]]]
-    sample: Callable[[Path, int], dict[str, float]] | None = None
-    finish: Callable[[Path], None] | None = None
-    learning_rates: Mapping[str, float] = field(default_factory=dict)
-    gradient_clips: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse a rate or clip for a module that does not exist."""
-        for name in (*self.learning_rates, *self.gradient_clips):
-            if name not in self.modules:
-                known = ", ".join(self.modules)
-                raise ConfigError(f"no module {name!r}; expected one of: {known}")
+from model.training.stage import (
+    Draw,
+    Figures,
+    LoopConfig,
+    Stage,
+    map_tensors,
+    mixed_seed,
+    parameter_groups,
+)
 
 
 class _Loss(nn.Module):
@@ -138,13 +43,60 @@ class _Loss(nn.Module):
     Data parallelism so sees one forward pass, whatever methods of the networks the loss calls.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage[Any]) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(dict(stage.modules))
         self._loss = stage.loss
 
-    def forward(self, draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        return self._loss(draw)
+    def forward(self, batch: Any, step: int) -> tuple[torch.Tensor, Figures]:
+        return self._loss(batch, step)
+
+
+class _Batches:
+    """Batches in the order of their losses, each drawn in a thread while the one before is trained on.
+
+    A draw depends on nothing but its place, so drawing ahead changes no batch.
+
+    Args:
+        stage: Draws.
+        config: Seed, and losses of a step.
+        rank: Of this process.
+        device: Where batches go.
+    """
+
+    def __init__(
+        self, stage: Stage[Any], config: LoopConfig, rank: int, device: torch.device
+    ) -> None:
+        self._stage, self._config, self._rank, self._device = stage, config, rank, device
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: tuple[tuple[int, int], Future[Any]] | None = None
+
+    def get(self, step: int, micro_step: int) -> Any:
+        """The batch of a loss, on the device; begins to draw the next one."""
+        place = (step, micro_step)
+        if self._ahead is None or self._ahead[0] != place:
+            self._begin(place)
+        assert self._ahead is not None
+        batch = self._ahead[1].result()
+        self._ahead = None
+        last = micro_step + 1 == self._config.gradient_accumulation_steps
+        following = (step + 1, 0) if last else (step, micro_step + 1)
+        if following[0] < self._config.max_steps:
+            self._begin(following)
+        return map_tensors(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
+
+    def close(self) -> None:
+        """Let go of what was drawn ahead."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _begin(self, place: tuple[int, int]) -> None:
+        self._ahead = (place, self._thread.submit(self._draw, *place))
+
+    def _draw(self, step: int, micro_step: int) -> Any:
+        batch = self._stage.draw(Draw.at(self._config.seed, step, self._rank, micro_step))
+        # Pinned memory is copied to the GPU while it computes.
+        pinned = self._device.type == "cuda"
+        return map_tensors(batch, torch.Tensor.pin_memory) if pinned else batch
 
 
 def learning_rate(config: LoopConfig, step: int, peak: float | None = None) -> float:
@@ -156,14 +108,6 @@ def learning_rate(config: LoopConfig, step: int, peak: float | None = None) -> f
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def autocast(config: LoopConfig, device: str) -> torch.autocast:
-    """The run's arithmetic, for what a stage computes outside its loss (samples)."""
-    dtype = torch.float16 if config.mixed_precision == "fp16" else torch.bfloat16
-    return torch.autocast(
-        torch.device(device).type, dtype=dtype, enabled=config.mixed_precision != "no"
-    )
-
-
 class _Run:
     """A stage in training: its networks, optimiser and moving average, and where it stands.
 
@@ -173,16 +117,10 @@ class _Run:
         ConfigError: The processes do not see the same `output`.
     """
 
-    def __init__(self, stage: Stage, config: LoopConfig, accelerator: Accelerator) -> None:
+    def __init__(self, stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> None:
         self.stage, self.config, self.accelerator = stage, config, accelerator
         self.module = _Loss(stage)
-        self.groups = parameter_groups(
-            stage.modules,
-            learning_rates=stage.learning_rates,
-            clips=stage.gradient_clips,
-            learning_rate=config.learning_rate,
-            clip=config.gradient_clip,
-        )
+        self.groups = parameter_groups(stage, config)
         self.parameters = [p for p in self.module.networks.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             [{"params": group.parameters, "lr": group.learning_rate} for group in self.groups],
@@ -193,7 +131,9 @@ class _Run:
             self.parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75
         )
         self.folder = RunFolder(config.output)
-        self.statistics: dict[str, list[float]] = {}  # since the last line of the log
+        self.statistics: dict[
+            str, list[torch.Tensor | float]
+        ] = {}  # since the last line of the log
         self.step, self._elapsed_before = 0, 0.0
         state = self.folder.load_state()
         if state is not None:
@@ -213,6 +153,7 @@ class _Run:
         if accelerator.scaler is not None and state is not None and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])
         self.ema.to(accelerator.device)
+        self.batches = _Batches(stage, config, accelerator.process_index, accelerator.device)
         self._started = time.monotonic()
 
     @property
@@ -230,12 +171,13 @@ class _Run:
         self.module.train()
         for micro_step in range(config.gradient_accumulation_steps):
             where = (self.step, accelerator.process_index, micro_step)
+            batch = self.batches.get(self.step, micro_step)
             # What draws without a generator (dropout) must be repeatable too.
-            torch.manual_seed(_torch_seed(config.seed, *where, 1))
+            torch.manual_seed(mixed_seed(config.seed, *where, 1))
             with accelerator.accumulate(self.model):
-                loss, figures = self.model(Draw.at(config.seed, *where))
+                loss, figures = self.model(batch, self.step)
                 accelerator.backward(loss)
-            self._remember({"loss": loss.item(), **figures})
+            self._remember({"loss": loss.detach(), **figures})
 
         # 2. step
         accelerator.unscale_gradients()
@@ -275,14 +217,15 @@ class _Run:
 
     def sample(self) -> None:
         """Let the stage draw samples with the moving average."""
-        if self.stage.sample is None or not self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process:
             return
         self.folder.samples.mkdir(exist_ok=True)
         self.module.eval()
         with _EmaWeights(self.ema, self.parameters), torch.no_grad():
             figures = self.stage.sample(self.folder.samples, self.step)
         held_out = {f"held_out_{key}": value for key, value in figures.items()}
-        self.folder.log({"step": self.step, **held_out})
+        if held_out:
+            self.folder.log({"step": self.step, **held_out})
 
     def save(self) -> None:
         """Write the state, then the weights for use."""
@@ -308,7 +251,7 @@ class _Run:
             for name, network in self.stage.modules.items():
                 network.save_pretrained(self.folder.export / name)  # type: ignore[operator]
 
-    def _remember(self, figures: Mapping[str, float]) -> None:
+    def _remember(self, figures: Figures) -> None:
         for key, value in figures.items():
             self.statistics.setdefault(key, []).append(value)
 
@@ -317,14 +260,14 @@ class _Run:
         merged: dict[str, list[float]] = {}
         for part in gather_object([self.statistics]):
             for key, values in part.items():
-                merged.setdefault(key, []).extend(values)
+                merged.setdefault(key, []).extend(map(float, values))
         return merged
 
     def _elapsed_s(self) -> float:
         return round(self._elapsed_before + time.monotonic() - self._started, 1)
 
 
-def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
+def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool:
     """Train until `max_steps` or `max_minutes`; returns whether the run is complete.
 
     Args:
@@ -346,42 +289,24 @@ def run(stage: Stage, config: LoopConfig, accelerator: Accelerator) -> bool:
         disable=not main,
     )
     last = training.complete
-    while not last:
-        training.take_step()
-        bar.update()
-        step = training.step
-        last = training.complete or training.out_of_time()
-        if step % config.log_every == 0 or last:
-            bar.set_postfix(loss=f"{training.log():.4f}")
-        # Samples before the checkpoint: what comes after a state is done again when resumed.
-        if step % config.sample_every == 0 or last:
-            training.sample()
-        if step % config.save_every == 0 or last:
-            training.save()
-        if step % config.sample_every == 0 or last:
-            accelerator.wait_for_everyone()
-    bar.close()
-    if training.complete and main and stage.finish is not None:
+    with closing(bar), closing(training.batches):
+        while not last:
+            training.take_step()
+            bar.update()
+            step = training.step
+            last = training.complete or training.out_of_time()
+            if step % config.log_every == 0 or last:
+                bar.set_postfix(loss=f"{training.log():.4f}")
+            # Samples before the checkpoint: what comes after a state is done again when resumed.
+            if step % config.sample_every == 0 or last:
+                training.sample()
+            if step % config.save_every == 0 or last:
+                training.save()
+            if step % config.sample_every == 0 or last:
+                accelerator.wait_for_everyone()
+    if training.complete and main:
         stage.finish(training.folder.export)
     return training.complete
-
-
-def train(build: Callable[[Any, str], Stage], config: LoopConfig) -> bool:
-    """Join the processes, build the stage, run it; returns whether the run is complete.
-
-    Args:
-        build: `(config, device) -> Stage`, of the stage's module.
-        config: Of that module's `CONFIG`.
-    """
-    accelerator = join_processes(
-        config.device, config.mixed_precision, config.gradient_accumulation_steps
-    )
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    torch.manual_seed(config.seed)  # the first weights
-    complete = run(build(config, device_name(accelerator)), config, accelerator)
-    accelerator.end_training()
-    return complete
 
 
 class _EmaWeights:

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from model.errors import ConfigError
-from model.networks.autoencoder import pixels_per_cell
-from model.training.stage0_autoencoder import to_tensor
+from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
+from model.networks.pixels import to_tensor
+from model.training.pictures import check_side, reads_arrays
+from model.training.stage import map_tensors
 
-if TYPE_CHECKING:
-    from model.training.data.shard_pictures import PairPictures
+_ARRAYS: Final = (
+    *("images", "landmarks", "latents", "masked_latents", "masks", "target", "reference"),
+    "warped_latents",
+)
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs of a target and a reference of one person, float32, on one device.
+    """Pairs of a target and a reference of one person, float32.
 
     Attributes:
         latents: Of the target, scaled, `(B, 4, h, w)`.
@@ -69,29 +72,60 @@ class Shown:
         )
 
 
+@dataclass(frozen=True)
+class PairPixels:
+    """Pairs whose latents are still to be made, on the device, by `encode_pairs`.
+
+    Attributes:
+        target: `(B, S, S, 3)`, uint8.
+        reference: `(B, S, S, 3)`, uint8.
+        warped: `(B, S, S, 3)`, uint8, the reference moved to the target.
+        mask: `(B, 1, h, w)`, float32, 1 where generated.
+        target_landmarks: `(B, 68, 2)`, crop units.
+        reference_landmarks: `(B, 68, 2)`.
+    """
+
+    target: torch.Tensor
+    reference: torch.Tensor
+    warped: torch.Tensor
+    mask: torch.Tensor
+    target_landmarks: torch.Tensor
+    reference_landmarks: torch.Tensor
+
+
+@torch.no_grad()
+def encode_pairs(autoencoder: AutoencoderKL, pairs: PairPixels) -> PairBatch:
+    """Latents of pictures, by the frozen autoencoder on their device."""
+    target, reference, warped = map(to_tensor, (pairs.target, pairs.reference, pairs.warped))
+    known = 1.0 - enlarge_cells(pairs.mask, pixels_per_cell(autoencoder))
+    latents, masked_latents, reference_latents, warped_latents = (
+        encode_pictures(autoencoder, pictures, torch.float32)
+        for pictures in (target, target * known, reference, warped)
+    )
+    return PairBatch(
+        latents=latents,
+        masked_latents=masked_latents,
+        mask=pairs.mask,
+        target_landmarks=pairs.target_landmarks,
+        reference_landmarks=pairs.reference_landmarks,
+        reference_latents=reference_latents,
+        reference_image=reference,
+        warped_latents=warped_latents,
+    )
+
+
 class PairArrays:
     """`pairs.npz` in memory, batches on demand."""
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path) -> None:
         data = np.load(path)
-        self.device = device
-        names = (
-            "images",
-            "landmarks",
-            "latents",
-            "masked_latents",
-            "masks",
-            "target",
-            "reference",
-            "warped_latents",
-        )
-        self.arrays: dict[str, NDArray[Any]] = {name: data[name] for name in names}
+        self.arrays: dict[str, NDArray[Any]] = {name: data[name] for name in _ARRAYS}
         self.kind = data["kind"][data["target"]]
         self.held_out = data["held_out"][data["target"]].astype(bool)
         self.rows = [np.flatnonzero(~self.held_out & (self.kind == kind)) for kind in (0, 1)]
 
     def _tensor(self, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(self.arrays[name][rows]).float().to(self.device)
+        return torch.from_numpy(self.arrays[name][rows]).float()
 
     def batch(self, pairs: NDArray[np.int64]) -> PairBatch:
         """Tensors of the given pairs."""
@@ -103,7 +137,7 @@ class PairArrays:
             target_landmarks=self._tensor("landmarks", target),
             reference_landmarks=self._tensor("landmarks", reference),
             reference_latents=self._tensor("latents", reference),
-            reference_image=to_tensor(self.arrays["images"][reference]).to(self.device),
+            reference_image=to_tensor(self.arrays["images"][reference]),
             warped_latents=self._tensor("warped_latents", pairs),
         )
 
@@ -118,57 +152,34 @@ class PairArrays:
 
 
 class PairShards:
-    """Pairs of clips out of shards, their latents encoded when they are needed.
+    """Pairs of clips out of shards.
 
     Args:
         folder: Shards.
-        autoencoder: Encodes; frozen, on `device`.
-        device: Where batches go.
+        size: Side of the pictures in pixels.
+        cells: Side of their latent grid.
     """
 
-    def __init__(self, folder: Path, autoencoder: AutoencoderKL, device: str) -> None:
+    def __init__(self, folder: Path, size: int, cells: int) -> None:
         # Late: it needs OpenCV, which a machine that only trains on arrays has not.
+        from model.data.shard_pictures import ShardPictures
         from model.face.alignment import lower_face_mask
-        from model.training.data.shard_pictures import ShardPictures
 
-        self._mask = lower_face_mask
-        self._autoencoder, self._device = autoencoder, device
-        self.pictures = ShardPictures(folder, int(autoencoder.config.sample_size))
+        self._mask, self._cells = lower_face_mask, cells
+        self.pictures = ShardPictures(folder, size)
 
-    def draw(self, rng: np.random.Generator, count: int) -> PairBatch:
-        """`count` training pairs."""
-        return self._batch(self.pictures.pairs(rng, count))
-
-    def shown(self, rng: np.random.Generator, count: int) -> Shown | None:
-        """Held-out pairs, or None."""
-        if not self.pictures.unseen:
-            return None
-        pairs = self.pictures.pairs(rng, count, held_out=True)
-        return Shown(self._batch(pairs), pairs.target, np.zeros(count, bool))
-
-    def _batch(self, pairs: PairPictures) -> PairBatch:
-        cell = pixels_per_cell(self._autoencoder)
-        cells = self.pictures.size // cell
-        masks = np.stack([self._mask(points, cells) for points in pairs.target_landmarks])
-        mask = torch.from_numpy(masks)[:, None].to(self._device).float()
-        target = to_tensor(pairs.target).to(self._device)
-        reference = to_tensor(pairs.reference).to(self._device)
-        known = 1.0 - mask.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
-        return PairBatch(
-            latents=self._encode(target),
-            masked_latents=self._encode(target * known),
-            mask=mask,
-            target_landmarks=torch.from_numpy(pairs.target_landmarks).to(self._device),
-            reference_landmarks=torch.from_numpy(pairs.reference_landmarks).to(self._device),
-            reference_latents=self._encode(reference),
-            reference_image=reference,
-            warped_latents=self._encode(to_tensor(pairs.warped).to(self._device)),
+    def draw(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> PairPixels:
+        """`count` pairs, of the tracks that are trained on or of the others."""
+        pairs = self.pictures.pairs(rng, count, held_out=held_out)
+        masks = np.stack([self._mask(points, self._cells) for points in pairs.target_landmarks])
+        return PairPixels(
+            target=torch.from_numpy(pairs.target),
+            reference=torch.from_numpy(pairs.reference),
+            warped=torch.from_numpy(pairs.warped),
+            mask=torch.from_numpy(masks)[:, None].float(),
+            target_landmarks=torch.from_numpy(pairs.target_landmarks),
+            reference_landmarks=torch.from_numpy(pairs.reference_landmarks),
         )
-
-    @torch.no_grad()
-    def _encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        latents = self._autoencoder.encode(pictures).latent_dist.mode().float()
-        return latents * float(self._autoencoder.config.scaling_factor)
 
 
 class Pairs:
@@ -177,8 +188,7 @@ class Pairs:
     Args:
         prepared: Folder with `pairs.npz`.
         shards: Folder of shards, or None.
-        autoencoder: Encodes pictures out of shards; frozen, on `device`.
-        device: Where batches go.
+        autoencoder: Whose pictures and latents they are; it encodes those out of shards.
         portrait_share: Share of photographs, where there are any.
     Raises:
         ConfigError: `pairs.npz` was made for another size of pictures than the shards' crops.
@@ -189,54 +199,59 @@ class Pairs:
         prepared: Path,
         shards: Path | None,
         autoencoder: AutoencoderKL,
-        device: str,
         *,
         portrait_share: float,
     ) -> None:
-        path = prepared / "pairs.npz"
+        path, size = prepared / "pairs.npz", int(autoencoder.config.sample_size)
+        self._autoencoder = autoencoder
         self._shards = self._arrays = None
         if shards is not None:
-            self._shards = PairShards(shards, autoencoder, device)
-        if self._shards is None or path.exists():
-            self._arrays = PairArrays(path, device)
+            self._shards = PairShards(shards, size, size // pixels_per_cell(autoencoder))
+        if reads_arrays(path, shards):
+            self._arrays = PairArrays(path)
         self._portrait_share = portrait_share if self._arrays is not None else 0.0
         if self._shards is not None and self._arrays is not None:
-            side = self._arrays.arrays["images"].shape[1]
-            if side != self._shards.pictures.size:
-                raise ConfigError(
-                    f"prepared: {path} has pictures of {side} px; expected "
-                    f"{self._shards.pictures.size} px, the autoencoder's size: make it again with "
-                    "--size"
-                )
+            check_side(path, self._arrays.arrays["images"].shape[1], size)
 
-    def draw(self, rng: np.random.Generator, count: int) -> PairBatch:
-        """Training pairs, in no order."""
+    def draw(self, rng: np.random.Generator, count: int) -> list[PairBatch | PairPixels]:
+        """Training pairs in parts, for `encode`."""
         from_portraits = rng.random(count) < self._portrait_share
         if self._shards is None:
             assert self._arrays is not None
             clips, portraits = self._arrays.rows
-            return self._arrays.batch(
-                np.where(from_portraits, rng.choice(portraits, count), rng.choice(clips, count))
-            )
-        parts = []
+            rows = np.where(from_portraits, rng.choice(portraits, count), rng.choice(clips, count))
+            return [self._arrays.batch(rows)]
+        parts: list[PairBatch | PairPixels] = []
         rest = int(from_portraits.sum())
         if rest < count:
             parts.append(self._shards.draw(rng, count - rest))
         if rest:
             assert self._arrays is not None
             parts.append(self._arrays.batch(rng.choice(self._arrays.rows[1], rest)))
-        return PairBatch.join(parts)
+        return parts
+
+    def encode(self, parts: Sequence[PairBatch | PairPixels]) -> PairBatch:
+        """One batch of all parts, which lie on the autoencoder's device."""
+        return PairBatch.join(
+            [
+                encode_pairs(self._autoencoder, part) if isinstance(part, PairPixels) else part
+                for part in parts
+            ]
+        )
 
     def shown(self, count: int) -> Shown | None:
         """`count` held-out pairs of each kind, always the same ones; None where there are none."""
         rng = np.random.default_rng(1)
-        clips: PairArrays | PairShards | None = self._shards or self._arrays
-        parts = []
-        if isinstance(clips, PairShards):
-            parts.append(clips.shown(rng, count))
-        elif clips is not None:
-            parts.append(clips.shown(rng, 0, count))
+        parts: list[Shown | None] = []
+        if self._shards is None:
+            assert self._arrays is not None
+            parts.append(self._arrays.shown(rng, 0, count))
+        elif self._shards.pictures.unseen:
+            pairs = self._shards.draw(rng, count, held_out=True)
+            there = map_tensors(pairs, lambda tensor: tensor.to(self._autoencoder.device))
+            batch = map_tensors(encode_pairs(self._autoencoder, there), torch.Tensor.cpu)
+            parts.append(Shown(batch, pairs.target.numpy(), np.zeros(count, bool)))
         if self._arrays is not None:
             parts.append(self._arrays.shown(rng, 1, count))
-        there = [part for part in parts if part is not None]
-        return Shown.join(there) if there else None
+        held_out = [part for part in parts if part is not None]
+        return Shown.join(held_out) if held_out else None

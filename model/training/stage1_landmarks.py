@@ -3,7 +3,7 @@
     python -m model.training.stage1_landmarks prepared=data/prepared output=runs/landmarks
 
 Half of the windows are filmed sentences, half are other voices with the phone teacher's labels
-(`model.training.phone_teacher`, which writes `motion.npz`): recorded ones, the same altered, and
+(`model.training.builders.phone_teacher`, which writes `motion.npz`): recorded ones, the same altered, and
 synthetic ones in many languages. In the last third filmed sentences become three in four. The face
 that speaks is a frame of the clip or a photograph to which the motion is carried; its mouth may
 stand open in any way, and what it shall do does not depend on that: what a resting mouth is, the
@@ -16,6 +16,7 @@ them where nothing else is prepared.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,31 +26,32 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.evaluation.held_out_speech import load_held_out, load_sounds, network_alone
+from model.data.held_out_speech import load_held_out, load_sounds
+from model.data.phones import CLOSURES
 from model.evaluation.landmark_figures import measure, real_figures
+from model.evaluation.speakers import network_alone
 from model.face.landmarks import (
+    CHIN,
     CONTENT,
     INNER_LIPS,
     LIPS,
+    LOWER_INNER_LIP,
     MOUTH_CORNERS,
+    UPPER_INNER_LIP,
 )
 from model.media.audio import MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter, lip_opening
 from model.training.concordance import concordance_loss
-from model.training.landmark_windows import Batch, Pauses, Window, Windows, collate
+from model.training.landmark_windows import Batch, Pauses, Window, WindowMix, Windows, collate
 from model.training.launch import main
-from model.training.loop import Draw, LoopConfig, Stage
-from model.training.phones import CLOSURES
 from model.training.resting_mouths import RestingMouths, teach_rest
 from model.training.run_folder import RunFolder
+from model.training.stage import Draw, Figures, LoopConfig, Stage
 
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _SAMPLED_VOICES: Final = 16  # other voices that every sample measures
 _SAMPLED_TRACKS: Final = 32  # held-out tracks of shards
 _NOISES: Final = 160  # recordings of rooms, made up where none are prepared
-_CHIN: Final = (7, 8, 9)
-_UPPER_INNER: Final = (61, 62, 63)
-_LOWER_INNER: Final = (67, 66, 65)
 
 
 @dataclass(frozen=True)
@@ -117,24 +119,34 @@ class LandmarksConfig(LoopConfig):
     dropout: float = 0.15
     last_speech_share: float = 0.25
 
+    @property
+    def mix(self) -> WindowMix:
+        """What the windows of `prepared` are made of."""
+        return WindowMix(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(WindowMix)}
+        )
+
 
 def content_weights() -> torch.Tensor:
     """Weight of each content point `(31, 1)`: jaw 0.5, chin and outer lips 1, inner lips 2."""
-    values = [2.0 if i in INNER_LIPS else 1.0 if i in (*LIPS, *_CHIN) else 0.5 for i in CONTENT]
+    values = [2.0 if i in INNER_LIPS else 1.0 if i in (*LIPS, *CHIN) else 0.5 for i in CONTENT]
     return torch.tensor(values)[:, None]
 
 
 def completion_loss(
     completer: LandmarkCompleter, batch: Batch, config: LandmarksConfig
-) -> tuple[torch.Tensor, dict[str, float]]:
+) -> tuple[torch.Tensor, Figures]:
     """L1 + velocity + acceleration + opening + gap + width + concordance + phones."""
     output = completer(batch.mel, batch.pose, batch.reference)
+
+    # 1. weight of each frame: closures count more, unknown labels not at all
     closure = torch.isin(batch.phones, torch.tensor(CLOSURES, device=batch.phones.device))
     closure = closure.unflatten(1, (-1, MELS_PER_FRAME))
     weight = batch.valid * (1.0 + config.closure_weight * closure.float().mean(dim=-1))
     weight = weight / weight.mean().clamp_min(1e-6)
     points = content_weights().to(batch.content.device)
 
+    # 2. where the points are, and how they move
     error = (output.content - batch.content) * points / _UNIT  # (B, T, 31, 2)
     per_frame = error.abs().mean(dim=(2, 3))
     velocity = error.diff(dim=1).abs().mean(dim=(2, 3))
@@ -143,13 +155,14 @@ def completion_loss(
     speed = (velocity * weight[:, 1:]).mean()
     jerk = (acceleration * weight[:, 1:-1]).mean()
 
+    # 3. what is seen of a mouth: its opening, the gap between the lips, its width
     target = output.target.detach().clone()
     target[:, :, list(CONTENT)] = batch.content
     opening, wanted = lip_opening(output.target), lip_opening(target)
     # 0.1 of mouth width: about one unit of the position term
     true_opening = ((opening - wanted).abs() * weight).mean() * 10
     head = ((output.mouth_open - wanted).abs() * weight).mean() * 10
-    upper, lower = list(_UPPER_INNER), list(_LOWER_INNER)
+    upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
     gap = output.target[:, :, lower, 1] - output.target[:, :, upper, 1]
     real_gap = target[:, :, lower, 1] - target[:, :, upper, 1]
     gaps = (((gap - real_gap) / _UNIT).abs().mean(dim=-1) * weight).mean()
@@ -159,9 +172,10 @@ def completion_loss(
     real_width = target[:, :, right] - target[:, :, left]
     widths = (((width - real_width) / _UNIT).abs().sum(dim=-1) * weight).mean()
 
+    # 4. as much motion as there is
     agreement = concordance_loss(output.target, target, batch.valid)
 
-    # The mean over known phones: a small batch may hold none.
+    # 5. auxiliary: which phone is heard; the mean over known ones, of which a small batch may hold none
     phones = F.cross_entropy(
         output.phone_logits.flatten(0, 1),
         batch.phones.flatten(),
@@ -179,16 +193,16 @@ def completion_loss(
         + config.phone_weight * phones
     )
     with torch.no_grad():
-        ratio = float(opening.std() / wanted.std())
-        r = float(torch.corrcoef(torch.stack([opening.flatten(), wanted.flatten()]))[0, 1])
+        ratio = opening.std() / wanted.std()
+        r = torch.corrcoef(torch.stack([opening.flatten(), wanted.flatten()]))[0, 1]
     return loss, {
-        "position": position.item(),
-        "velocity": speed.item(),
-        "opening": true_opening.item() / 10,
-        "gap": gaps.item(),
-        "width": widths.item(),
-        "concordance": agreement.item(),
-        "phones": phones.item(),
+        "position": position.detach(),
+        "velocity": speed.detach(),
+        "opening": true_opening.detach() / 10,
+        "gap": gaps.detach(),
+        "width": widths.detach(),
+        "concordance": agreement.detach(),
+        "phones": phones.detach(),
         "train_r": r,
         "train_articulation": ratio,
     }
@@ -201,14 +215,14 @@ class Material:
         self._shards_share = 0.0 if config.shards is None else 1.0
         self._arrays = self._shards = None
         if config.shards is None or (config.prepared / "motion.npz").exists():
-            self._arrays = Windows(config.prepared, config)
+            self._arrays = Windows(config.prepared, config.mix)
             self._held_out = load_held_out(config.prepared)
             self._sounds = load_sounds(self._held_out)
             self._shards_share *= config.shards_share
         if config.shards is not None:
             # Late: they need OpenCV, which a machine that only trains on arrays has not.
-            from model.training.data.shard_windows import ShardWindows
-            from model.training.speechless_sounds import noise_recordings
+            from model.data.speechless_sounds import noise_recordings
+            from model.training.shard_windows import ShardWindows
 
             noise = noise_recordings(_NOISES) if self._arrays is None else self._arrays.noise
             pauses = Pauses(noise.astype(np.float32), config.silence_share)
@@ -256,43 +270,51 @@ class Material:
         return figures
 
 
-CONFIG = LandmarksConfig
-
-
-def build(config: LandmarksConfig, device: str) -> Stage:
+class LandmarksStage(Stage[Batch]):
     """The landmark completer, its loss and its held-out figures."""
-    material = Material(config)
-    completer = LandmarkCompleter(
-        width=config.width,
-        layers=config.layers,
-        dropout=config.dropout,
-        rest_layers=config.rest_layers,
-    )
-    completer.to(device)
-    if material.mouths is not None and config.rest_steps:
-        # What was taught is in a resumed run's state already.
-        if RunFolder(config.output).load_state() is None:
-            left = teach_rest(completer, material.mouths, config.rest_steps, config.seed)
-            print(f"resting mouth: loss {left:.3f}", flush=True)
-        completer.rest_head.requires_grad_(False)
-    size = sum(p.numel() for p in completer.parameters())
-    print(f"{size / 1e6:.2f} M parameters; {material.describe()}", flush=True)
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
+    def __init__(self, config: LandmarksConfig, device: str) -> None:
+        self.config, self.material = config, Material(config)
+        self.completer = LandmarkCompleter(
+            width=config.width,
+            layers=config.layers,
+            dropout=config.dropout,
+            rest_layers=config.rest_layers,
+        )
+        self.completer.to(device)
+        mouths = self.material.mouths
+        if mouths is not None and config.rest_steps:
+            # What was taught is in a resumed run's state already.
+            if RunFolder(config.output).load_state() is None:
+                left = teach_rest(self.completer, mouths, config.rest_steps, config.seed)
+                print(f"resting mouth: loss {left:.3f}", flush=True)
+            self.completer.rest_head.requires_grad_(False)
+        super().__init__({"landmark_completer": self.completer})
+        size = sum(p.numel() for p in self.completer.parameters())
+        print(f"{size / 1e6:.2f} M parameters; {self.material.describe()}", flush=True)
+
+    def draw(self, draw: Draw) -> Batch:
+        """Windows, fewer of them with other voices towards the end."""
+        config = self.config
         late = 3 * draw.step > 2 * config.max_steps
         share = config.last_speech_share if late else config.speech_share
-        drawn = [material.draw(draw.rng, share) for _ in range(config.batch_size)]
-        batch = collate(drawn, material.noise, draw).to(device)
-        return completion_loss(completer, batch, config)
+        windows = [self.material.draw(draw.rng, share) for _ in range(config.batch_size)]
+        return collate(windows, self.material.noise, draw)
 
-    def sample(folder: Path, step: int) -> dict[str, float]:
-        figures = material.measure(completer)
+    def loss(self, batch: Batch, step: int) -> tuple[torch.Tensor, Figures]:
+        """See `completion_loss`."""
+        return completion_loss(self.completer, batch, self.config)
+
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """How held-out sentences are said."""
+        figures = self.material.measure(self.completer)
         text = json.dumps({key: round(value, 4) for key, value in figures.items()})
         (folder / f"{step:06d}.json").write_text(text + "\n")
         print(f"\nstep {step}: {text}", flush=True)
         return figures
 
-    return Stage({"landmark_completer": completer}, loss, sample)
+
+CONFIG, build = LandmarksConfig, LandmarksStage
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 v-prediction with a loss weight of 3 near the lips, 1 in the mask, 0.1 outside; landmark noise;
 warped latents and reference latents left out of a share of the samples each. Needs `pairs.npz`
-(`model.training.pairs`), or shards (`shards=FOLDER`, written by `talkface prepare`; latents are then
+(`model.training.builders.pairs`), or shards (`shards=FOLDER`, written by `talkface prepare`; latents are then
 encoded as they are needed), or both: then clips come from the shards and photographs from `pairs.npz`.
 """
 
@@ -17,19 +17,26 @@ from typing import Literal
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image
 
 from model.errors import ConfigError
+from model.face.landmarks import NUM_LANDMARKS
 from model.networks.attention import set_backend
-from model.networks.autoencoder import pixels_per_cell
+from model.networks.autoencoder import decode_latents, enlarge_cells, pixels_per_cell
+from model.networks.pixels import to_images, to_tensor
 from model.networks.reference_encoder import ReferenceEncoder
-from model.networks.schedule import build_scheduler
+from model.networks.schedule import NUM_TIMESTEPS, build_scheduler, denoise, velocity_loss
 from model.networks.stable_diffusion import load_stable_diffusion
 from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
 from model.training.launch import main
-from model.training.loop import Draw, LoopConfig, Stage, autocast
-from model.training.pair_batches import PairBatch, Pairs
-from model.training.stage0_autoencoder import mouth_boxes, sharpness, to_images, to_tensor
+from model.training.pair_batches import PairBatch, PairPixels, Pairs
+from model.training.pictures import (
+    generated_weight,
+    mouth_boxes,
+    psnr_db,
+    save_strips,
+    sharpness,
+)
+from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast, map_tensors
 
 
 @dataclass(frozen=True)
@@ -109,14 +116,13 @@ def sample_latents(
     scheduler.set_timesteps(steps)
     window = unet.window
     shape = (1, known.shape[1], window.height, window.width)
-    latents = (
-        torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        .to(known.device)
-        .repeat(len(known), 1, 1, 1)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(known.device)
+    latents = denoise(
+        lambda latents, timestep: unet(latents, timestep, condition),
+        scheduler,
+        scheduler.timesteps,
+        noise.repeat(len(known), 1, 1, 1),
     )
-    for timestep in scheduler.timesteps:
-        predicted = unet(latents, timestep, condition).float()
-        latents = scheduler.step(predicted, timestep, latents).prev_sample
     inside = window.crop(mask)
     return window.paste(inside * latents + (1 - inside) * window.crop(known), known)
 
@@ -173,101 +179,125 @@ def begin_from(start: Path, unet: TalkFormerUNet, reference_encoder: ReferenceEn
     return left
 
 
-CONFIG = DiffusionConfig
+@dataclass(frozen=True)
+class DiffusionBatch:
+    """One loss's draws.
+
+    Attributes:
+        pairs: Parts of the batch, B pairs together.
+        keep: `(2, B, 1, 1, 1)`, whether warped and reference latents are given.
+        landmark_noise: On the target landmarks `(B, 68, 2)`, crop units.
+        noise: `(B, 4, h, w)`, of the window.
+        timestep: `(B,)`.
+    """
+
+    pairs: list[PairBatch | PairPixels]
+    keep: torch.Tensor
+    landmark_noise: torch.Tensor
+    noise: torch.Tensor
+    timestep: torch.Tensor
 
 
-def build(config: DiffusionConfig, device: str) -> Stage:
+class DiffusionStage(Stage[DiffusionBatch]):
     """The U-Net and the reference encoder, their loss and their samples."""
-    if device == "cpu":
-        set_backend("eager")  # the fastest backward pass on a CPU
-    unet, autoencoder = _networks(config)
-    autoencoder.to(device)
-    pairs = Pairs(
-        config.prepared, config.shards, autoencoder, device, portrait_share=config.portrait_share
-    )
-    shown = pairs.shown(16)
-    scale = float(autoencoder.config.scaling_factor)
-    reference_encoder = ReferenceEncoder(unet.config.channels, pixels_per_cell(autoencoder))
-    if config.start is not None:
-        left = begin_from(config.start, unet, reference_encoder)
-        print(f"begins with {config.start}; anew: {', '.join(left) or 'nothing'}", flush=True)
-    for module in (unet, reference_encoder):
-        module.to(device, memory_format=torch.channels_last)
-    scheduler = build_scheduler()
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        # 1. batch, with inputs left out and landmarks shaken
-        size = config.batch_size
-        batch = pairs.draw(draw.rng, size)
+    def __init__(self, config: DiffusionConfig, device: str) -> None:
+        if device == "cpu":
+            set_backend("eager")  # the fastest backward pass on a CPU
+        self.config, self.device = config, device
+        self.unet, self.autoencoder = _networks(config)
+        self.autoencoder.to(device)
+        self.pairs = Pairs(
+            config.prepared, config.shards, self.autoencoder, portrait_share=config.portrait_share
+        )
+        self.shown = self.pairs.shown(16)
+        self.reference_encoder = ReferenceEncoder(
+            self.unet.config.channels, pixels_per_cell(self.autoencoder)
+        )
+        if config.start is not None:
+            left = begin_from(config.start, self.unet, self.reference_encoder)
+            print(f"begins with {config.start}; anew: {', '.join(left) or 'nothing'}", flush=True)
+        for module in (self.unet, self.reference_encoder):
+            module.to(device, memory_format=torch.channels_last)
+        self.scheduler = build_scheduler()
+        super().__init__({"unet": self.unet, "reference_encoder": self.reference_encoder})
+
+    def draw(self, draw: Draw) -> DiffusionBatch:
+        """Pairs, what is left out of them, and noise on landmarks and latents."""
+        config, size, window = self.config, self.config.batch_size, self.unet.window
+        pairs = self.pairs.draw(draw.rng, size)
         kept = draw.rng.random((2, size)) >= [[config.drop_warped], [config.drop_reference]]
-        keep = torch.from_numpy(kept.astype(np.float32))[..., None, None, None].to(device)
-        weight = 0.1 + 0.9 * batch.mask
-        lips = mouth_boxes(batch.target_landmarks.cpu().numpy(), weight.shape[-1]).to(device)
-        weight = weight + 2.0 * lips * batch.mask
         sigma = config.landmark_noise * torch.rand(size, 1, 1, generator=draw.generator)
-        noise = torch.randn(batch.target_landmarks.shape, generator=draw.generator)
-        shaken = replace(
-            batch,
-            warped_latents=batch.warped_latents * keep[0],
-            reference_latents=batch.reference_latents * keep[1],
-            target_landmarks=batch.target_landmarks + (sigma * noise).to(device),
+        landmark_noise = torch.randn(size, NUM_LANDMARKS, 2, generator=draw.generator)
+        shape = (size, int(self.autoencoder.config.latent_channels), window.height, window.width)
+        return DiffusionBatch(
+            pairs=pairs,
+            keep=torch.from_numpy(kept.astype(np.float32))[..., None, None, None],
+            landmark_noise=sigma * landmark_noise,
+            noise=torch.randn(shape, generator=draw.generator),
+            timestep=torch.randint(0, NUM_TIMESTEPS, (size,), generator=draw.generator),
         )
 
-        # 2. v-prediction loss in the window
-        window = unet.window
-        clean = window.crop(batch.latents)
-        noise = torch.randn(clean.shape, generator=draw.generator).to(device)
-        timestep = torch.randint(0, 1000, (size,), generator=draw.generator).to(device)
-        noisy = scheduler.add_noise(clean, noise, timestep)
-        wanted = scheduler.get_velocity(clean, noise, timestep)
-        predicted = unet(noisy, timestep, condition_of(unet, reference_encoder, shaken))
-        here = window.crop(weight)
-        error = ((predicted.float() - wanted) ** 2 * here).sum() / (here.sum() * clean.shape[1])
+    def loss(self, batch: DiffusionBatch, step: int) -> tuple[torch.Tensor, Figures]:
+        """v-prediction loss in the window."""
+        pairs, window = self.pairs.encode(batch.pairs), self.unet.window
+        shaken = replace(
+            pairs,
+            warped_latents=pairs.warped_latents * batch.keep[0],
+            reference_latents=pairs.reference_latents * batch.keep[1],
+            target_landmarks=pairs.target_landmarks + batch.landmark_noise,
+        )
+        condition = condition_of(self.unet, self.reference_encoder, shaken)
+        weight = generated_weight(pairs.mask, pairs.target_landmarks)
+        error = velocity_loss(
+            lambda noisy, timestep: self.unet(noisy, timestep, condition),
+            self.scheduler,
+            window.crop(pairs.latents),
+            batch.noise,
+            batch.timestep,
+            window.crop(weight),
+        )
         return error, {}
 
-    def sample(folder: Path, step: int) -> dict[str, float]:
-        assert shown is not None
-        batch = shown.batch
-        with autocast(config, device):
-            condition = condition_of(unet, reference_encoder, batch)
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Held-out pairs: drawn, the autoencoder's copy of the target, and the warp."""
+        if self.shown is None:
+            return {}
+        batch = map_tensors(self.shown.batch, lambda tensor: tensor.to(self.device))
+        with autocast(self.config, self.device):
+            condition = condition_of(self.unet, self.reference_encoder, batch)
             latents = sample_latents(
-                unet, condition, batch.latents, batch.mask, config.sample_steps
+                self.unet, condition, batch.latents, batch.mask, self.config.sample_steps
             )
-            decoded = [
-                autoencoder.decode(x / scale).sample.float().clamp(-1, 1)
+            drawn, ceiling, warp = (
+                decode_latents(self.autoencoder, x).clamp(-1, 1).cpu()
                 for x in (latents, batch.latents, batch.warped_latents)
-            ]
-        target = to_tensor(shown.target)
-        factor = target.shape[-1] // batch.mask.shape[-1]
-        mask = batch.mask.cpu().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-        lips = mouth_boxes(batch.target_landmarks.cpu().numpy(), target.shape[-1])
+            )
+        target = to_tensor(self.shown.target)
+        mask = enlarge_cells(batch.mask.cpu(), target.shape[-1] // batch.mask.shape[-1])
+        lips = mouth_boxes(batch.target_landmarks.cpu(), target.shape[-1])
         figures: dict[str, float] = {}
         for from_portrait, name in ((False, "clips"), (True, "portraits")):
-            of_kind = torch.from_numpy(shown.from_portrait == from_portrait)
-            if not of_kind.any():
+            rows = torch.from_numpy(self.shown.from_portrait == from_portrait)
+            if not rows.any():
                 continue
-            for row, picture in zip(("", "ceiling_", "warp_"), decoded, strict=True):
-                error = ((picture.cpu() - target) ** 2 / 4 * mask)[of_kind].sum() / (
-                    3 * mask[of_kind].sum()
-                )
-                figures[f"{row}{name}_psnr_db"] = -10 * float(error.log10())
-            figures[f"{name}_mouth_sharpness"] = sharpness(
-                decoded[0].cpu()[of_kind], lips[of_kind]
-            ) / sharpness(target[of_kind], lips[of_kind])
-        every = slice(None, None, 2)
-        pictures = (batch.reference_image, decoded[2], decoded[0], decoded[1])
-        strips = [*(to_images(x[every]) for x in pictures), shown.target[every]]
-        Image.fromarray(np.concatenate([np.concatenate(list(s), axis=1) for s in strips])).save(
-            folder / f"{step:06d}.png"
-        )
+            for row, picture in (("", drawn), ("ceiling_", ceiling), ("warp_", warp)):
+                figures[f"{row}{name}_psnr_db"] = psnr_db(picture[rows], target[rows], mask[rows])
+            figures[f"{name}_mouth_sharpness"] = sharpness(drawn[rows], lips[rows]) / sharpness(
+                target[rows], lips[rows]
+            )
+        pictures = (batch.reference_image, warp, drawn, ceiling)
+        strips = [*(to_images(x[::2]) for x in pictures), self.shown.target[::2]]
+        save_strips(folder / f"{step:06d}.png", strips)
         return figures
 
-    def finish(export: Path) -> None:
-        if config.stable_diffusion is not None:  # no stage 0 has exported it
-            autoencoder.save_pretrained(export / "autoencoder")
+    def finish(self, export: Path) -> None:
+        """Put Stable Diffusion's autoencoder beside the networks: no stage 0 has exported it."""
+        if self.config.stable_diffusion is not None:
+            self.autoencoder.save_pretrained(export / "autoencoder")
 
-    modules = {"unet": unet, "reference_encoder": reference_encoder}
-    return Stage(modules, loss, sample if shown else None, finish)
+
+CONFIG, build = DiffusionConfig, DiffusionStage
 
 
 if __name__ == "__main__":

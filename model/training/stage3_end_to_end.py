@@ -22,29 +22,28 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED, verify_checkpoint
+from model.data.shards import ClipShards
 from model.face.alignment import jitter_affine, lower_face_mask, warp_points
-from model.face.landmarks import CONTENT, POSE, flip_landmarks
+from model.face.landmarks import CONTENT, OUTER_EYE_CORNERS, POSE, flip_landmarks
+from model.face.reference_warp import warp_reference
 from model.networks.attention import set_backend
+from model.networks.autoencoder import decode_latents, encode_pictures, enlarge_cells
 from model.networks.landmark_completion import LandmarkCompleter
+from model.networks.pixels import to_images, to_tensor
 from model.networks.reference_encoder import ReferenceEncoder
-from model.networks.schedule import build_scheduler
+from model.networks.schedule import NUM_TIMESTEPS, build_scheduler, velocity_loss
 from model.networks.talkformer import KeyValue
 from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
-from model.training.data.shards import ClipShards
-from model.training.export import pack
-from model.training.landmark_windows import Windows, collate
+from model.training.builders.export import pack
+from model.training.landmark_windows import Batch, Windows, collate
 from model.training.launch import main
-from model.training.loop import Draw, LoopConfig, Stage, autocast
-from model.training.pairs import warp_reference
-from model.training.stage0_autoencoder import mouth_boxes, to_images, to_tensor
+from model.training.pictures import generated_weight, psnr_db, save_strips
+from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast
 from model.training.stage1_landmarks import LandmarksConfig, completion_loss
 from model.training.stage2_diffusion import sample_latents
 
-_EYE_CORNERS: Final = (36, 45)
-_TIMESTEPS: Final = 1000  # of `build_scheduler`
 _IDENTITY: Final = np.eye(2, 3, dtype=np.float32)
 
 
@@ -183,9 +182,9 @@ class EndToEnd:
         self.reference_encoder: ReferenceEncoder = load(ReferenceEncoder, "reference_encoder")
         self.autoencoder: AutoencoderKL = load(AutoencoderKL, "autoencoder")
         self.autoencoder.eval().requires_grad_(False)
-        self.scale = float(self.autoencoder.config.scaling_factor)
         self.crop_px = int(self.autoencoder.config.sample_size)
         self.latent_size = int(self.unet.config["latent_size"])
+        self.scheduler = build_scheduler()
 
     def complete(self, windows: list[ClipWindow]) -> torch.Tensor:
         """Target landmarks of the drawn frames `(B * n, 68, 2)`, with their graph."""
@@ -202,8 +201,7 @@ class EndToEnd:
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """Scaled latents of `(N, 3, S, S)` in [-1, 1]."""
-        latents: torch.Tensor = self.autoencoder.encode(pictures).latent_dist.mode()
-        return latents.float() * self.scale
+        return encode_pictures(self.autoencoder, pictures, torch.float32)
 
     def condition(
         self,
@@ -230,8 +228,7 @@ class EndToEnd:
             [lower_face_mask(w.landmarks[i], self.latent_size) for w in windows for i in w.drawn]
         )
         mask = torch.from_numpy(masks.astype(np.float32))[:, None].to(self.device)
-        factor = self.crop_px // self.latent_size
-        kept = 1 - mask.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        kept = 1 - enlarge_cells(mask, self.crop_px // self.latent_size)
         shown = to_tensor(np.stack([w.reference for w in windows])).to(self.device)
         encoded = self.encode(torch.cat([pictures, pictures * kept, shown]))
         clean, masked, own = encoded.split([len(pictures), len(pictures), len(shown)])
@@ -292,11 +289,41 @@ def scale_gradient(tensor: torch.Tensor, gain: float) -> torch.Tensor:
     return tensor * gain + tensor.detach() * (1 - gain)
 
 
+@dataclass(frozen=True)
+class NoiseDraw:
+    """Noise of B windows' n drawn frames, and what is left out of them.
+
+    Attributes:
+        noise: `(B * n, 4, h, w)`, of the U-Net's window.
+        timestep: `(B * n,)`.
+        use_warped: `(B,)`, which windows get warped latents.
+        use_reference: `(B,)`, which get reference latents.
+    """
+
+    noise: torch.Tensor
+    timestep: torch.Tensor
+    use_warped: NDArray[np.bool_]
+    use_reference: NDArray[np.bool_]
+
+
+def draw_noise(unet: TalkFormerUNet, count: int, draw: Draw, config: EndToEndConfig) -> NoiseDraw:
+    """Noise for `count` windows: its levels are all of them, or those at which landmarks learn."""
+    frames, window = count * config.rendered, unet.window
+    shape = (frames, int(unet.config["latent_channels"]), window.height, window.width)
+    noise = torch.randn(shape, generator=draw.generator)
+    low, high = config.first_timestep, config.last_timestep
+    bounds = (0, NUM_TIMESTEPS) if config.every_timestep else (low, high)
+    timestep = torch.randint(*bounds, (frames,), generator=draw.generator)
+    use_warped = draw.rng.random(count) >= config.drop_warped
+    use_reference = draw.rng.random(count) >= config.drop_reference
+    return NoiseDraw(noise, timestep, use_warped, use_reference)
+
+
 def diffusion_loss(
     networks: EndToEnd,
     windows: list[ClipWindow],
     target: torch.Tensor,
-    draw: Draw,
+    draw: NoiseDraw,
     config: EndToEndConfig,
 ) -> torch.Tensor:
     """v-prediction loss of the drawn frames: weight 3 near the lips, 1 in the mask, 0.1 outside.
@@ -305,137 +332,151 @@ def diffusion_loss(
         networks: All of them.
         windows: B windows.
         target: `(B * n, 68, 2)`, crop units.
-        draw: Randomness.
-        config: Noise levels, and shares of what is left out.
+        draw: Noise and its levels, on the networks' device.
+        config: Noise levels at which the gradient reaches the landmarks.
     """
-    count, channels = len(windows), int(networks.unet.config["latent_channels"])
-    window, scheduler = networks.unet.window, build_scheduler()
-    shape = (len(target), channels, window.height, window.width)
-    noise = torch.randn(shape, generator=draw.generator).to(target.device)
     low, high = config.first_timestep, config.last_timestep
-    bounds = (0, _TIMESTEPS) if config.every_timestep else (low, high)
-    timestep = torch.randint(*bounds, (len(target),), generator=draw.generator).to(target.device)
-    telling = ((timestep >= low) & (timestep < high))[:, None, None]
+    reached = ((draw.timestep >= low) & (draw.timestep < high))[:, None, None]
     condition, latents, mask = networks.condition(
         windows,
-        torch.where(telling, target, target.detach()),
-        use_warped=draw.rng.random(count) >= config.drop_warped,
-        use_reference=draw.rng.random(count) >= config.drop_reference,
+        torch.where(reached, target, target.detach()),
+        use_warped=draw.use_warped,
+        use_reference=draw.use_reference,
     )
-    lips = mouth_boxes(target.detach().float().cpu().numpy(), mask.shape[-1]).to(mask)
-    weight = 0.1 + 0.9 * mask + 2.0 * lips * mask
-    clean, here = window.crop(latents), window.crop(weight)
-    wanted = scheduler.get_velocity(clean, noise, timestep)
-    predicted = networks.unet(scheduler.add_noise(clean, noise, timestep), timestep, condition)
-    error = (predicted.float() - wanted) ** 2 * here
-    return error.sum() / (here.sum() * clean.shape[1])
+    window, weight = networks.unet.window, generated_weight(mask, target.detach())
+    return velocity_loss(
+        lambda noisy, timestep: networks.unet(noisy, timestep, condition),
+        networks.scheduler,
+        window.crop(latents),
+        draw.noise,
+        draw.timestep,
+        window.crop(weight),
+    )
 
 
-def landmark_error(windows: list[ClipWindow], target: torch.Tensor) -> float:
+def landmark_error(windows: list[ClipWindow], target: torch.Tensor) -> torch.Tensor:
     """Mean distance of lips and jaw from the detected ones, in inter-ocular distances."""
-    real = np.concatenate([w.landmarks[w.drawn] for w in windows])
-    left, right = (real[:, corner] for corner in _EYE_CORNERS)
-    eyes = np.linalg.norm(right - left, axis=-1)[:, None]
-    points = target.detach().float().cpu().numpy()[:, list(CONTENT)]
-    distance: NDArray[np.float32] = np.linalg.norm(points - real[:, list(CONTENT)], axis=-1) / eyes
-    return float(distance.mean())
+    real = torch.from_numpy(np.concatenate([w.landmarks[w.drawn] for w in windows]))
+    real = real.to(target.device)
+    left, right = (real[:, corner] for corner in OUTER_EYE_CORNERS)
+    eyes = torch.linalg.vector_norm(right - left, dim=-1)[:, None]
+    away = (target.detach().float() - real)[:, list(CONTENT)]
+    return (torch.linalg.vector_norm(away, dim=-1) / eyes).mean()
 
 
-CONFIG = EndToEndConfig
+@dataclass(frozen=True)
+class EndToEndBatch:
+    """One loss's draws: stage 1's windows, clips, and noise for their drawn frames."""
+
+    speech: Batch
+    windows: list[ClipWindow]
+    noise: NoiseDraw
 
 
-def build(config: EndToEndConfig, device: str) -> Stage:
+class EndToEndStage(Stage[EndToEndBatch]):
     """The networks, their loss and their samples."""
-    if device == "cpu":
-        set_backend("eager")  # the fastest backward pass on a CPU
-    networks = EndToEnd(config.weights, device)
-    shards = ClipShards(config.shards)
-    long_enough = [i for i, track in enumerate(shards.tracks) if track.num_frames >= config.frames]
-    seen = [i for i in long_enough if not shards.tracks[i].held_out]
-    unseen = [i for i in long_enough if shards.tracks[i].held_out]
-    stage1 = LandmarksConfig(prepared=config.prepared, batch_size=config.landmark_batch)
-    speech = Windows(config.prepared, stage1)
-    gain = config.diffusion_gain if config.end_to_end else 0.0
 
-    def cut(tracks: list[int], rng: np.random.Generator, augment: bool) -> list[ClipWindow]:
+    def __init__(self, config: EndToEndConfig, device: str) -> None:
+        if device == "cpu":
+            set_backend("eager")  # the fastest backward pass on a CPU
+        self.config, self.device = config, device
+        self.networks = EndToEnd(config.weights, device)
+        self.shards = ClipShards(config.shards)
+        tracks = list(enumerate(self.shards.tracks))
+        long_enough = [(i, track) for i, track in tracks if track.num_frames >= config.frames]
+        self.seen = [i for i, track in long_enough if not track.held_out]
+        unseen = [i for i, track in long_enough if track.held_out]
+        self.stage1 = LandmarksConfig(prepared=config.prepared, batch_size=config.landmark_batch)
+        self.speech = Windows(config.prepared, self.stage1.mix)
+        self.gain = config.diffusion_gain if config.end_to_end else 0.0
+        rng = np.random.default_rng(0)
+        self.shown = self._cut(unseen[: config.batch_size], rng, augment=False)
+        super().__init__(
+            {
+                "landmark_completer": self.networks.completer,
+                "unet": self.networks.unet,
+                "reference_encoder": self.networks.reference_encoder,
+            },
+            learning_rates={"landmark_completer": config.completer_learning_rate},
+            gradient_clips={"landmark_completer": config.completer_clip},
+        )
+
+    def _cut(
+        self, tracks: list[int], rng: np.random.Generator, *, augment: bool
+    ) -> list[ClipWindow]:
+        config = self.config
         return [
             draw_window(
-                shards,
+                self.shards,
                 track,
                 rng,
                 frames=config.frames,
                 rendered=config.rendered,
-                size=networks.crop_px,
+                size=self.networks.crop_px,
                 augment=augment,
             )
             for track in tracks
         ]
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        # 1. landmarks of stage 1's windows, so that no voice or face is forgotten
-        drawn = [speech.draw(draw.rng) for _ in range(config.landmark_batch)]
-        batch = collate(drawn, speech.noise, draw).to(device)
-        landmarks, figures = completion_loss(networks.completer, batch, stage1)
+    def draw(self, draw: Draw) -> EndToEndBatch:
+        """Stage 1's windows, so that no voice or face is forgotten; clips; noise."""
+        config = self.config
+        drawn = [self.speech.draw(draw.rng) for _ in range(config.landmark_batch)]
+        speech = collate(drawn, self.speech.noise, draw)
+        chosen = [int(i) for i in draw.rng.choice(self.seen, config.batch_size)]
+        windows = self._cut(chosen, draw.rng, augment=True)
+        noise = draw_noise(self.networks.unet, len(windows), draw, config)
+        return EndToEndBatch(speech, windows, noise)
 
-        # 2. clips: predicted landmarks draw the frames
-        chosen = [int(i) for i in draw.rng.choice(seen, config.batch_size)]
-        windows = cut(chosen, draw.rng, augment=True)
-        target = networks.complete(windows)
-        pixels = diffusion_loss(networks, windows, scale_gradient(target, gain), draw, config)
-        return config.landmark_weight * landmarks + pixels, {
-            "landmarks": landmarks.item(),
-            "diffusion": pixels.item(),
+    def loss(self, batch: EndToEndBatch, step: int) -> tuple[torch.Tensor, Figures]:
+        """Landmarks of stage 1's windows, and clips whose frames predicted landmarks draw."""
+        completer, windows = self.networks.completer, batch.windows
+        landmarks, figures = completion_loss(completer, batch.speech, self.stage1)
+        target = self.networks.complete(windows)
+        pixels = diffusion_loss(
+            self.networks, windows, scale_gradient(target, self.gain), batch.noise, self.config
+        )
+        return self.config.landmark_weight * landmarks + pixels, {
+            "landmarks": landmarks.detach(),
+            "diffusion": pixels.detach(),
             "window_error": landmark_error(windows, target),
             "train_r": figures["train_r"],
         }
 
-    shown = cut(unseen[: config.batch_size], np.random.default_rng(0), augment=False)
-    everywhere = np.ones(len(shown), bool)
-
-    def sample(folder: Path, step: int) -> dict[str, float]:
-        with autocast(config, device):
-            target = networks.complete(shown)
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Held-out clips, drawn from their sound."""
+        if not self.shown:
+            return {}
+        networks, everywhere = self.networks, np.ones(len(self.shown), bool)
+        with autocast(self.config, self.device):
+            target = networks.complete(self.shown)
             condition, clean, mask = networks.condition(
-                shown, target, use_warped=everywhere, use_reference=everywhere
+                self.shown, target, use_warped=everywhere, use_reference=everywhere
             )
-            latents = sample_latents(networks.unet, condition, clean, mask, config.sample_steps)
-            drawn = networks.autoencoder.decode(latents / networks.scale).sample
-        drawn = drawn.float().clamp(-1, 1)
-        pictures = np.concatenate([w.pictures for w in shown])
-        factor = networks.crop_px // networks.latent_size
-        wide = mask.repeat_interleave(factor, 2).repeat_interleave(factor, 3).cpu()
-        error = (drawn.cpu() - to_tensor(pictures)) ** 2 / 4 * wide
-        strips = [to_images(drawn), pictures]
-        Image.fromarray(np.concatenate([np.concatenate(list(s), axis=1) for s in strips])).save(
-            folder / f"{step:06d}.png"
-        )
+            steps = self.config.sample_steps
+            latents = sample_latents(networks.unet, condition, clean, mask, steps)
+            drawn = decode_latents(networks.autoencoder, latents)
+        drawn = drawn.clamp(-1, 1).cpu()
+        pictures = np.concatenate([w.pictures for w in self.shown])
+        wide = enlarge_cells(mask, networks.crop_px // networks.latent_size).cpu()
+        save_strips(folder / f"{step:06d}.png", [to_images(drawn), pictures])
         return {
-            "error": landmark_error(shown, target),
-            "psnr_db": float(-10 * (error.sum() / (3 * wide.sum())).log10()),
+            "error": float(landmark_error(self.shown, target)),
+            "psnr_db": psnr_db(drawn, to_tensor(pictures), wide),
         }
 
-    trained: dict[str, torch.nn.Module] = {
-        "landmark_completer": networks.completer,
-        "unet": networks.unet,
-        "reference_encoder": networks.reference_encoder,
-    }
-
-    def finish(export: Path) -> None:
-        parts = {name: export / name for name in trained}
+    def finish(self, export: Path) -> None:
+        """Pack a whole checkpoint beside the run."""
+        weights = self.config.weights
+        parts = {name: export / name for name in self.modules}
         kept = ("autoencoder", "detail")  # a small checkpoint of one's own may lack the latter
-        parts |= {n: config.weights / n for n in kept if (config.weights / n).is_dir()}
-        checkpoint = config.output / "checkpoint"
-        name = f"{verify_checkpoint(config.weights).model_name}-stage3"
-        pack(parts, config.weights / INNER_MOUTHS, checkpoint, model_name=name, version="0")
+        parts |= {n: weights / n for n in kept if (weights / n).is_dir()}
+        checkpoint = self.config.output / "checkpoint"
+        name = f"{verify_checkpoint(weights).model_name}-stage3"
+        pack(parts, weights / INNER_MOUTHS, checkpoint, model_name=name, version="0")
 
-    return Stage(
-        trained,
-        loss,
-        sample if shown else None,
-        finish,
-        learning_rates={"landmark_completer": config.completer_learning_rate},
-        gradient_clips={"landmark_completer": config.completer_clip},
-    )
+
+CONFIG, build = EndToEndConfig, EndToEndStage
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ L1 on pixels and on their differences, three times as much around the lips; the 
 and a patch discriminator with feature matching: the mean of all possible teeth is a grey band, and L1
 alone draws it. The paper's
 "no GAN loss" is about the diffusion, which this stage does not touch. Needs `detail.npz`
-(`model.training.detail_pairs`).
+(`model.training.builders.detail_pairs`).
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch.func import functional_call
 
 from model.errors import ConfigError
+from model.face.landmarks import OUTER_LIPS
 from model.networks.detail import SCALE, DetailNetwork, enlarge
 from model.networks.patch_discriminator import PatchDiscriminator
+from model.networks.pixels import to_images, to_tensor
 from model.training.launch import main
-from model.training.loop import Draw, LoopConfig, Stage, autocast
-from model.training.stage0_autoencoder import (
+from model.training.pictures import (
     augment_colour,
-    differences,
+    edge_loss,
     laplacian,
+    psnr_db,
+    save_strips,
     sharpness,
-    to_images,
-    to_tensor,
 )
+from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast
 
 KINDS: Final = ("clips", "moved", "photographs", "other_photographs")
-_LIPS: Final = slice(48, 60)
 _PATCH: Final = 8  # pixels over which a texture's strength is averaged
 _JUDGE_RAMP: Final = 300  # steps over which the discriminator comes to count
 
@@ -126,7 +126,7 @@ def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArra
         width: Of the window, which lies in the crop's middle; the crop is `4 / 3` as wide.
     """
     side = width * 4 / 3
-    points = landmarks[:, _LIPS] * side
+    points = landmarks[:, list(OUTER_LIPS)] * side
     points = points - np.array([(side - width) / 2, side - height], np.float32)
     low, high = points.min(axis=1), points.max(axis=1)
     margin = 0.3 * (high - low)
@@ -155,22 +155,45 @@ def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) ->
     return weight
 
 
-CONFIG = DetailConfig
+@dataclass(frozen=True)
+class DetailBatch:
+    """Parts of samples that mostly hold the mouth.
+
+    Attributes:
+        drawn: `(B, 3, h, w)`, in [-1, 1].
+        warped: `(B, 3, 2h, 2w)`.
+        target: `(B, 3, 2h, 2w)`.
+        lips: `(B, 1, 2h, 2w)`, 1 around the lips.
+    """
+
+    drawn: torch.Tensor
+    warped: torch.Tensor
+    target: torch.Tensor
+    lips: torch.Tensor
 
 
-def build(config: DetailConfig, device: str) -> Stage:
+class DetailStage(Stage[DetailBatch]):
     """The detail network, its judge, their losses and samples."""
-    arrays = DetailArrays(config.prepared / "detail.npz", config.shares)
-    widths = (config.width, 2 * config.width, 3 * config.width)
-    network, judge = DetailNetwork(widths), PatchDiscriminator()
-    if config.start is not None:
-        network.load_state_dict(DetailNetwork.from_pretrained(config.start).float().state_dict())
-    for module in (network, judge):
-        module.to(device, memory_format=torch.channels_last)
-    height, width = arrays.drawn.shape[1:3]
 
-    def batch(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Drawn, warped, target and weight of a part that mostly holds the mouth."""
+    def __init__(self, config: DetailConfig, device: str) -> None:
+        self.config, self.device = config, device
+        self.arrays = DetailArrays(config.prepared / "detail.npz", config.shares)
+        self.network = DetailNetwork((config.width, 2 * config.width, 3 * config.width))
+        self.judge = PatchDiscriminator()
+        if config.start is not None:
+            start = DetailNetwork.from_pretrained(config.start).float()
+            self.network.load_state_dict(start.state_dict())
+        for module in (self.network, self.judge):
+            module.to(device, memory_format=torch.channels_last)
+        super().__init__(
+            {"detail": self.network, "discriminator": self.judge},
+            learning_rates={"discriminator": config.discriminator_rate},
+        )
+
+    def draw(self, draw: Draw) -> DetailBatch:
+        """One light for all three pictures, and now and then another one for the warp."""
+        config, arrays = self.config, self.arrays
+        height, width = arrays.drawn.shape[1:3]
         rows = arrays.draw(draw.rng, config.batch_size)
         top = int(draw.rng.integers(0, height - config.rows + 1))
         left = int(draw.rng.integers(0, width - config.columns + 1))
@@ -178,54 +201,55 @@ def build(config: DetailConfig, device: str) -> Stage:
             top = min(top, (height - config.rows) // 2)
         coarse = (slice(top, top + config.rows), slice(left, left + config.columns))
         fine = tuple(slice(SCALE * s.start, SCALE * s.stop) for s in coarse)
-        # One light for all three, and now and then another one for the warp.
         drawn, warped, target = (
-            to_tensor(x[rows][:, *where])
-            for x, where in ((arrays.drawn, coarse), (arrays.warped, fine), (arrays.target, fine))
+            to_tensor(x[rows][:, *part])
+            for x, part in ((arrays.drawn, coarse), (arrays.warped, fine), (arrays.target, fine))
         )
         lit = torch.rand(len(rows), 1, 1, 1, generator=draw.generator) < config.light
         warped = torch.where(lit, augment_colour(warped, draw.generator), warped)
-        weight = box_weight(arrays.lips[rows], height, width, SCALE)[:, :, *fine]
+        lips = box_weight(arrays.lips[rows], height, width, SCALE)[:, :, *fine]
+        pictures = [drawn, warped, target, lips]
         if draw.rng.random() < 0.5:
-            drawn, warped, target, weight = (x.flip(-1) for x in (drawn, warped, target, weight))
-        return tuple(  # type: ignore[return-value]
-            x.contiguous(memory_format=torch.channels_last).to(device)
-            for x in (drawn, warped, target, weight)
-        )
+            pictures = [x.flip(-1) for x in pictures]
+        return DetailBatch(*(x.contiguous(memory_format=torch.channels_last) for x in pictures))
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        drawn, warped, target, lips = batch(draw)
-        weight = 1.0 + config.lips_weight * lips
+    def loss(self, batch: DetailBatch, step: int) -> tuple[torch.Tensor, Figures]:
+        """What is drawn against what it should be; then the judge's own loss, and its opinion."""
+        config = self.config
+        # 1. pixels, edges, texture
+        weight = 1.0 + config.lips_weight * batch.lips
         weight = weight / weight.mean()
-        output = network(drawn, warped).float()
-        pixel = ((output - target).abs() * weight).mean()
-        edge = torch.zeros((), device=device)
-        sides = ((slice(1, None), slice(None)), (slice(None), slice(1, None)))
-        for d_out, d_in, side in zip(differences(output), differences(target), sides, strict=True):
-            edge = edge + ((d_out - d_in).abs() * weight[..., *side]).mean()
-        strength = (texture_strength(output) - texture_strength(target)).abs()
+        output = self.network(batch.drawn, batch.warped).float()
+        pixel = ((output - batch.target).abs() * weight).mean()
+        edge = edge_loss([(output, batch.target, weight)])
+        strength = (texture_strength(output) - texture_strength(batch.target)).abs()
         texture = (strength * F.avg_pool2d(weight, _PATCH, _PATCH // 2)).mean()
         total = pixel + config.edge_weight * edge + config.texture_weight * texture
-        figures = {"pixel": pixel.item(), "edge": edge.item(), "texture": texture.item()}
 
-        given = enlarge(drawn)
-        real, wanted = judge(textures(target), given)
-        fake, _ = judge(textures(output.detach()), given)
+        # 2. the judge: hinge loss on real and drawn textures
+        given = enlarge(batch.drawn)
+        real, real_features = self.judge(textures(batch.target), given)
+        fake, _ = self.judge(textures(output.detach()), given)
         verdict = F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()
-        # The judge's weights are constants to the network that it judges.
-        constants = {name: value.detach() for name, value in judge.named_parameters()}
-        opinion, seen = functional_call(judge, constants, (textures(output), given))
-        pairs = zip(seen, wanted, strict=True)
+
+        # 3. its opinion; its weights are constants to the network that it judges
+        constants = {name: value.detach() for name, value in self.judge.named_parameters()}
+        opinion, seen = functional_call(self.judge, constants, (textures(output), given))
+        pairs = zip(seen, real_features, strict=True)
         features = torch.stack([(a - b.detach()).abs().float().mean() for a, b in pairs]).mean()
         adversarial = -opinion.float().mean()
-        figures |= {"judge": verdict.item(), "features": features.item()}
-        counts = min(1.0, max(0.0, (draw.step - config.judged_from) / _JUDGE_RAMP))
+        counts = min(1.0, max(0.0, (step - config.judged_from) / _JUDGE_RAMP))
         total = total + counts * (
             config.feature_weight * features + config.adversarial_weight * adversarial
         )
-        return total + verdict, figures
+        figures = {"pixel": pixel, "edge": edge, "texture": texture}
+        figures |= {"judge": verdict, "features": features}
+        return total + verdict, {name: value.detach() for name, value in figures.items()}
 
-    def sample(folder: Path, step: int) -> dict[str, float]:
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Held-out samples of every kind."""
+        arrays = self.arrays
+        height, width = arrays.drawn.shape[1:3]
         figures: dict[str, float] = {}
         strips = []
         for kind, name in enumerate(KINDS):
@@ -233,35 +257,29 @@ def build(config: DetailConfig, device: str) -> Stage:
             if not len(rows):
                 continue
             drawn, warped, target = (
-                to_tensor(x[rows]).to(device) for x in (arrays.drawn, arrays.warped, arrays.target)
+                to_tensor(x[rows]).to(self.device)
+                for x in (arrays.drawn, arrays.warped, arrays.target)
             )
-            with autocast(config, device):
-                output = network(drawn, warped).float().clamp(-1, 1)
-            lips = box_weight(arrays.lips[rows], height, width, SCALE).to(device)
+            with autocast(self.config, self.device):
+                output = self.network(drawn, warped).float().clamp(-1, 1)
+            lips = box_weight(arrays.lips[rows], height, width, SCALE).to(self.device)
             for row, picture in (("", output), ("drawn_", enlarge(drawn)), ("warp_", warped)):
-                error = float(((picture - target) ** 2 / 4).mean())
-                figures[f"{row}{name}_psnr_db"] = -10 * float(np.log10(error))
+                figures[f"{row}{name}_psnr_db"] = psnr_db(picture, target)
                 figures[f"{row}{name}_sharpness"] = sharpness(picture, lips) / sharpness(
                     target, lips
                 )
-            for index in range(min(3, len(rows))):
-                tiles = [
-                    to_images(x[index : index + 1])[0]
-                    for x in (enlarge(drawn), warped, output, target)
-                ]
-                strips.append(np.concatenate(tiles, axis=1))
-        half = (len(strips) + 1) // 2
-        strips += [np.zeros_like(strips[0])] * (2 * half - len(strips))
-        columns = [np.concatenate(strips[:half]), np.concatenate(strips[half:])]
-        Image.fromarray(np.concatenate(columns, axis=1)).save(folder / f"{step:06d}.png")
+            shown = [to_images(x[:3]) for x in (enlarge(drawn), warped, output, target)]
+            strips += [np.concatenate(tiles, axis=1) for tiles in zip(*shown, strict=True)]
+        # two columns of strips
+        if len(strips) % 2:
+            strips.append(np.zeros_like(strips[0]))
+        half = len(strips) // 2
+        pairs = list(zip(strips[:half], strips[half:], strict=True))
+        save_strips(folder / f"{step:06d}.png", pairs)
         return figures
 
-    return Stage(
-        {"detail": network, "discriminator": judge},
-        loss,
-        sample,
-        learning_rates={"discriminator": config.discriminator_rate},
-    )
+
+CONFIG, build = DetailConfig, DetailStage
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the sync network: whether a mouth says a sound (`model.evaluation.sync_network`).
+"""Train the sync network: whether a mouth says a sound (`model.networks.sync_network`).
 
     python -m model.training.sync prepared=data/prepared output=runs/sync
 
@@ -20,15 +20,13 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-from model.evaluation.held_out_speech import join
 from model.evaluation.sync_figures import load_tracks, measure
-from model.evaluation.sync_network import MARGIN, SyncNetwork, lip_features
-from model.face.landmarks import LIPS
+from model.face.landmarks import LIPS, join_landmarks
 from model.media.audio import MELS_PER_FRAME
-from model.training.landmark_windows import Windows, collate
+from model.networks.sync_network import MARGIN, SyncNetwork, lip_features
+from model.training.landmark_windows import WindowMix, Windows, collate
 from model.training.launch import main
-from model.training.loop import Draw, LoopConfig, Stage
-from model.training.stage1_landmarks import LandmarksConfig
+from model.training.stage import Draw, Figures, LoopConfig, Stage
 
 _NEIGHBOUR: Final = math.log(4.0)  # the next frame counts as a quarter of a wrong answer
 _NEVER: Final = -1e4
@@ -67,9 +65,6 @@ class SyncConfig(LoopConfig):
     temperature: float = 0.07
     noise: float = 0.006
     drift: float = 0.006
-
-
-CONFIG: Final = SyncConfig
 
 
 def disturb(faces: torch.Tensor, config: SyncConfig, generator: torch.Generator) -> torch.Tensor:
@@ -116,7 +111,7 @@ def sync_loss(
     frozen: torch.Tensor,
     valid: torch.Tensor,
     temperature: float,
-) -> tuple[torch.Tensor, dict[str, float]]:
+) -> tuple[torch.Tensor, Figures]:
     """Every frame of sound seeks its lips and the reverse (InfoNCE, arXiv 1807.03748 eq. 4).
 
     Args:
@@ -157,60 +152,84 @@ def sync_loss(
         first_inside = (inside.argmax(dim=2).flatten() == own_frames).float() @ weight
         cosine = (audio * lips).sum(dim=-1).flatten() @ weight
     return loss, {
-        "first_of_all": first.item(),
-        "first_of_window": first_inside.item(),
-        "cosine": cosine.item(),
+        "first_of_all": first,
+        "first_of_window": first_inside,
+        "cosine": cosine,
     }
 
 
-def build(config: SyncConfig, device: str) -> Stage:
-    """The stage that `model.training.loop` runs."""
-    windows = Windows(
-        config.prepared,
-        LandmarksConfig(
-            prepared=config.prepared,
-            frames=config.frames,
-            speech_share=config.speech_share,
-            silence_share=0.0,  # frames without speech are all alike: nothing to tell apart
-        ),
-    )
-    tracks = load_tracks(config.prepared)
-    network = SyncNetwork(width=config.width, embedding=config.embedding).to(device)
-    size = sum(p.numel() for p in network.parameters())
-    print(
-        f"{len(windows.mels)} clips, "
-        f"{sum(len(cutter.spans) for cutter in windows.voices)} utterances, "
-        f"{len(windows.portraits)} photographs, {size / 1e6:.2f} M parameters",
-        flush=True,
-    )
+@dataclass(frozen=True)
+class SyncBatch:
+    """Sound and faces of B windows.
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        drawn = [windows.draw(draw.rng) for _ in range(config.batch_size)]
-        batch = collate(drawn, windows.noise, draw)
-        length = int(draw.rng.integers(2 * config.frames // 3, config.frames + 1))
-        faces = torch.from_numpy(join(batch.pose.numpy(), batch.content.numpy()))[:, :length]
-        held = torch.from_numpy(draw.rng.integers(0, length, len(faces)))
+    Attributes:
+        log_mel: `(B, 4T, 80)`.
+        faces: `(2 B, T, 68, 2)`, crop units: mouths that move, then the same held still.
+        valid: `(B, T - 14)`, 0 where the lips' labels are unknown.
+    """
+
+    log_mel: torch.Tensor
+    faces: torch.Tensor
+    valid: torch.Tensor
+
+
+class SyncStage(Stage[SyncBatch]):
+    """The sync network, its loss and its held-out figures."""
+
+    def __init__(self, config: SyncConfig, device: str) -> None:
+        self.config, self.device = config, device
+        # frames without speech are all alike: nothing to tell apart
+        mix = WindowMix(frames=config.frames, speech_share=config.speech_share, silence_share=0.0)
+        self.windows = Windows(config.prepared, mix)
+        self.tracks = load_tracks(config.prepared)
+        self.network = SyncNetwork(width=config.width, embedding=config.embedding).to(device)
+        super().__init__({"sync_network": self.network})
+        size = sum(p.numel() for p in self.network.parameters())
+        print(
+            f"{len(self.windows.mels)} clips, "
+            f"{sum(len(cutter.spans) for cutter in self.windows.voices)} utterances, "
+            f"{len(self.windows.portraits)} photographs, {size / 1e6:.2f} M parameters",
+            flush=True,
+        )
+
+    def draw(self, draw: Draw) -> SyncBatch:
+        """Stage 1's windows, shortened, and what detectors and renderers do to them."""
+        config, rng = self.config, draw.rng
+        windows = [self.windows.draw(rng) for _ in range(config.batch_size)]
+        batch = collate(windows, self.windows.noise, draw)
+        length = int(rng.integers(2 * config.frames // 3, config.frames + 1))
+        whole = join_landmarks(batch.pose.numpy(), batch.content.numpy())
+        faces = torch.from_numpy(whole)[:, :length]
+        held = torch.from_numpy(rng.integers(0, length, len(faces)))
         still = faces[torch.arange(len(faces)), held][:, None].expand_as(faces)
-        faces = disturb(torch.cat([faces, still]), config, draw.generator).to(device)
-        mel = batch.mel[:, : MELS_PER_FRAME * length].to(device)
-        lips, frozen = network.embed_features(lip_features(faces)).chunk(2)
-        valid = batch.valid[:, MARGIN : length - MARGIN].to(device)
-        audio = network.embed_audio(mel)
-        with torch.autocast(device.split(":")[0], enabled=False):  # cosines need more than 8 bits
-            return sync_loss(audio, lips, frozen, valid, config.temperature)
+        return SyncBatch(
+            batch.mel[:, : MELS_PER_FRAME * length],
+            disturb(torch.cat([faces, still]), config, draw.generator),
+            batch.valid[:, MARGIN : length - MARGIN],
+        )
 
-    def sample(folder: Path, step: int) -> dict[str, float]:
+    def loss(self, batch: SyncBatch, step: int) -> tuple[torch.Tensor, Figures]:
+        """See `sync_loss`."""
+        lips, frozen = self.network.embed_features(lip_features(batch.faces)).chunk(2)
+        audio = self.network.embed_audio(batch.log_mel)
+        device_type = torch.device(self.device).type
+        with torch.autocast(device_type, enabled=False):  # cosines need more than 8 bits
+            return sync_loss(audio, lips, frozen, batch.valid, self.config.temperature)
+
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Whether held-out mouths are told from shifted, swapped and frozen ones."""
         figures = {
             f"{kind}_{name}": value
-            for kind, rows in tracks.items()
-            for name, value in measure(network, rows).items()
+            for kind, rows in self.tracks.items()
+            for name, value in measure(self.network, rows).items()
         }
         text = json.dumps({key: round(value, 4) for key, value in figures.items()})
         (folder / f"{step:06d}.json").write_text(text + "\n")
         print(f"\nstep {step}: {text}", flush=True)
         return figures
 
-    return Stage({"sync_network": network}, loss, sample)
+
+CONFIG, build = SyncConfig, SyncStage
 
 
 if __name__ == "__main__":

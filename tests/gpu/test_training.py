@@ -10,7 +10,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from model.training.loop import Draw, LoopConfig, Stage, train
+from model.training.launch import train
+from model.training.stage import Draw, LoopConfig, Stage
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,16 +28,22 @@ class Line(ModelMixin, ConfigMixin):
         self.layer = nn.Linear(8, 1)
 
 
-def build(config: LoopConfig, device: str) -> Stage:
-    line = Line().to(device)
+class LineStage(Stage[torch.Tensor]):
+    def __init__(self, config: LoopConfig, device: str) -> None:
+        self.line = Line().to(device)
+        super().__init__({"line": self.line})
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        x = torch.randn(16, 8, generator=draw.generator).to(device)
-        answer = line.layer(x)[:, 0]
+    def draw(self, draw: Draw) -> torch.Tensor:
+        return torch.randn(16, 8, generator=draw.generator)
+
+    def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        answer = self.line.layer(batch)[:, 0]
+        assert answer.is_cuda
         assert answer.dtype == torch.float16
-        return ((answer.float() - x.sum(dim=1)) ** 2).mean(), {}
+        return ((answer.float() - batch.sum(dim=1)) ** 2).mean(), {}
 
-    return Stage({"line": line}, loss)
+
+build = LineStage
 
 
 def test_fp16_resumed_equals_unbroken(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -50,3 +51,30 @@ def test_docker_folder_does_not_shadow_the_docker_sdk() -> None:
 
 def test_no_package_under_tests_shadows_ours() -> None:
     assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+def in_circles(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other, and those between two such circles."""
+    left = dict(imports)
+    while True:
+        # What imports none of the others, or is imported by none of them, is in no circle.
+        imported = set().union(*left.values())
+        kept = {m for m, others in left.items() if others & left.keys() and m in imported}
+        if len(kept) == len(left):
+            return sorted(left)
+        left = {m: left[m] & kept for m in kept}
+
+
+def test_no_circle_between_modules() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    imports = {
+        # worker.inspection imports itself where it is the main module
+        module: graph.find_modules_directly_imported_by(module) - {module}
+        for module in graph.modules
+    }
+    assert in_circles(imports) == []
+
+
+def test_a_circle_is_found() -> None:
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}, "e": set()}
+    assert in_circles(imports) == ["b", "c"]

@@ -15,9 +15,9 @@ from model.evaluation.acceptance import (
     judge,
     read_landmark_figures,
 )
+from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS
+from model.evaluation.protocols.video import DETECTED, PREDICTED
 from model.evaluation.report import TITLES
-from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS
-from model.evaluation.video_protocols import DETECTED, PREDICTED
 
 
 def verdict_of(name: str, verdicts: list[Verdict]) -> Verdict:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.media.audio import SAMPLE_RATE, SAMPLES_PER_FRAME
-from model.training.altered_voices import (
+from model.data.voice_alteration import (
     alter,
     change_speed,
     sing,
     through_codec,
     whisper,
 )
+from model.media.audio import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 VOWEL, SILENCE = 1, 0
 

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.data.clips import Clip
+from model.data.phones import PHONES
 from model.errors import InputError
-from model.evaluation.clips import Clip
 from model.evaluation.contact_sheets import (
     Sitter,
     choose,
@@ -21,13 +22,12 @@ from model.evaluation.contact_sheets import (
     treat_some,
 )
 from model.evaluation.mouth_shapes import MouthShape, find_shapes
-from model.evaluation.video_protocols import System
+from model.evaluation.protocols.video import System
 from model.face.alignment import crop_affine, source_pixels
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import MediaPipeFaceDetector
 from model.face.landmarks import mouth_opening, mouth_width
 from model.pipelines.talking_face import load_pipeline
-from model.training.phones import PHONES
 
 ROOT = Path(__file__).resolve().parents[3]
 LOWER = [55, 56, 57, 58, 59, 65, 66, 67]

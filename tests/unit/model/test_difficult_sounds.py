@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.data.held_out_speech import Sound, Sounds, load_held_out, load_sounds
 from model.evaluation.difficult_sounds import ALTERATIONS, SPEECHLESS, speechless
-from model.evaluation.held_out_speech import Sound, Sounds, load_held_out, load_sounds
 from model.evaluation.landmark_figures import form_figures, language_figures, sound_figures
 from model.face.landmarks import CONTENT
 

@@ -15,16 +15,17 @@ from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.detection import MediaPipeFaceDetector
 from model.face.inner_mouth import InnerMouthBank
+from model.face.landmarks import CONTENT
 from model.face.portrait_engine import PortraitEngine
 from model.media.audio import SAMPLE_RATE, log_mel
 from model.pipelines.landmark_completion import complete_landmarks
-from model.training.coordinate_gradient import coordinate_gradient_cosines
-from model.training.loop import Draw
+from model.training.stage import Draw
 from model.training.stage3_end_to_end import (
     ClipWindow,
     EndToEnd,
     EndToEndConfig,
     diffusion_loss,
+    draw_noise,
     scale_gradient,
 )
 
@@ -62,6 +63,30 @@ def windows(networks: EndToEnd) -> list[ClipWindow]:
     return made
 
 
+def coordinate_gradient_cosines(
+    networks: EndToEnd, windows: list[ClipWindow], draw: Draw, config: EndToEndConfig
+) -> torch.Tensor:
+    """Does the diffusion loss know where a landmark belongs?
+
+    Lips and jaw are moved by a pixel; the loss's gradient on the coordinates is compared with that
+    error, `(B * n,)` cosines. A positive one means that descent leads back: without it stage 3 would
+    only add noise to the landmark loss. `config.drop_warped` decides whether warped latents tell the
+    truth apart from the landmarks.
+    """
+    content = list(CONTENT)
+    truth = torch.from_numpy(np.concatenate([w.landmarks[w.drawn] for w in windows]))
+    error = torch.zeros_like(truth)
+    error[:, content] = torch.randn((len(truth), len(content), 2), generator=draw.generator)
+    error /= networks.crop_px
+    target = (truth + error).requires_grad_()
+    noise = draw_noise(networks.unet, len(windows), draw, config)
+    loss = diffusion_loss(networks, windows, target, noise, config)
+    (gradient,) = torch.autograd.grad(loss, target)
+    return torch.cosine_similarity(
+        gradient[:, content].flatten(1), error[:, content].flatten(1), dim=1
+    )
+
+
 @pytest.mark.parametrize("drop_warped", [1.0, 0.0], ids=["without-warp", "with-warp"])
 def test_coordinate_gradient_points_along_an_injected_error(
     networks: EndToEnd, windows: list[ClipWindow], drop_warped: float
@@ -86,7 +111,8 @@ def test_diffusion_loss_reaches_the_completer_unless_the_road_is_cut(
     for gain in (1.0, 0.0):
         networks.completer.zero_grad()
         target = scale_gradient(networks.complete(few), gain)
-        diffusion_loss(networks, few, target, Draw.at(0, 0), config).backward()
+        noise = draw_noise(networks.unet, len(few), Draw.at(0, 0), config)
+        diffusion_loss(networks, few, target, noise, config).backward()
         reached = {
             name: parameter.grad is not None and bool(parameter.grad.abs().max() > 0)
             for name, parameter in networks.completer.named_parameters()

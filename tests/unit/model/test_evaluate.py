@@ -9,22 +9,22 @@ import pytest
 import soundfile
 from PIL import Image
 
+from model.data.clips import find_clips, find_portraits, find_voices, read_clip
+from model.data.crops import portrait_identities
+from model.data.layouts import find_sources
+from model.data.split import clip_held_out, portrait_held_out
 from model.errors import InputError
-from model.evaluation.clips import find_clips, find_portraits, find_voices, read_clip
 from model.evaluation.evaluate import evaluate, spread
 from model.evaluation.observation import Judges, load_judges
 from model.evaluation.options import Checkpoint, EvaluationOptions, Protocol
+from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS
+from model.evaluation.protocols.video import DETECTED, PREDICTED, REAL, STATIC
 from model.evaluation.results import compare
-from model.evaluation.steadiness import FIRST_FRAMES, PHOTOGRAPHS
-from model.evaluation.video_protocols import DETECTED, PREDICTED, REAL, STATIC
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE
 from model.media.video_writer import VideoWriter
 from model.pipelines.options import RenderOptions
 from model.pipelines.talking_face import load_pipeline
-from model.training.crops import portrait_identities
-from model.training.data.layouts import find_sources
-from model.training.split import clip_held_out, portrait_held_out
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 1.4  # the sync network wants 20 frames

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.evaluation.landmark_metrics import (
+from model.data.phones import CLOSURES, PHONES, ROUNDED, runs_of
+from model.evaluation.metrics.landmarks import (
     articulation,
     at_phones,
     best_lag,
@@ -16,7 +17,6 @@ from model.evaluation.landmark_metrics import (
     same_mouth,
     still_passages,
 )
-from model.training.phones import CLOSURES, PHONES, ROUNDED, runs_of
 
 VOWEL = PHONES.index("AA")
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from model.media.audio import SAMPLE_RATE, SILENCE, log_mel
-from model.training.mel_augmentation import (
+from model.data.mel_augmentation import (
     augment,
     reverberate,
     to_log_mel,
     to_power,
     warp_vocal_tract,
 )
+from model.media.audio import SAMPLE_RATE, SILENCE, log_mel
 
 
 def make_tones(hertz: float) -> torch.Tensor:

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.evaluation.clips import Clip, ClipFrames
-from model.evaluation.motion_protocol import RealMotion, follow_clip, still_plan
+from model.data.clips import Clip, ClipFrames
 from model.evaluation.observation import Judges
-from model.evaluation.video_protocols import REAL, System
+from model.evaluation.protocols.motion import RealMotion, follow_clip, still_plan
+from model.evaluation.protocols.video import REAL, System
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import MediaPipeFaceDetector
 from model.face.landmarks import mouth_opening

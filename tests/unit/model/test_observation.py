@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.data.clips import Clip, fit_sound, hold_gaps, nearest_face
 from model.errors import CheckpointError
-from model.evaluation.clips import Clip, fit_sound, hold_gaps, nearest_face
-from model.evaluation.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
 from model.evaluation.observation import (
     Observation,
     lip_distance,

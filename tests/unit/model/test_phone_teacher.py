@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE
 from model.face.landmarks import CONTENT, NUM_LANDMARKS, lip_gap
-from model.training.phone_teacher import (
+from model.training.builders.phone_teacher import (
     clip_motion,
     closure_share,
     known_phones,
@@ -16,7 +17,6 @@ from model.training.phone_teacher import (
     teacher_input,
     without_tilt,
 )
-from model.training.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE
 
 VOWEL = PHONES.index("AA")
 

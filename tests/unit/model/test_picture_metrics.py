@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.evaluation.picture_metrics import (
+from model.evaluation.metrics.pictures import (
     FINE_PX,
     FaceWindow,
     fine_sharpness,

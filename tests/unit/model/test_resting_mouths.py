@@ -7,15 +7,12 @@ import torch
 
 from model.face.landmarks import CONTENT, mouth_opening
 from model.networks.landmark_completion import LandmarkCompleter
-from model.training.landmark_windows import Windows
+from model.training.landmark_windows import WindowMix, Windows
 from model.training.resting_mouths import resting_loss, teach_rest
-from model.training.stage1_landmarks import LandmarksConfig
-
-CONFIG = LandmarksConfig(frames=32, width=32, layers=1)
 
 
 def test_the_wanted_mouth_is_shut_and_the_given_one_is_not(prepared: Path) -> None:
-    mouths = Windows(prepared, CONFIG).mouths
+    mouths = Windows(prepared, WindowMix(frames=32)).mouths
     faces, shut = mouths.draw(np.random.default_rng(0), 40)
     assert faces.shape == (40, 68, 2) and shut.shape == (40, 31, 2)
     at_rest = faces.clone()
@@ -26,7 +23,7 @@ def test_the_wanted_mouth_is_shut_and_the_given_one_is_not(prepared: Path) -> No
 
 def test_teaching_moves_the_resting_mouth_and_nothing_else(prepared: Path) -> None:
     torch.manual_seed(0)
-    mouths = Windows(prepared, CONFIG).mouths
+    mouths = Windows(prepared, WindowMix(frames=32)).mouths
     completer = LandmarkCompleter(width=32, layers=1, heads=2, rest_layers=2)
     before = {key: value.clone() for key, value in completer.state_dict().items()}
     faces = mouths.draw(np.random.default_rng(1), 64)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from model.data.speechless_sounds import breath, music, noise_recordings
 from model.media.audio import SAMPLE_RATE
-from model.training.speechless_sounds import breath, music, noise_recordings
 
 
 def test_noise_has_many_levels() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from model.data.phones import CLOSURES, SILENCE_PHONE
 from model.face.landmarks import CONTENT, mouth_opening
 from model.networks.landmark_completion import LandmarkCompleter
 from model.training.landmark_windows import Windows, collate
-from model.training.loop import Draw
-from model.training.phones import CLOSURES, SILENCE_PHONE
+from model.training.stage import Draw
 from model.training.stage1_landmarks import (
     LandmarksConfig,
     completion_loss,
@@ -21,7 +21,7 @@ CONFIG = LandmarksConfig(frames=32, width=32, layers=1, batch_size=6)
 
 
 def test_windows_fit_together(prepared: Path) -> None:
-    windows = Windows(prepared, CONFIG)
+    windows = Windows(prepared, CONFIG.mix)
     rng = np.random.default_rng(0)
     quiet = 0
     for _ in range(60):
@@ -39,7 +39,7 @@ def test_windows_fit_together(prepared: Path) -> None:
 
 
 def test_what_is_wanted_does_not_depend_on_the_references_mouth(prepared: Path) -> None:
-    windows = Windows(prepared, CONFIG)
+    windows = Windows(prepared, CONFIG.mix)
     motion = windows.still[0, :32]
     for face in windows.portraits:
         wanted, references = [], []
@@ -53,7 +53,7 @@ def test_what_is_wanted_does_not_depend_on_the_references_mouth(prepared: Path) 
 
 def test_one_step_lowers_the_loss(prepared: Path) -> None:
     torch.manual_seed(0)
-    windows = Windows(prepared, CONFIG)
+    windows = Windows(prepared, CONFIG.mix)
     completer = LandmarkCompleter(width=32, layers=1, heads=2, dropout=0.0)
     draw = Draw.at(0, 0)
     batch = collate([windows.draw(draw.rng) for _ in range(6)], windows.noise, draw)
@@ -73,7 +73,7 @@ def test_one_step_lowers_the_loss(prepared: Path) -> None:
 
 def test_closures_weigh_more(prepared: Path) -> None:
     torch.manual_seed(0)
-    windows = Windows(prepared, CONFIG)
+    windows = Windows(prepared, CONFIG.mix)
     completer = LandmarkCompleter(width=32, layers=1, heads=2, dropout=0.0)
     draw = Draw.at(0, 1)
     batch = collate([windows.draw(draw.rng) for _ in range(6)], windows.noise, draw)

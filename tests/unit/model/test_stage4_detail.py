@@ -14,9 +14,9 @@ from model.errors import ConfigError
 from model.face.alignment import invert_affine, warp_points
 from model.face.average_face import AVERAGE_FACE
 from model.networks.detail import DetailNetwork, enlarge
-from model.training.detail_pairs import DETAIL_PX, MOVED, PHOTOGRAPH, Subject, draw_subject
+from model.networks.pixels import to_tensor
+from model.training.builders.detail_pairs import DETAIL_PX, MOVED, PHOTOGRAPH, Subject, draw_subject
 from model.training.launch import launch, load_stage
-from model.training.stage0_autoencoder import to_tensor
 from model.training.stage4_detail import DetailConfig, build, lip_boxes, textures
 
 ROOT = Path(__file__).resolve().parents[3]

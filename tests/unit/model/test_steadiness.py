@@ -8,15 +8,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.evaluation.clips import Clip, ClipFrames
-from model.evaluation.steadiness import (
+from model.data.clips import Clip, ClipFrames
+from model.evaluation.protocols.steadiness import (
     Steadiness,
     mean_changes,
     real_changes,
     skin_around,
     stillest,
 )
-from model.evaluation.video_protocols import REAL, System
+from model.evaluation.protocols.video import REAL, System
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import MediaPipeFaceDetector
 from model.face.landmarks import CONTOUR, OUTER_LIPS

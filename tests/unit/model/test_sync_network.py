@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoints import SHIPPED as SHIPPED_PARTS
+from model.data.sound import read_sound
 from model.errors import CheckpointError, ShapeError
-from model.evaluation.sync_network import (
+from model.face.average_face import AVERAGE_FACE
+from model.face.landmarks import POSE
+from model.media.audio import log_mel
+from model.networks.landmark_completion import LandmarkCompleter
+from model.networks.sync_network import (
     MARGIN,
     SHIPPED,
     SyncNetwork,
     lip_features,
     load_sync_network,
 )
-from model.face.average_face import AVERAGE_FACE
-from model.face.landmarks import POSE
-from model.media.audio import log_mel
-from model.networks.landmark_completion import LandmarkCompleter
-from model.training.data.sound import read_sound
 
 SPEECH = Path(__file__).parents[3] / "examples" / "speech.wav"
 FRAMES = 40

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.data.split import clip_held_out, voice_held_out
 from model.errors import CheckpointError
 from model.evaluation.sync_figures import (
     Track,
@@ -17,12 +18,11 @@ from model.evaluation.sync_figures import (
     table,
     with_noise,
 )
-from model.evaluation.sync_network import SyncNetwork, load_sync_network
 from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import LIPS
-from model.training.export_sync import pack
-from model.training.loop import Draw
-from model.training.split import clip_held_out, voice_held_out
+from model.networks.sync_network import SyncNetwork, load_sync_network
+from model.training.builders.export_sync import pack
+from model.training.stage import Draw
 from model.training.sync import SyncConfig, build, disturb, sync_loss
 
 TINY = {"frames": 32, "batch_size": 6, "width": 16, "embedding": 8}
@@ -73,7 +73,7 @@ def test_steps_lower_the_loss(prepared: Path) -> None:
     network.eval()
     losses = []
     for _ in range(8):
-        loss, figures = stage.loss(Draw.at(0, 0))
+        loss, figures = stage.loss(stage.draw(Draw.at(0, 0)), 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -89,7 +89,6 @@ def test_samples_are_figures_of_what_was_held_out(prepared: Path, tmp_path: Path
     voices = np.load(prepared / "speech.npz")["names"]
     assert len(tracks["voices"]) == sum(voice_held_out(str(name)) for name in voices) > 1
     stage = build(SyncConfig(prepared=prepared, **TINY), "cpu")
-    assert stage.sample is not None
     figures = stage.sample(tmp_path, 3)
     assert {"clips_shifted", "voices_swapped"} <= set(figures)
     assert (tmp_path / "000003.json").is_file()

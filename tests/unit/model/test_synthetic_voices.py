@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from model.data.phones import PHONES, SILENCE_PHONE
 from model.media.audio import HOP_LENGTH, SAMPLES_PER_FRAME
-from model.training.phones import PHONES, SILENCE_PHONE
-from model.training.synthetic_voices import Synthesizer, random_text, synthesize, to_phones
+from model.training.builders.synthetic_voices import Synthesizer, random_text, synthesize, to_phones
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import runpy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,9 +9,9 @@ from typing import Literal
 import pytest
 
 from model.errors import ConfigError
-from model.training.config import dump_config, load_config
+from model.training.config import dump_config, load_config, run_program
 from model.training.launch import STAGES, configure, load_stage
-from model.training.loop import LoopConfig
+from model.training.stage import LoopConfig
 
 CONFIGS = Path(__file__).parents[3] / "model" / "training" / "configs"
 
@@ -165,3 +167,44 @@ def test_no_two_shipped_configs_share_an_output() -> None:
         for path in CONFIGS.glob("*.yaml")
     ]
     assert len(set(outputs)) == len(outputs) >= len(STAGES)
+
+
+@dataclass(frozen=True)
+class Needy:
+    source: Path
+    size: int = 128
+
+
+def test_a_key_without_default_must_be_given() -> None:
+    assert load_config(Needy, None, ["source=films"]) == Needy(Path("films"))
+    with pytest.raises(ConfigError, match="source: no value; expected source=VALUE"):
+        load_config(Needy, None, ["size=64"])
+
+
+BUILDERS = sorted(
+    path.stem for path in (CONFIGS.parent / "builders").glob("*.py") if path.stem != "__init__"
+)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_builder_takes_key_value(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = f"model.training.builders.{name}"
+    monkeypatch.setattr(sys, "argv", [name, "sise=64"])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert ended.value.code == 2
+    assert "unknown key 'sise'" in capsys.readouterr().err
+
+
+def test_help_lists_keys_and_defaults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["needy", "--help"])
+    with pytest.raises(SystemExit):
+        run_program(Needy, print, "Needs films.")
+    said = capsys.readouterr().out
+    assert "source: needed" in said
+    assert "size: 128" in said

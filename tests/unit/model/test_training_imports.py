@@ -17,7 +17,7 @@ ABSENT = (
 TRAINING = sorted(
     f"model.training.{path.stem}"
     for path in (ROOT / "model" / "training").glob("*.py")
-    if path.stem in ("config", "devices", "launch", "loop", "run_folder")
+    if path.stem in ("config", "launch", "loop", "run_folder", "stage")
     or path.stem.startswith(("stage0", "stage1", "stage2"))
 )
 NETWORKS = sorted(
@@ -70,7 +70,7 @@ def test_trainings_and_networks_import_nothing_heavy() -> None:
     assert not loaded & set(ABSENT)
 
 
-@pytest.mark.parametrize("module", ["model.face.alignment", "model.training.prepare"])
+@pytest.mark.parametrize("module", ["model.face.alignment", "model.training.builders.prepare"])
 def test_the_hider_hides(module: str) -> None:
     answer = import_without(ABSENT, [module])
     assert answer.returncode != 0

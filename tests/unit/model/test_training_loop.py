@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from model.errors import ConfigError
-from model.training.loop import Draw, LoopConfig, Stage, learning_rate, train
+from model.training.launch import train
+from model.training.loop import learning_rate
+from model.training.stage import Draw, LoopConfig, Stage
 
 
 class Line(ModelMixin, ConfigMixin):
@@ -43,27 +46,46 @@ def make_config(output: Path, **changes: object) -> LoopConfig:
     return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 
-def make_stage(stop_after: int | None = None) -> Stage:
-    torch.manual_seed(0)
-    line = Line()
+class LineStage(Stage[torch.Tensor]):
+    """Learns the sum of three numbers."""
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        if draw.step == stop_after:
+    def __init__(self, config: LoopConfig, device: str = "cpu") -> None:
+        self.config, self.line = config, Line()
+        super().__init__({"line": self.line})
+
+    def draw(self, draw: Draw) -> torch.Tensor:
+        return torch.randn(8, 3, generator=draw.generator)
+
+    def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        return ((self.line(batch)[:, 0] - batch.sum(dim=1)) ** 2).mean(), {}
+
+
+class NoisyStage(Stage[tuple[torch.Tensor, float]]):
+    """A line under noise; it stops where it is told to."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.line, self.stop_after = Line(), stop_after
+        super().__init__({"line": self.line})
+
+    def draw(self, draw: Draw) -> tuple[torch.Tensor, float]:
+        return torch.randn(8, 3, generator=draw.generator), float(draw.rng.normal(0, 0.1))
+
+    def loss(
+        self, batch: tuple[torch.Tensor, float], step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        if step == self.stop_after:
             raise KeyboardInterrupt
-        x = torch.randn(8, 3, generator=draw.generator)
-        noise = float(draw.rng.normal(0, 0.1))
-        error = line(x)[:, 0] - x.sum(dim=1) - noise
-        return (error**2).mean(), {"noise": noise}
+        x, noise = batch
+        return ((self.line(x)[:, 0] - x.sum(dim=1) - noise) ** 2).mean(), {"noise": noise}
 
-    def sample(folder: Path, step: int) -> dict[str, float]:
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
         (folder / f"{step}.txt").write_text("sample")
-        return {"weight": float(line.layer.weight.sum())}
-
-    return Stage({"line": line}, loss, sample)
+        return {"weight": float(self.line.layer.weight.sum())}
 
 
-def stage_of(stop_after: int | None = None) -> Callable[[LoopConfig, str], Stage]:
-    return lambda config, device: make_stage(stop_after)
+def stage_of(stop_after: int | None = None) -> Callable[[LoopConfig, str], NoisyStage]:
+    return lambda config, device: NoisyStage(stop_after)
 
 
 def rows_of(folder: Path) -> list[dict[str, float]]:
@@ -132,23 +154,19 @@ def test_draws_of_rank_and_micro_step_differ_and_the_first_is_the_plain_one() ->
     assert len({a for a, _ in drawn}) == len({b for _, b in drawn}) == 9
 
 
-def make_rows(config: LoopConfig, device: str) -> Stage:
-    """A stage that reads consecutive rows: 16 a step, whoever reads them."""
-    line = Line()
-    inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+class RowStage(LineStage):
+    """Reads consecutive rows: 16 a step, whoever reads them."""
 
-    def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-        first = 16 * (draw.step % 4) + config.batch_size * draw.micro_step
-        x = inputs[first : first + config.batch_size]
-        return ((line(x)[:, 0] - x.sum(dim=1)) ** 2).mean(), {}
-
-    return Stage({"line": line}, loss)
+    def draw(self, draw: Draw) -> torch.Tensor:
+        inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+        first = 16 * (draw.step % 4) + self.config.batch_size * draw.micro_step
+        return inputs[first : first + self.config.batch_size]
 
 
 def test_twice_eight_accumulated_equals_sixteen(tmp_path: Path) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert train(make_rows, make_config(whole, batch_size=16))
-    assert train(make_rows, make_config(halves, batch_size=8, gradient_accumulation_steps=2))
+    assert train(RowStage, make_config(whole, batch_size=16))
+    assert train(RowStage, make_config(halves, batch_size=8, gradient_accumulation_steps=2))
     torch.testing.assert_close(exported(halves), exported(whole), rtol=1e-5, atol=1e-6)
     for one, two in zip(rows_of(whole), rows_of(halves), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
@@ -156,18 +174,13 @@ def test_twice_eight_accumulated_equals_sixteen(tmp_path: Path) -> None:
 
 
 def test_dropout_is_the_same_after_a_resume(tmp_path: Path) -> None:
-    def build(config: LoopConfig, device: str) -> Stage:
-        line = Line(size=32)
-
-        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-            x = torch.randn(8, 32, generator=draw.generator)
-            return (line(torch.dropout(x, 0.5, train=True)) ** 2).mean(), {}
-
-        return Stage({"line": line}, loss)
+    class Dropped(LineStage):
+        def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            return (self.line(torch.dropout(batch, 0.5, train=True)) ** 2).mean(), {}
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(build, make_config(whole))
-    while not train(build, make_config(broken, max_minutes=1e-9)):
+    train(Dropped, make_config(whole))
+    while not train(Dropped, make_config(broken, max_minutes=1e-9)):
         torch.rand(5)  # whatever else the process draws
     losses = [
         torch.load(f / "state.pt", weights_only=True)["networks"]["line.layer.weight"]
@@ -180,15 +193,17 @@ def test_named_modules_have_their_own_rate_and_clip(tmp_path: Path) -> None:
     lines = {name: Line() for name in ("slow", "tight", "plain")}
     start = {name: line.layer.weight.detach().clone() for name, line in lines.items()}
 
-    def build(config: LoopConfig, device: str) -> Stage:
-        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-            x = torch.randn(8, 3, generator=draw.generator)
-            terms = [((line(x)[:, 0] - 10 * x.sum(dim=1)) ** 2).mean() for line in lines.values()]
+    class Three(LineStage):
+        def __init__(self, config: LoopConfig, device: str) -> None:
+            rates, clips = {"slow": 1e-9}, {"tight": 1e-12}
+            Stage.__init__(self, lines, learning_rates=rates, gradient_clips=clips)
+
+        def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            target = 10 * batch.sum(dim=1)
+            terms = [((line(batch)[:, 0] - target) ** 2).mean() for line in lines.values()]
             return sum(terms, torch.zeros(())), {}
 
-        return Stage(lines, loss, learning_rates={"slow": 1e-9}, gradient_clips={"tight": 1e-12})
-
-    train(build, make_config(tmp_path, max_steps=1, weight_decay=0.0, learning_rate=0.1))
+    train(Three, make_config(tmp_path, max_steps=1, weight_decay=0.0, learning_rate=0.1))
     moved = {
         name: float((line.layer.weight.detach() - start[name]).abs().max())
         for name, line in lines.items()
@@ -201,33 +216,28 @@ def test_named_modules_have_their_own_rate_and_clip(tmp_path: Path) -> None:
 
 def test_a_rate_for_an_absent_module_is_refused() -> None:
     with pytest.raises(ConfigError, match="no module 'unet'"):
-        Stage({"line": Line()}, make_stage().loss, learning_rates={"unet": 1.0})
+        Stage.__init__(NoisyStage(), {"line": Line()}, learning_rates={"unet": 1.0})
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
-    def build(config: LoopConfig, device: str) -> Stage:
-        line = Line()
+    class Infinite(LineStage):
+        def draw(self, draw: Draw) -> torch.Tensor:
+            return torch.full((1, 3), float("inf"))
 
-        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-            return line(torch.full((1, 3), float("inf"))).sum(), {}
-
-        return Stage({"line": line}, loss)
-
-    assert train(build, make_config(tmp_path, max_steps=3))
+    assert train(Infinite, make_config(tmp_path, max_steps=3))
     assert torch.isfinite(exported(tmp_path)).all()
 
 
 def test_a_complete_run_exports_and_finishes_when_called_again(tmp_path: Path) -> None:
     finished: list[Path] = []
 
-    def build(config: LoopConfig, device: str) -> Stage:
-        stage = make_stage()
-        stage.finish = finished.append
-        return stage
+    class Finished(LineStage):
+        def finish(self, export: Path) -> None:
+            finished.append(export)
 
-    assert train(build, make_config(tmp_path))
+    assert train(Finished, make_config(tmp_path))
     shutil.rmtree(tmp_path / "export")  # as if killed between the last state and its export
-    assert train(build, make_config(tmp_path))
+    assert train(Finished, make_config(tmp_path))
     assert finished == [tmp_path / "export"] * 2
     assert len(exported(tmp_path)) == 4
 
@@ -235,18 +245,14 @@ def test_a_complete_run_exports_and_finishes_when_called_again(tmp_path: Path) -
 def test_one_process_trains_in_several_precisions(tmp_path: Path) -> None:
     seen: list[torch.dtype] = []
 
-    def build(config: LoopConfig, device: str) -> Stage:
-        line = Line()
-
-        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, float]]:
-            answer = line(torch.ones(2, 3))
+    class Seen(LineStage):
+        def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            answer = self.line(batch)
             seen.append(answer.dtype)
             return answer.float().mean(), {}
 
-        return Stage({"line": line}, loss)
-
     for precision in ("bf16", "no"):
-        train(build, make_config(tmp_path / precision, max_steps=1, mixed_precision=precision))
+        train(Seen, make_config(tmp_path / precision, max_steps=1, mixed_precision=precision))
     assert seen == [torch.bfloat16, torch.float32]
 
 
@@ -275,3 +281,23 @@ def test_several_processes_that_would_be_one_are_refused(
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(ConfigError, match="--multi_gpu --num_processes N"):
         train(stage_of(), make_config(tmp_path))
+
+
+def test_batches_are_drawn_in_a_thread_one_ahead_and_in_order(tmp_path: Path) -> None:
+    drawn: list[tuple[int, int]] = []
+    trained: list[tuple[int, int]] = []
+    threads: set[str] = set()
+
+    class Watched(LineStage):
+        def draw(self, draw: Draw) -> torch.Tensor:
+            threads.add(threading.current_thread().name)
+            drawn.append((draw.step, draw.micro_step))
+            return torch.full((1, 3), float(10 * draw.step + draw.micro_step))
+
+        def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            trained.append((step, int(batch[0, 0]) - 10 * step))
+            return super().loss(batch, step)
+
+    train(Watched, make_config(tmp_path, max_steps=3, gradient_accumulation_steps=2))
+    assert drawn == trained == [(step, micro) for step in range(3) for micro in range(2)]
+    assert threading.current_thread().name not in threads

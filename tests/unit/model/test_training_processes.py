@@ -36,7 +36,8 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
-from model.training.loop import LoopConfig, Stage, train
+from model.training.launch import train
+from model.training.stage import LoopConfig, Stage
 
 class Maps(ModelMixin, ConfigMixin):
     @register_to_config
@@ -48,19 +49,24 @@ class Maps(ModelMixin, ConfigMixin):
         answer = self.first(x)
         return answer + self.second(x) * use_second[:, None] if use_second.any() else answer
 
-def build(config, device):
-    maps = Maps()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    count = 16 // processes
-    def loss(draw):
+class Halves(Stage):
+    def __init__(self, config, device):
+        self.maps = Maps()
+        super().__init__({"maps": self.maps})
+
+    def draw(self, draw):
         x = torch.randn(16, 3, generator=torch.Generator().manual_seed(draw.step))
         use = (torch.arange(16) < 8).float() * (draw.step % 2) + (draw.step % 2 == 0)
+        count = 16 // int(os.environ.get("WORLD_SIZE", "1"))
         own = slice(count * draw.rank, count * (draw.rank + 1))
-        answer = maps.both(x[own], use[own])[:, 0]
-        return ((answer - x[own].sum(dim=1)) ** 2).mean(), {"rank": float(draw.rank)}
-    return Stage({"maps": maps}, loss)
+        return x[own], use[own], draw.rank
 
-assert train(build, LoopConfig(output=Path(sys.argv[1]), max_steps=8, batch_size=16, warmup_steps=2,
+    def loss(self, batch, step):
+        x, use, rank = batch
+        answer = self.maps.both(x, use)[:, 0]
+        return ((answer - x.sum(dim=1)) ** 2).mean(), {"rank": float(rank)}
+
+assert train(Halves, LoopConfig(output=Path(sys.argv[1]), max_steps=8, batch_size=16, warmup_steps=2,
     learning_rate=0.05, device="cpu", mixed_precision="no", log_every=2, save_every=3))
 """
 

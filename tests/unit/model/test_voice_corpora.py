@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.training.landmark_windows import Windows, in_time, stretch
-from model.training.split import language_held_out, voice_held_out
-from model.training.stage1_landmarks import LandmarksConfig
-from model.training.voice_corpora import Cutter, load_corpora
+from model.data.split import language_held_out, voice_held_out
+from model.data.voice_corpora import Cutter, load_corpora
+from model.training.landmark_windows import WindowMix, Windows, in_time, stretch
 
 
 @pytest.fixture
@@ -56,10 +55,10 @@ def test_pieces_stay_within_their_utterance(prepared: Path) -> None:
 
 
 def test_synthetic_voices_are_heard_as_often_as_asked(with_synthetic: Path) -> None:
-    config = LandmarksConfig(
+    mix = WindowMix(
         frames=32, speech_share=1.0, silence_share=0.0, synthetic_share=0.4, stretch_share=1.0
     )
-    windows, rng = Windows(with_synthetic, config), np.random.default_rng(0)
+    windows, rng = Windows(with_synthetic, mix), np.random.default_rng(0)
     heard = [bool((windows.draw(rng).mel == 7.0).all()) for _ in range(120)]
     assert 0.25 < np.mean(heard) < 0.55
 

@@ -16,6 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoints import SHIPPED
+from model.data.films import PrepareSettings
+from model.data.preparation import prepare_set
+from model.data.quality import QualityLimits
+from model.data.sound import read_sound
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.detection import MediaPipeFaceDetector
 from model.face.inner_mouth import InnerMouthBank
@@ -25,15 +29,11 @@ from model.media.audio import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
 from model.media.ffmpeg import ffmpeg_path
 from model.media.video_writer import VideoWriter
 from model.networks.landmark_completion import LandmarkCompleter
-from model.training.data.films import PrepareSettings
-from model.training.data.preparation import prepare_set
-from model.training.data.quality import QualityLimits
-from model.training.data.sound import read_sound
 
 ROOT = Path(__file__).parents[3]
 FRAMES = 50
 SIDE = 240
-SEEN, HELD_OUT = "bbaf2n", "bbbm3a"  # as model.training.split has it for these names
+SEEN, HELD_OUT = "bbaf2n", "bbbm3a"  # as model.data.split has it for these names
 
 
 def run_ffmpeg(*words: object) -> None:

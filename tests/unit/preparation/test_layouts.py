@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from model.data.layouts import LAYOUTS, find_sources
+from model.data.split import clip_held_out, identity_held_out
 from model.errors import InputError
-from model.training.data.layouts import LAYOUTS, find_sources
-from model.training.split import clip_held_out, identity_held_out
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -18,15 +18,15 @@ import numpy as np
 import psutil
 import pytest
 
+from model.data.films import PrepareSettings, prepare_film
+from model.data.layouts import Source, find_sources
+from model.data.phones import UNKNOWN_PHONE
+from model.data.preparation import PARTS, REPORT, part_path, prepare_set
+from model.data.shards import ClipShards, Track, read_made_from, read_tracks
+from model.data.sound import read_sound
 from model.errors import InputError
 from model.face.alignment import ANCHORS, TEMPLATE
 from model.media.audio import log_mel
-from model.training.data.films import PrepareSettings, prepare_film
-from model.training.data.layouts import Source, find_sources
-from model.training.data.preparation import PARTS, REPORT, part_path, prepare_set
-from model.training.data.shards import ClipShards, Track, read_made_from, read_tracks
-from model.training.data.sound import read_sound
-from model.training.phones import UNKNOWN_PHONE
 
 ROOT = Path(__file__).parents[3]
 SHARD = "shard-00000.safetensors"

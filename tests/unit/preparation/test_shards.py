@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.errors import ShapeError, UnsupportedMediaError
-from model.face.alignment import jitter_affine
-from model.face.average_face import AVERAGE_FACE
-from model.training.data.shards import (
+from model.data.shards import (
     ClipShards,
     Track,
     TrackData,
@@ -24,6 +21,9 @@ from model.training.data.shards import (
     stored_picture,
     write_shard,
 )
+from model.errors import ShapeError, UnsupportedMediaError
+from model.face.alignment import jitter_affine
+from model.face.average_face import AVERAGE_FACE
 
 FRAME_PX = 300
 STORED_PX = 160

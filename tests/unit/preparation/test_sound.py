@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from model.data.sound import read_sound, read_sound_in_step
 from model.errors import UnsupportedMediaError
 from model.media.audio import SAMPLE_RATE
 from model.media.video_reader import read_frames
 from model.media.video_writer import VideoWriter
-from model.training.data.sound import read_sound, read_sound_in_step
 
 FLASH = 25  # frame that is white, and the moment of the click
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.data.quality import sharpness, turn
+from model.data.tracks import find_tracks, overlaps_larger
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import DetectedFace
-from model.training.data.quality import sharpness, turn
-from model.training.data.tracks import find_tracks, overlaps_larger
 
 Place = tuple[float, float, float]
 """Left, top and size of a face in pixels."""

@@ -1,0 +1,121 @@
+"""Speech that training has not heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
+from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
+from model.data.split import clip_held_out
+from model.data.voice_corpora import Corpus, load_corpora
+
+Points = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What training has not seen.
+
+    Attributes:
+        mels: Log-mels `(K, 300, 80)` of GRID sentences.
+        phones: Their phones `(K, 300)`.
+        faces: The real video's landmarks, carried to the clip's mean pose `(K, 75, 68, 2)`.
+        voices: Log-mels `(4T, 80)` of other speakers.
+        voice_phones: Their phones.
+        voice_openings: Openings `(T,)` of the phone teacher's labels.
+        portraits: Photographs' landmarks `(P, 68, 2)`.
+        names: Files of the GRID sentences.
+        voice_names: Files of the other voices.
+        synthetic: Log-mels `(4T, 80)` of synthetic voices in languages that were not trained on.
+        synthetic_phones: Their phones.
+    """
+
+    mels: Points
+    phones: NDArray[np.uint8]
+    faces: Points
+    voices: list[Points]
+    voice_phones: list[NDArray[np.uint8]]
+    voice_openings: list[Points]
+    portraits: Points
+    names: list[str]
+    voice_names: list[str]
+    synthetic: list[Points]
+    synthetic_phones: list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One recording.
+
+    Attributes:
+        mel: Log-mel `(4T, 80)`.
+        waveform: `(N,)` at 16 kHz, or none where only the log-mel was kept.
+    """
+
+    mel: Points
+    waveform: Points | None = None
+
+
+def load_held_out(prepared: Path) -> HeldOut:
+    """Read the held-out part of the prepared data."""
+    grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
+    rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
+    corpora = load_corpora(prepared, held_out=True)
+    neutral, speech = motion["neutral"], corpora["speech"]
+    openings = []
+    for start, end in speech.spans // MELS_PER_FRAME:
+        content = neutral[list(CONTENT)] + speech.offsets[start:end]
+        openings.append(mouth_opening(join_landmarks(neutral[list(POSE)], content)))
+    voices, voice_phones = _utterances(speech)
+    synthetic, synthetic_phones = (
+        _utterances(corpora["synthetic"]) if "synthetic" in corpora else ([], [])
+    )
+    return HeldOut(
+        mels=grid["log_mel"][rows].astype(np.float32),
+        phones=grid["phones"][rows],
+        faces=join_landmarks(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
+        voices=voices,
+        voice_phones=voice_phones,
+        voice_openings=openings,
+        portraits=motion["portraits"][motion["portraits_held_out"]],
+        names=[str(name) for name in grid["names"][rows]],
+        voice_names=speech.names,
+        synthetic=synthetic,
+        synthetic_phones=synthetic_phones,
+    )
+
+
+def _utterances(corpus: Corpus) -> tuple[list[Points], list[NDArray[np.uint8]]]:
+    mels = [corpus.log_mel[start:end].astype(np.float32) for start, end in corpus.spans]
+    return mels, [corpus.phones[start:end] for start, end in corpus.spans]
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The recordings of a `HeldOut`, in its order."""
+
+    clips: list[Sound]
+    voices: list[Sound]
+
+
+def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
+    """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
+    if source is None:
+        return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
+    # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
+    from model.data.sound import read_sound
+    def read(path: Path, mel: Points) -> Sound:
+        samples = len(mel) * HOP_LENGTH  # whole video frames
+        waveform = read_sound(path)[:samples]
+        return Sound(mel, np.pad(waveform, (0, samples - len(waveform))))
+
+    clips = zip(data.names, data.mels, strict=True)
+    voices = zip(data.voice_names, data.voices, strict=True)
+    return Sounds(
+        [read(source / "grid_s1" / name, mel) for name, mel in clips],
+        [read(source / "speech" / name, mel) for name, mel in voices],
+    )

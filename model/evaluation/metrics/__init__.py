@@ -1,0 +1,1 @@
+"""Figures of landmarks, pictures and mouths: arrays in, numbers out."""

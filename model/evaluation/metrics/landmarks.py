@@ -1,0 +1,171 @@
+"""How well predicted lips follow real ones: figures on mouth openings and landmarks.
+
+An opening is the lip gap as a share of the mouth's width (`model.face.landmarks.mouth_opening`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.phones import CLOSURES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
+from model.media.audio import MELS_PER_FRAME
+
+Curve = NDArray[np.float32]
+
+MAX_LAG: Final = 4
+"""Frames."""
+SHUT: Final = 0.04
+"""Lips closer than this share of the mouth's width have met."""
+STILL: Final = 0.02
+"""A mouth rests whose opening changes less than this share of its width,"""
+STILL_REACH: Final = 3
+"""for so many frames before and after."""
+_REACH: Final = 4  # of 10 ms around a segment
+
+
+def correlation(predicted: Sequence[Curve], real: Sequence[Curve], lag: int = 0) -> float:
+    """Pearson's r over all frames of all clips.
+
+    Args:
+        predicted: Openings `(T,)` of each clip.
+        real: The same clips' real openings.
+        lag: Frames by which the prediction is taken to be late; the frames that have no partner,
+            or a nan in either curve, are left out.
+    """
+    early = [curve[max(0, lag) : len(curve) + min(0, lag)] for curve in predicted]
+    there = [curve[max(0, -lag) : len(curve) - max(0, lag)] for curve in real]
+    first, second = np.concatenate(early), np.concatenate(there)
+    seen = np.isfinite(first) & np.isfinite(second)
+    return float(np.corrcoef(first[seen], second[seen])[0, 1])
+
+
+def best_lag(predicted: Sequence[Curve], real: Sequence[Curve]) -> tuple[int, float]:
+    """Lag within `MAX_LAG` frames with the highest r (positive: the prediction is late), and that r."""
+    scores = {lag: correlation(predicted, real, lag) for lag in range(-MAX_LAG, MAX_LAG + 1)}
+    lag = max(scores, key=lambda key: scores[key])
+    return lag, scores[lag]
+
+
+def articulation(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
+    """Spread of the predicted opening over that of the real one; below 0.8 is mumbling."""
+    return float(np.nanstd(np.concatenate(predicted)) / np.nanstd(np.concatenate(real)))
+
+
+def motion_ratio(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
+    """Spread of the predicted curve about each clip's mean over that of the real one."""
+    said, there = (
+        np.concatenate([curve - curve.mean() for curve in curves]) for curves in (predicted, real)
+    )
+    return float(said.std() / there.std())
+
+
+def at_phones(
+    curves: Sequence[Curve], phones: Sequence[NDArray[np.uint8]], group: Sequence[int]
+) -> float:
+    """How a curve stands at some phones, against its mean over each clip's speech.
+
+    Args:
+        curves: `(T,)` of each clip, at 25 fps.
+        phones: `(4T,)` of each clip, 10 ms.
+        group: Phones; a frame counts by the share of its 40 ms that they fill.
+    """
+    away, weights = [], []
+    for curve, labels in zip(curves, phones, strict=True):
+        speech = _share(~np.isin(labels, (SILENCE_PHONE, UNKNOWN_PHONE)))
+        if speech.any():
+            away.append(curve - np.average(curve, weights=speech))
+            weights.append(_share(np.isin(labels, group)))
+    total = np.concatenate(weights)
+    return float(np.average(np.concatenate(away), weights=total)) if total.any() else float("nan")
+
+
+def _share(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Part of each frame `(T,)` whose 10 ms `(4T,)` are chosen."""
+    return chosen.reshape(-1, MELS_PER_FRAME).mean(axis=1)
+
+
+def still_passages(opening: Curve) -> NDArray[np.bool_]:
+    """Frames `(T,)` around which an opening stays within `STILL` for `STILL_REACH` frames."""
+    padded = np.pad(opening, STILL_REACH, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * STILL_REACH + 1)
+    return np.asarray(np.ptp(around, axis=1) < STILL)
+
+
+def jitter(
+    lips: Sequence[NDArray[np.float32]],
+    still: Sequence[NDArray[np.bool_]],
+    widths: Sequence[float],
+) -> float:
+    """How lips tremble where they should rest: mean second difference over time / mouth width.
+
+    Args:
+        lips: `(T, 20, 2)` of each clip.
+        still: `(T,)`, where the real mouth rests.
+        widths: Mouth widths, same unit.
+    """
+    shaken = [
+        np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1).mean(axis=1)[rests[1:-1]] / width
+        for points, rests, width in zip(lips, still, widths, strict=True)
+    ]
+    return float(np.concatenate(shaken).mean())
+
+
+def slope(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
+    """Predicted over real opening, least squares; frames with a nan in either are left out."""
+    first, second = np.concatenate(predicted), np.concatenate(real)
+    seen = np.isfinite(first) & np.isfinite(second)
+    return float(np.polyfit(second[seen], first[seen], 1)[0])
+
+
+def closures(opening: Curve, phones: NDArray[np.uint8]) -> tuple[int, int]:
+    """How many of the /b p m/ segments shut the lips.
+
+    Args:
+        opening: `(T,)` at 25 fps.
+        phones: `(4T,)`, 10 ms.
+    Returns:
+        Segments whose smallest opening within the segment ± 40 ms is below `SHUT`, and all segments.
+    """
+    segments = runs_of(np.isin(phones, CLOSURES))
+    shut = 0
+    for start, end in segments:
+        first = -(-(start - _REACH) // MELS_PER_FRAME)
+        last = (end - 1 + _REACH) // MELS_PER_FRAME
+        window = opening[max(0, first) : last + 1]
+        shut += bool(len(window)) and bool(window.min() < SHUT)
+    return shut, len(segments)
+
+
+def closure_rate(openings: Sequence[Curve], phones: Sequence[NDArray[np.uint8]]) -> float:
+    """Share of all /b p m/ segments that shut the lips; nan when there is none."""
+    counts = np.array([closures(o, p) for o, p in zip(openings, phones, strict=True)])
+    shut, total = counts.sum(axis=0)
+    return float(shut / total) if total else float("nan")
+
+
+def same_mouth(
+    first: Sequence[NDArray[np.float32]],
+    second: Sequence[NDArray[np.float32]],
+    widths: Sequence[float],
+) -> tuple[float, float]:
+    """Whether two references gave the same mouth.
+
+    Args:
+        first: Lips and jaw `(T, 31, 2)` of each recording with one reference.
+        second: The same with another reference of the same face.
+        widths: Mouth widths, same unit.
+    Returns:
+        Correlation of the motion (each point's displacement from its own mean place), and the mean
+        distance of the points, which also sees a constant shift, as a share of the mouth's width.
+    """
+    left, right, distance = [], [], []
+    for one, other, width in zip(first, second, widths, strict=True):
+        left.append((one - one.mean(axis=0)).ravel() / width)
+        right.append((other - other.mean(axis=0)).ravel() / width)
+        distance.append(np.linalg.norm(one - other, axis=-1).mean() / width)
+    r = float(np.corrcoef(np.concatenate(left), np.concatenate(right))[0, 1])
+    return r, float(np.mean(distance))

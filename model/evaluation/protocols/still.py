@@ -1,0 +1,231 @@
+"""Systems on single pictures: unseen photographs, silence, and what leaks from the reference.
+
+portraits   an unseen person's photograph says an unseen voice; the drawn mouth is found again
+            and compared with the landmarks that should have been drawn
+silence     digital silence over a reference with a shut, and one with an open mouth
+leak        the same words over both: the mouth must come from the sound
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.clips import Clip, ClipFrames, find_landmarks, fit_sound
+from model.evaluation.metrics.landmarks import same_mouth
+from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness
+from model.evaluation.observation import Judges, Points, lay_on, sheet_tiles, sync_figures
+from model.evaluation.protocols.video import STATIC, System
+from model.face.alignment import invert_affine, warp_points
+from model.face.landmarks import CONTENT, mouth_opening, mouth_width
+from model.media.audio import FPS, SAMPLES_PER_FRAME
+from model.media.video_reader import read_frames
+from model.media.video_writer import VideoWriter
+from model.pipelines.outputs import RenderPlan
+
+Frames = NDArray[np.uint8]
+
+_SILENT_FRAMES: Final = FPS
+_LEAK_FRAMES: Final = 2 * FPS
+
+
+@dataclass(frozen=True, eq=False)
+class _Still:
+    """One drawn video of a still picture.
+
+    Attributes:
+        plan: What was to be drawn.
+        frames: What was drawn `(T, H, W, 3)`.
+        landmarks: Found in it `(T, 68, 2)`, pixels; nan where there was no face.
+    """
+
+    plan: RenderPlan
+    frames: Frames
+    landmarks: Points
+
+    @property
+    def opening(self) -> NDArray[np.float32]:
+        """Drawn mouth opening `(T,)`."""
+        return mouth_opening(self.landmarks)
+
+
+def _animate(
+    system: System, judges: Judges, image: Frames, waveform: NDArray[np.float32]
+) -> _Still:
+    plan = system.pipeline.prepare(image, waveform, system.options)
+    frames = np.stack(list(system.draw(plan)))
+    meant = warp_points(invert_affine(plan.affine(0)), plan.target_landmarks)
+    return _Still(plan, frames, find_landmarks(judges.detector, frames, meant))
+
+
+@dataclass
+class ReferenceTests:
+    """Silence and leak over shut and open references from real clips.
+
+    Attributes:
+        judges: Who judges.
+    """
+
+    judges: Judges
+    _quiet: dict[str, dict[str, list[NDArray[np.float32]]]] = field(default_factory=dict)
+    _pairs: dict[str, list[tuple[Points, Points, float]]] = field(default_factory=dict)
+
+    def add(self, frames: ClipFrames, clip: Clip, system: System) -> None:
+        """Measure one clip's most shut and most open face."""
+        references = {
+            "shut": int(np.nanargmin(clip.opening)),
+            "open": int(np.nanargmax(clip.opening)),
+        }
+        silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
+        words = fit_sound(clip.waveform, min(_LEAK_FRAMES, clip.num_frames))
+        quiet = self._quiet.setdefault(system.name, {"shut": [], "open": []})
+        spoken = {}
+        for kind, index in references.items():
+            image = frames.frames[index]
+            quiet[kind].append(_animate(system, self.judges, image, silence).opening)
+            spoken[kind] = _animate(system, self.judges, image, words)
+        both = np.stack([np.isfinite(one.opening) for one in spoken.values()])
+        seen = both.all(axis=0)
+        if seen.any():
+            # Two frames of one video: the head has moved between them.
+            first, second = spoken["shut"].landmarks[seen], spoken["open"].landmarks[seen]
+            second = np.stack([lay_on(f, onto) for f, onto in zip(second, first, strict=True)])
+            content = list(CONTENT)
+            pair = (first[:, content], second[:, content], float(np.median(mouth_width(first))))
+            self._pairs.setdefault(system.name, []).append(pair)
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """System to figures; gaps and differences as shares of the mouth's width."""
+        table: dict[str, dict[str, float]] = {}
+        for name, quiet in self._quiet.items():
+            row = table[name] = {}
+            for kind, openings in quiet.items():
+                if not np.isfinite(np.concatenate(openings)).any():
+                    continue
+                row[f"silence_{kind}_mean"] = float(np.nanmean(np.concatenate(openings)))
+                spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).any()]
+                row[f"silence_{kind}_std"] = float(np.mean(spreads))
+            if name in self._pairs:
+                first, second, widths = zip(*self._pairs[name], strict=True)
+                row["leak_r"], row["leak_difference"] = same_mouth(first, second, widths)
+        return table
+
+
+@dataclass
+class Portraits:
+    """Unseen photographs with unseen voices.
+
+    Attributes:
+        judges: Who judges.
+        per_picture: System to picture to figures.
+        sheets: Mouth and chin of the photograph and of five drawn frames, by system and picture.
+    """
+
+    judges: Judges
+    per_picture: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    sheets: dict[str, Frames] = field(default_factory=dict)
+    _drawn: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    _meant: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+
+    def add(
+        self,
+        name: str,
+        image: Frames,
+        voice: NDArray[np.float32],
+        other: NDArray[np.float32] | None,
+        system: System,
+    ) -> None:
+        """Measure one photograph.
+
+        Args:
+            name: What it is called.
+            image: `(H, W, 3)`, uint8 RGB, even sides.
+            voice: What it says, 16 kHz.
+            other: Another voice, for the swap test.
+            system: Draws.
+        Raises:
+            InputError: The photograph cannot be animated.
+        """
+        still = _animate(system, self.judges, image, voice)
+        plan = still.plan
+        meant = mouth_opening(plan.target_landmarks)
+        row = {
+            "faces_found": float(np.isfinite(still.opening).mean()),
+            **mouth_figures([still.opening], [meant]),
+            **sync_figures(self.judges, still.frames, still.landmarks, voice),
+        }
+        own = warp_points(invert_affine(plan.affine(0)), plan.reference_landmarks)
+        sharpest = max(mouth_sharpness(image, own), 1e-9)
+        row["sharpness"] = float(
+            np.mean([mouth_sharpness(frame, own) / sharpest for frame in still.frames])
+        )
+        outside = ~system.pipeline.soft_mask(plan)
+        row["outside_equal"] = float(
+            np.mean([bool((frame[outside] == image[outside]).all()) for frame in still.frames])
+        )
+        silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
+        quiet = _animate(system, self.judges, image, silence).opening
+        if np.isfinite(quiet).any():
+            row["silence_mean"], row["silence_std"] = (
+                float(np.nanmean(quiet)),
+                float(np.nanstd(quiet)),
+            )
+        row["outside_psnr"] = encoded_psnr(still, image, outside)
+        if self.judges.identity is not None:
+            faces = self.judges.identity([image, *still.frames], np.stack([own] * (1 + len(meant))))
+            row["csim"] = float((faces[1:] @ faces[0]).mean())
+        if other is not None:
+            count = min(len(voice), len(other))
+            swapped = _animate(system, self.judges, image, other[:count])
+            row.update(swap_figures(still.opening, swapped.opening))
+        self.per_picture.setdefault(system.name, {})[name] = row
+        self._drawn.setdefault(system.name, []).append(still.opening)
+        self._meant.setdefault(system.name, []).append(meant)
+
+        # The same photograph, frozen: what a face that does not speak scores.
+        frozen = np.repeat(own[None], len(meant), axis=0)
+        scores = sync_figures(self.judges, np.stack([image] * len(meant)), frozen, voice)
+        self.per_picture.setdefault(STATIC, {})[name] = scores
+        window = FaceWindow(np.stack([plan.affine(0)] * len(meant)), frozen)
+        crops = [window.crop(frame, index) for index, frame in enumerate(still.frames)]
+        tiles = sheet_tiles(np.stack(crops), meant)
+        tiles[0] = sheet_tiles(window.crop(image, 0)[None], meant[:1])[0]
+        self.sheets[f"{system.name}: {name}"] = tiles
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """System to figures over all photographs; the frozen photograph is a system too."""
+        table = {}
+        for name, pictures in self.per_picture.items():
+            rows = list(pictures.values())
+            keys = dict.fromkeys(key for row in rows for key in row)
+            table[name] = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
+            if name in self._drawn:
+                table[name].update(mouth_figures(self._drawn[name], self._meant[name]))
+        return table
+
+
+def encoded_psnr(still: _Still, image: Frames, outside: NDArray[np.bool_]) -> float:
+    """How much H.264 alone changes outside the mask, mean PSNR over frames in dB."""
+    plan = still.plan
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.mp4"
+        with VideoWriter(path, width=plan.width, height=plan.height, fps=plan.fps) as writer:
+            for frame in still.frames:
+                writer.write(frame)
+        errors = [
+            float(((decoded.astype(np.float32) - image) ** 2)[outside].mean())
+            for decoded in read_frames(path)
+        ]
+    return float(np.mean(10 * np.log10(255**2 / np.maximum(errors, 1e-9))))
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")

@@ -1,0 +1,158 @@
+"""Pack what the stages exported into one checkpoint.
+
+    python -m model.training.builders.export version=0.1.0 output=model/weights
+
+Reads `runs/*/export/*`, adds the noise schedule and the inner mouths, writes fp16 safetensors and
+the manifest, checks the result and prints its size. A model card (README.md) in the output folder
+stays.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from model.checkpoints import INNER_MOUTHS, PARTS, SHIPPED, verify_checkpoint, write_manifest
+from model.errors import CheckpointError
+from model.face.inner_mouth import InnerMouthBank
+from model.networks.detail import DetailNetwork
+from model.networks.landmark_completion import LandmarkCompleter
+from model.networks.reference_encoder import ReferenceEncoder
+from model.networks.schedule import build_scheduler
+from model.networks.unet import TalkFormerUNet
+from model.pipelines.talking_face import TalkingFacePipeline
+from model.training.config import run_program
+
+LIMIT_MB: Final = 40.0
+"""Largest checkpoint that ships; every version stays in the repository's history."""
+
+
+def to_half(name: str, network: nn.Module) -> None:
+    """Make `network` fp16, in place.
+
+    Raises:
+        CheckpointError: `name` holds values that fp16 cannot.
+    """
+    nn.Module.half(network)
+    if not all(torch.isfinite(x).all() for x in network.state_dict().values()):
+        raise CheckpointError(
+            f"{name} has values beyond fp16; expected at most 65504. Train it with weight decay."
+        )
+
+
+def tidy(folder: Path) -> None:
+    """Take from saved networks in `folder` what only the machine that trained them knows."""
+    for config in folder.rglob("*.json"):  # where a network lay before is nobody's business
+        table = json.loads(config.read_text())
+        if isinstance(table, dict) and table.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(table, indent=2) + "\n")
+    # written for their owner alone; an image's user is another
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)
+
+
+def pack(
+    parts: dict[str, Path], bank: Path, output: Path, *, model_name: str, version: str
+) -> float:
+    """Write a checkpoint.
+
+    Args:
+        parts: Folder of each trained network: autoencoder, unet, reference_encoder,
+            landmark_completer, and detail, which may be left out.
+        bank: Folder of the inner mouths.
+        output: Where the checkpoint goes; its former parts are replaced.
+        model_name: Name for results and logs.
+        version: Version of the weights.
+    Returns:
+        Its size in MB.
+    Raises:
+        CheckpointError: A part is missing, holds non-finite values in fp16, or the whole is too large
+            to ship and goes to where the shipped one is.
+    """
+    for name, folder in parts.items():
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"{folder} holds no exported {name}; expected config.json and safetensors. "
+                "Train that stage, or name its folder."
+            )
+    networks = {
+        "autoencoder": AutoencoderKL.from_pretrained(parts["autoencoder"], low_cpu_mem_usage=False),
+        "unet": TalkFormerUNet.from_pretrained(parts["unet"], low_cpu_mem_usage=False),
+        "reference_encoder": ReferenceEncoder.from_pretrained(
+            parts["reference_encoder"], low_cpu_mem_usage=False
+        ),
+        "landmark_completer": LandmarkCompleter.from_pretrained(
+            parts["landmark_completer"], low_cpu_mem_usage=False
+        ),
+    }
+    if "detail" in parts:
+        networks["detail"] = DetailNetwork.from_pretrained(parts["detail"], low_cpu_mem_usage=False)
+    for name, network in networks.items():
+        to_half(name, network)
+    pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
+    pipeline.inner_mouths = InnerMouthBank.load(bank)
+    for part in (*PARTS, "detail"):
+        if (output / part).is_dir() and part != INNER_MOUTHS:
+            shutil.rmtree(output / part)
+    pipeline.save_pretrained(output)
+    tidy(output)
+    manifest = write_manifest(output, model_name=model_name, version=version)
+    verify_checkpoint(output)
+    size_mb = manifest.total_bytes / 1e6
+    if size_mb > LIMIT_MB and output.resolve() == SHIPPED.resolve():
+        raise CheckpointError(f"{output} has {size_mb:.1f} MB; expected at most {LIMIT_MB:.0f} MB.")
+    return size_mb
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """A checkpoint.
+
+    Attributes:
+        version: Of the weights.
+        autoencoder: Folder of stage 0's export.
+        unet: Of stage 2's.
+        reference_encoder: Of stage 2's.
+        landmark_completer: Of stage 1's.
+        detail: Of stage 4's; without it the checkpoint is packed without a detail network.
+        inner_mouths: Folder of the inner mouths.
+        output: Where the checkpoint goes.
+        name: For results and logs.
+    """
+
+    version: str
+    autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
+    unet: Path = Path("runs/diffusion/export/unet")
+    reference_encoder: Path = Path("runs/diffusion/export/reference_encoder")
+    landmark_completer: Path = Path("runs/landmarks/export/landmark_completer")
+    detail: Path = Path("runs/detail/export/detail")
+    inner_mouths: Path = SHIPPED / INNER_MOUTHS
+    output: Path = SHIPPED
+    name: str = "talkface-tiny"
+
+
+def main(config: ExportConfig) -> None:
+    """Pack, and print what it weighs."""
+    names = ("autoencoder", "unet", "reference_encoder", "landmark_completer", "detail")
+    parts: dict[str, Path] = {name: getattr(config, name) for name in names}
+    if not (config.detail / "config.json").is_file():
+        print(f"{config.detail} holds no detail network: packed without one (stage 4 makes it)")
+        del parts["detail"]
+    size_mb = pack(
+        parts, config.inner_mouths, config.output, model_name=config.name, version=config.version
+    )
+    for path in sorted(config.output.iterdir()):
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        print(f"{sum(file.stat().st_size for file in files) / 1e6:8.2f} MB  {path.name}")
+    print(f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(config.output)}")
+
+
+if __name__ == "__main__":
+    run_program(ExportConfig, main, __doc__)

@@ -1,0 +1,314 @@
+"""Build the bank of inner mouths from video clips and smiling photographs with known landmarks.
+
+    python -m model.training.builders.inner_mouths source=DATA prepared=data/prepared
+
+Every open mouth of the clips is rectified (model/face/inner_mouth.py) and put into its cell of
+opening x width. A cell's entry is its medoid: the real mouth that is most like all the others
+there, sharp, and alike from cell to cell. The upper teeth come from one studio photograph of a
+smile. Held-out clips and people are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.checkpoints import INNER_MOUTHS, SHIPPED
+from model.data.split import clip_held_out
+from model.face.alignment import crop_affine, crop_image, warp_points
+from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
+from model.face.mouth_light import LUMA, USUAL_TOOTH
+from model.training.config import run_program
+
+OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
+WIDTHS: Final = (0.90, 1.0, 1.08)
+PATCH_PX: Final = (36, 80)
+"""Height and width of an entry."""
+_CROP_PX: Final = 512
+
+UPPER_TEETH: Final = "frl_smiling_front_120_08.jpg"
+"""The studio photograph whose upper teeth hang in every mouth that does not show its own.
+
+Chosen by eye among 39 smiles: whole crowns under a high lip, an even row, its edges free.
+"""
+TEETH_PX: Final = (80, 240)
+TEETH_SCALE: Final = 1024
+"""Height and width of the picture of the upper teeth, and its pixels per crop unit."""
+_LOWER_TOOTH_SHARE: Final = 0.55
+"""How much of a tooth's colour the lower teeth keep; the rest is the tongue's."""
+_LIP_ROW: Final = 28
+_FRONT_TEETH: Final = (slice(40, 64), slice(88, 150))
+"""Rows and columns of the two front teeth in that picture."""
+_BITING_EDGE: Final = (
+    *((20.0, 37.0), (28.0, 44.0), (32.0, 47.0), (37.0, 49.0), (41.0, 48.5), (42.7, 47.5)),
+    *((45.5, 52.0), (51.0, 57.0), (55.0, 59.0), (58.0, 56.0), (60.3, 51.0), (64.0, 55.5)),
+    *((68.0, 60.0), (74.0, 62.0), (80.5, 61.0), (84.0, 59.0), (86.0, 62.5), (89.0, 66.0)),
+    *((94.0, 69.5), (103.0, 70.6), (113.0, 70.3), (118.0, 69.0), (119.6, 67.5), (121.2, 69.0)),
+    *((127.0, 70.6), (137.0, 70.6), (146.0, 69.0), (152.0, 66.0), (154.5, 62.5), (155.8, 59.0)),
+    *((157.5, 59.5), (160.5, 60.0), (165.0, 59.0), (170.0, 55.5), (173.5, 49.5), (176.6, 52.0)),
+    *((181.0, 55.0), (184.5, 54.8), (189.0, 52.0), (192.6, 45.5), (195.5, 47.0), (200.0, 48.5)),
+    *((204.5, 46.0), (208.5, 39.5), (213.0, 38.0), (220.0, 32.0)),
+)
+_GUM_EDGE: Final = (
+    *((0.0, 24.0), (68.0, 25.0), (96.0, 27.5), (120.0, 31.0), (137.0, 30.0), (150.0, 28.0)),
+    *((171.0, 25.0), (199.0, 22.0), (221.0, 19.0)),
+)
+"""Lower edge of the teeth and of the lip above them, traced by hand: (column, row) in the picture."""
+
+
+def _hue(red: float, green: float, blue: float) -> NDArray[np.float32]:
+    """Colour of brightness 1."""
+    colour = np.array((red, green, blue), np.float32)
+    return np.asarray(colour / float(colour @ LUMA), np.float32)
+
+
+_SKIN_HUE: Final = _hue(1.0, 0.78, 0.66)
+_LOWER_TOOTH_HUE: Final = _hue(1.0, 0.77, 0.68)
+_FLESH_HUE: Final = _hue(1.0, 0.45, 0.42)
+_GUM_HUE: Final = _hue(1.0, 0.62, 0.60)
+"""Skin, teeth in the shadow of the mouth, its flesh, and gums, in white light."""
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """A rectified mouth: `patch` `(h, w, 3)` uint8 RGB, its form, the skin's mean RGB `(3,)`."""
+
+    patch: NDArray[np.uint8]
+    opening: float
+    width: float
+    skin: NDArray[np.float32]
+
+
+def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Stretch the inner mouth of a crop to a rectangle.
+
+    Args:
+        crop: `(S, S, 3)` uint8 RGB.
+        landmarks: `(68, 2)`, crop units.
+    Returns:
+        `(h, w, 3)` uint8 of `PATCH_PX`; a hair is left out at the lips, so that no lip shows in it.
+    """
+    height, width = PATCH_PX
+    lips = LipCurves.from_landmarks(landmarks)
+    x = lips.left + (np.arange(width) + 0.5) / width * lips.width
+    top, bottom = lips.evaluate(x)
+    v = ((np.arange(height) + 0.5) / height)[:, None]
+    inset = np.minimum(0.004, 0.12 * (bottom - top))
+    y = top + inset + v * (bottom - top - 2 * inset)
+    size = crop.shape[0]
+    map_x = np.broadcast_to((x * size - 0.5).astype(np.float32), y.shape).copy()
+    return np.asarray(
+        cv2.remap(crop, map_x, (y * size - 0.5).astype(np.float32), cv2.INTER_AREA), np.uint8
+    )
+
+
+def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[Mouth]:
+    """Rectify the open mouths of the clips."""
+    archive = np.load(landmarks_file)
+    trained = np.array([not clip_held_out(str(name)) for name in archive["names"]])
+    names = archive["names"][trained][::every_clip]
+    tracks = archive["landmarks"][trained][::every_clip]
+    cropped = np.stack([[warp_points(crop_affine(f), f) for f in track] for track in tracks])
+    inner_width = cropped[:, :, 64, 0] - cropped[:, :, 60, 0]
+    usual = float(np.median(inner_width))
+    openings = inner_opening(cropped)
+    for clip, name in enumerate(tqdm(names, desc="clips", mininterval=5)):
+        capture = cv2.VideoCapture(str(clips / str(name)))
+        for frame in range(len(tracks[clip])):
+            found, picture = capture.read()
+            if not found:
+                break
+            if openings[clip, frame] < 0.03:
+                continue
+            affine = crop_affine(tracks[clip, frame])
+            crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, _CROP_PX)
+            points = cropped[clip, frame]
+            cheek = ((points[3] + points[48]) / 2 * _CROP_PX).astype(int)
+            other = ((points[13] + points[54]) / 2 * _CROP_PX).astype(int)
+            skin = np.mean(
+                [
+                    crop[row - 6 : row + 7, column - 6 : column + 7].mean((0, 1))
+                    for column, row in (cheek, other)
+                ],
+                axis=0,
+            )
+            yield Mouth(
+                rectify(crop, points),
+                float(openings[clip, frame]),
+                float(inner_width[clip, frame]) / usual,
+                skin.astype(np.float32),
+            )
+
+
+def medoid(
+    mouths: list[Mouth], opening: float, width: float, like: NDArray[np.float32] | None
+) -> Mouth:
+    """Of the mouths nearest to a form, the one most like the others and the entry beside it."""
+    form = np.array([((m.opening - opening) / 0.02, (m.width - width) / 0.03) for m in mouths])
+    near = np.argsort((form**2).sum(axis=1))[:80]
+    patches = np.stack([mouths[i].patch for i in near]).astype(np.float32)
+    small = np.stack([cv2.resize(p, (20, 9), interpolation=cv2.INTER_AREA) for p in patches])
+    cost = np.abs(small - np.median(small, axis=0)).mean(axis=(1, 2, 3))
+    # The upper teeth are a picture of their own and hang before the entry: leave the upper part
+    # dark.
+    cost += 0.6 * small[:, :5].mean(axis=(1, 2, 3))
+    if like is not None:
+        cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(
+            axis=(1, 2, 3)
+        )
+    sharpness = np.array([cv2.Laplacian(p.mean(axis=2), cv2.CV_32F).std() for p in patches])
+    cost -= 0.25 * sharpness
+    return mouths[near[int(np.argmin(cost))]]
+
+
+def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Give an entry the colours of a mouth in white light.
+
+    The clips' light is balanced by their skin. Lower teeth stay dim, as they are in the mouth's own
+    shadow - the clips' speaker shows his much - and everything else becomes a dark red, darker
+    towards the corners, where the clips show lip, and towards the upper lip.
+
+    Args:
+        patch: `(h, w, 3)` uint8 RGB, rectified.
+        skin: `(3,)` mean RGB of the skin around it.
+    """
+    picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
+    brightness = picture @ LUMA
+    redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
+    tooth = _ramp(brightness / float(skin @ LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
+    tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.5)[..., None]
+    level = brightness[..., None]
+    white = 0.62 * level * _LOWER_TOOTH_HUE
+    flesh = 0.58 * level * _FLESH_HUE
+    graded = flesh + _LOWER_TOOTH_SHARE * tooth * (white - flesh)
+    u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
+    corner = 0.5 + 0.5 * _ramp(np.minimum(u, 1 - u), 0.0, 0.30)
+    v = (np.arange(patch.shape[0]) + 0.5) / patch.shape[0]
+    depth = 0.45 + 0.55 * _ramp(v, 0.1, 0.8)  # the upper teeth and lip shade what is above
+    graded *= (corner[None] * depth[:, None])[..., None]
+    return np.clip(graded + 0.5, 0, 255).astype(np.uint8)
+
+
+def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.float32]:
+    """0 below `start`, 1 above `stop`, smooth between."""
+    t = np.clip((value - start) / (stop - start), 0.0, 1.0)
+    smooth: NDArray[np.float32] = t * t * (3 - 2 * t)
+    return smooth
+
+
+def cut_teeth(
+    photograph: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], float]:
+    """Take the upper teeth out of the chosen smile.
+
+    Args:
+        photograph: `(H, W, 3)` uint8 RGB.
+        landmarks: `(68, 2)`, its pixels.
+    Returns:
+        `(h, w, 4)` uint8 RGBA in white light, `TEETH_PX`; row of the front teeth's biting edge.
+    """
+    height, width = TEETH_PX
+    affine = crop_affine(landmarks)
+    points = warp_points(affine, landmarks)
+    crop = crop_image(photograph, affine, TEETH_SCALE)
+    left = int((points[62, 0] + points[66, 0]) / 2 * TEETH_SCALE) - width // 2
+    top = int(points[62, 1] * TEETH_SCALE) - _LIP_ROW
+    picture = crop[top : top + height, left : left + width].astype(np.float32)
+
+    columns = np.arange(width, dtype=np.float32)
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    edge = np.interp(columns, *np.array(_BITING_EDGE, np.float32).T).astype(np.float32)
+    # Half as deep between the teeth: a few pixels high, a real edge looks torn.
+    edge = (edge + cv2.GaussianBlur(edge[None], (0, 0), 10.0)[0]) / 2
+    lip = np.interp(columns, *np.array(_GUM_EDGE, np.float32).T)
+    # Under the lip the gums go on as they are at its edge; what lies below the teeth is not seen.
+    source = np.clip(rows, lip.astype(np.float32), edge - 2.5)
+    shown = cv2.remap(
+        picture, np.repeat(columns[None], height, 0), source.astype(np.float32), cv2.INTER_LINEAR
+    )
+    gum = _ramp((lip - rows).astype(np.float32), 0.0, 10.0)[..., None]
+    front = picture[_FRONT_TEETH].reshape(-1, 3).mean(axis=0)
+    white = shown * (TOOTH_LUMA * USUAL_TOOTH / front)
+    white += gum * (0.45 * TOOTH_LUMA * _GUM_HUE - white)
+
+    alpha = _ramp(edge - rows, -1.2, 1.2)
+    alpha *= _ramp(np.minimum(columns - 20.0, 222.0 - columns), 0.0, 16.0)
+    rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
+    return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), float(edge[100:140].max())
+
+
+def read_teeth(folder: Path, landmarks_file: Path) -> tuple[NDArray[np.uint8], float]:
+    """The upper teeth of `UPPER_TEETH`, and the row of their biting edge.
+
+    Raises:
+        SystemExit: The photograph is not there or was not prepared.
+    """
+    archive = np.load(landmarks_file)
+    found = np.flatnonzero(archive["names"] == UPPER_TEETH)
+    picture = cv2.imread(str(folder / UPPER_TEETH))
+    if picture is None or not len(found):
+        raise SystemExit(f"the upper teeth come from {folder / UPPER_TEETH}, which is missing")
+    return cut_teeth(
+        np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8), archive["landmarks"][found[0]]
+    )
+
+
+def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
+    """Choose the entries of the bank."""
+    mouths = list(read_mouths(source / "grid_s1", prepared / "grid.npz", every_clip))
+    chosen: list[list[Mouth]] = []
+    like: NDArray[np.float32] | None = None
+    # From the middle of the grid outwards, each entry like the one before.
+    for opening in OPENINGS:
+        row = []
+        for width in WIDTHS:
+            row.append(medoid(mouths, opening, width, like))
+        like = row[len(row) // 2].patch.astype(np.float32)
+        chosen.append(row)
+    skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
+    patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
+    teeth, edge = read_teeth(source / "portraits", prepared / "portraits.npz")
+    return InnerMouthBank(
+        patches,
+        np.array(OPENINGS, np.float32),
+        np.array(WIDTHS, np.float32),
+        teeth,
+        float(TEETH_SCALE),
+        edge,
+    )
+
+
+@dataclass(frozen=True)
+class InnerMouthsConfig:
+    """The bank of inner mouths.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with `grid.npz` and `portraits.npz`.
+        output: Where the bank goes.
+        every_clip: One clip of this many is read.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    output: Path = SHIPPED / INNER_MOUTHS
+    every_clip: int = 4
+
+
+def main(config: InnerMouthsConfig) -> None:
+    """Build and save the bank."""
+    cv2.setNumThreads(1)
+    bank = build(config.source, config.prepared, config.every_clip)
+    bank.save(config.output)
+    print(f"{bank.patches.shape[0]} x {bank.patches.shape[1]} inner mouths in {config.output}")
+
+
+if __name__ == "__main__":
+    run_program(InnerMouthsConfig, main, __doc__)

@@ -1,0 +1,420 @@
+"""Labels for voices without a face: phones and energy -> lips and jaw, learnt from one filmed speaker.
+
+    python -m model.training.builders.phone_teacher source=DATA prepared=data/prepared
+
+Few public voices have a face that may be used, and a network that hears one speaker follows no
+other (docs/training.md). Phones know nothing of the voice. So a small network learns phones ->
+motion on the filmed clips and labels the phone-aligned speech of many voices; stage 1 trains on
+both.
+
+Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.builders.prepare`), and `synthetic.npz` and
+`altered.npz` where they are, and writes `motion.npz`:
+
+    grid_landmarks (N, 75, 68, 2)   each frame in its own crop, fitted to smoothed pose points
+    grid_pose (N, 37, 2)            mean pose of a clip
+    grid_content (N, 75, 31, 2)     lips and jaw carried to the mean pose, S_t^-1, without nods
+    grid_closed (N, 31, 2)          the clip's shut mouth there
+    neutral (68, 2)                 the speaker's usual shut mouth
+    speech_offsets (M, 31, 2)       the teacher's motion for all utterances, against the shut mouth
+    speech_valid (M,)               whether the phones are known there
+    synthetic_..., altered_...      the same two for the other voices
+    portraits (P, 68, 2), portraits_held_out (P,)
+    noise (K, 300, 80)              log-mels of rooms, hums and hisses without speech
+
+All coordinates are crop units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from model.data.arrays import write_arrays
+from model.data.crops import portrait_identities
+from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
+from model.data.speechless_sounds import noise_recordings
+from model.data.split import clip_held_out, portrait_held_out
+from model.data.voice_corpora import HELD_OUT
+from model.face.alignment import crop_affine, warp_points
+from model.face.landmarks import (
+    CONTENT,
+    INNER_LIPS,
+    LIPS,
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
+    NOSE_AND_EYES,
+    POSE,
+    UPPER_INNER_LIP,
+    UPPER_OUTER_LIP,
+    join_landmarks,
+    mouth_opening,
+)
+from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME
+from model.networks.landmark_completion import NUM_PHONES
+from model.training.concordance import concordance_loss
+from model.training.config import run_program
+from model.training.landmark_windows import carry
+
+Points = NDArray[np.float32]
+
+
+_POSE_SMOOTHING: Final = 2.0  # frames, standard deviation of the zero-phase filter
+_TILT_MODES: Final = 4
+_SHUT: Final = 0.02  # lip gap over mouth width
+_UNIT: Final = 0.02  # crop units that one unit of loss stands for
+_LONG_SILENCE: Final = 15  # of 10 ms
+_NOISES: Final = 240  # recordings of three seconds
+_LIKE: Final = {"ER": "AH", "NG": "N", "OY": "OW", "SH": "CH", "UH": "UW", "ZH": "JH"}
+"""Phones that the filmed sentences do not have, and those with the same lips that they do have."""
+_RAMP: Final = 8  # of 10 ms: lips leave and reach the shut mouth in 80 ms
+
+
+# 1. motion of the filmed speaker --------------------------------------------------------------
+
+
+def smooth(points: Points, sigma: float) -> Points:
+    """Zero-phase Gaussian over time, `(T, ...)`, ends mirrored."""
+    reach = int(np.ceil(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    padded = np.pad(points, [(reach, reach)] + [(0, 0)] * (points.ndim - 1), mode="reflect")
+    filtered = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
+    return np.asarray(filtered, np.float32)
+
+
+def stabilise(landmarks: Points) -> Points:
+    """Crop units for every frame of a clip, `(T, 68, 2)` pixels -> `(T, 68, 2)`.
+
+    Pose points are smoothed before the crop is fitted: otherwise the detector's noise on the eyes
+    would become motion of the lips.
+    """
+    steady = landmarks.copy()
+    steady[:, list(POSE)] = smooth(landmarks[:, list(POSE)], _POSE_SMOOTHING)
+    return np.stack([warp_points(crop_affine(frame), frame) for frame in steady])
+
+
+def clip_motion(landmarks: Points) -> dict[str, Points]:
+    """One clip `(T, 68, 2)` in pixels -> its rows of `motion.npz`."""
+    crop = stabilise(landmarks)
+    pose = crop[:, list(POSE)]
+    mean_pose = pose.mean(axis=0)
+    content = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), crop[:, list(CONTENT)])
+    rigid = crop[:, list(NOSE_AND_EYES)]
+    there = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), rigid)
+    return {
+        "grid_landmarks": crop,
+        "grid_pose": mean_pose,
+        "grid_content": content,
+        "tilt": (there - there.mean(axis=0)).reshape(len(there), -1),
+    }
+
+
+def shut_frames(opening: Points) -> NDArray[np.bool_]:
+    """Frames of a clip `(T,)` whose mouth is shut, or nearest to it."""
+    return opening <= max(_SHUT, float(np.quantile(opening, 0.1)))
+
+
+def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points, float]:
+    """Take away what nods and turns of the head do to lips and jaw beyond a similarity.
+
+    A nod brings the mouth nearer to the eyes. What it does is learnt on shut mouths from the rigid
+    points' own displacements: else it would be taken for speech, and a frame for another place of
+    the mouth.
+
+    Args:
+        content: `(N, T, 31, 2)`, carried to each clip's mean pose.
+        tilt: `(N, T, D)`, displacements of rigid points there.
+        opening: `(N, T)`.
+    Returns:
+        The same without tilt, and the share of the shut mouths' variance that it explained.
+    """
+    _, _, axes = np.linalg.svd(tilt.reshape(-1, tilt.shape[-1])[::7], full_matrices=False)
+    modes = tilt @ axes[:_TILT_MODES].T  # (N, T, K)
+    inputs, outputs = [], []
+    for mode, place, gap in zip(modes, content, opening, strict=True):
+        shut = shut_frames(gap)
+        inputs.append(mode[shut] - mode[shut].mean(axis=0))
+        outputs.append((place[shut] - place[shut].mean(axis=0)).reshape(shut.sum(), -1))
+    x, y = np.concatenate(inputs), np.concatenate(outputs)
+    gain = np.linalg.solve(x.T @ x + 1e-6 * len(x) * np.eye(x.shape[1]), x.T @ y)
+    explained = 1.0 - float(((y - x @ gain) ** 2).sum() / (y**2).sum())
+    steady = content - (modes @ gain).reshape(content.shape)
+    return steady.astype(np.float32), explained
+
+
+# 2. the teacher -------------------------------------------------------------------------------
+
+
+def loudness(mel: NDArray[np.floating[Any]]) -> Points:
+    """Log10 energy of each 10 ms `(4T,)`, 0 at the loud stretches of the recording, at least -3."""
+    power = 10.0 ** (np.asarray(mel, np.float32) * LOG_MEL_STD + LOG_MEL_MEAN)
+    energy = np.log10(power.mean(axis=-1))
+    loud = np.percentile(energy, 95, axis=-1, keepdims=True)
+    return np.clip(energy - loud, -3.0, 0.5).astype(np.float32)
+
+
+def known_phones(phones: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`(4T,)` with unknown phones as silence, and those that nobody filmed as their likes.
+
+    An /h/ has no lips of its own: it takes those of the phone that follows.
+    """
+    like = np.arange(NUM_PHONES, dtype=np.uint8)
+    for phone, other in _LIKE.items():
+        like[PHONES.index(phone)] = PHONES.index(other)
+    known = like[np.where(phones == UNKNOWN_PHONE, SILENCE_PHONE, phones)]
+    for start, end in runs_of(known == PHONES.index("HH")):
+        if end < len(known) and known[end] != SILENCE_PHONE:
+            known[start:end] = known[end]
+    return known
+
+
+def teacher_input(phones: NDArray[np.uint8], mel: NDArray[np.floating[Any]]) -> torch.Tensor:
+    """Four one-hot phones and four energies a frame, `(T, 4 * 41)`; unknown phones are silence."""
+    known = torch.from_numpy(known_phones(phones).astype(np.int64))
+    one_hot = F.one_hot(known, NUM_PHONES).float()
+    energy = torch.from_numpy(loudness(mel))[:, None]
+    return torch.cat([one_hot, energy], dim=-1).view(len(phones) // MELS_PER_FRAME, -1)
+
+
+class PhoneTeacher(nn.Module):
+    """`(B, T, 164)` -> offsets `(B, T, 31, 2)` in crop units; sees 10 frames on each side."""
+
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv1d(MELS_PER_FRAME * (NUM_PHONES + 1), width, 1),
+            nn.Conv1d(width, width, 7, padding=3),
+            nn.SiLU(),
+            nn.Dropout(0.2),
+            nn.Conv1d(width, width, 7, padding=3),
+            nn.SiLU(),
+            nn.Dropout(0.2),
+            nn.Conv1d(width, 2 * len(CONTENT), 9, padding=4),
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        offsets: torch.Tensor = self.layers(inputs.transpose(1, 2)).transpose(1, 2)
+        return offsets.unflatten(-1, (len(CONTENT), 2)) * 0.05
+
+
+def point_weights() -> torch.Tensor:
+    """Weight of each content point `(31, 1)`: jaw 0.5, outer lips 1, inner lips 2."""
+    values = [2.0 if i in INNER_LIPS else 1.0 if i in LIPS else 0.5 for i in CONTENT]
+    return torch.tensor(values)[:, None]
+
+
+def train_teacher(
+    inputs: torch.Tensor, offsets: torch.Tensor, shut: torch.Tensor, steps: int
+) -> PhoneTeacher:
+    """Fit the teacher.
+
+    Args:
+        inputs: `(N, T, 164)`.
+        offsets: `(N, T, 31, 2)`, against the shut mouth, crop units.
+        shut: Faces with shut mouths `(N, 68, 2)`, crop units.
+        steps: Of 48 sentences.
+    """
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    teacher = PhoneTeacher()
+    optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    weights = point_weights()
+    for _ in tqdm(range(steps), desc="teacher", mininterval=5):
+        rows = torch.randint(len(inputs), (48,), generator=generator)
+        noisy = inputs[rows]
+        # recordings differ in level and noise: energy must not be trusted to the last decibel
+        noisy = noisy + 0.1 * torch.randn(noisy.shape, generator=generator) * (
+            torch.arange(noisy.shape[-1]) % (NUM_PHONES + 1) == NUM_PHONES
+        )
+        predicted = teacher(noisy)
+        error = (predicted - offsets[rows]) * weights / _UNIT
+        loss = error.abs().mean() + error.diff(dim=1).abs().mean()
+        said, real = (_moved(shut[rows], motion) for motion in (predicted, offsets[rows]))
+        loss = loss + concordance_loss(said, real, torch.ones(said.shape[:2]))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return teacher.eval()
+
+
+def _moved(shut: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Faces `(B, T, 68, 2)`: the shut ones `(B, 68, 2)` with offsets `(B, T, 31, 2)`."""
+    faces = shut[:, None].repeat(1, offsets.shape[1], 1, 1)
+    faces[:, :, list(CONTENT)] += offsets
+    return faces
+
+
+# 3. what phones say for certain -----------------------------------------------------------------
+
+
+def silence_share(phones: NDArray[np.uint8]) -> Points:
+    """How shut a pause keeps the mouth `(T,)`: 1 inside silences above 150 ms, with 80 ms ramps."""
+    share = np.zeros(len(phones), np.float32)
+    for start, end in runs_of(phones == SILENCE_PHONE):
+        if end - start > _LONG_SILENCE:
+            inside = np.arange(end - start, dtype=np.float32)
+            rise = np.ones_like(inside) if start == 0 else inside / _RAMP
+            fall = np.ones_like(inside) if end == len(phones) else inside[::-1] / _RAMP
+            share[start:end] = np.clip(np.minimum(rise, fall), 0.0, 1.0)
+    return share[::MELS_PER_FRAME]
+
+
+def closure_share(phones: NDArray[np.uint8]) -> Points:
+    """How far /b p m/ shut the lips `(T,)`: 1 around the middle of the segment, 0 some 60 ms off."""
+    times = np.arange(len(phones) // MELS_PER_FRAME) * MELS_PER_FRAME
+    share = np.zeros(len(times), np.float32)
+    for start, end in runs_of(np.isin(phones, CLOSURES)):
+        middle, half = (start + end - 1) / 2, (end - start) / 2
+        away = np.abs(times - middle) - max(min(half, 6.0) - 1.0, 2.1)
+        share = np.maximum(share, np.clip(1.0 - away / 5.0, 0.0, 1.0))
+    return (share * share * (3 - 2 * share)).astype(np.float32)
+
+
+def shut_lips(face: Points, share: Points) -> None:
+    """Narrow the lip gap of `(T, 68, 2)` by `share` `(T,)`, in place; the lower lip goes further."""
+    # upper point, lower point and the inner pair whose gap they follow
+    outer = tuple(zip(UPPER_OUTER_LIP, LOWER_OUTER_LIP, (0, 0, 1, 2, 2), strict=True))
+    inner = tuple(zip(UPPER_INNER_LIP, LOWER_INNER_LIP, (0, 1, 2), strict=True))
+    gaps = [face[:, low] - face[:, up] for up, low, _ in inner]
+    for up, low, pair in (*outer, *inner):
+        missing = share[:, None] * gaps[pair]
+        face[:, up] += 0.35 * missing
+        face[:, low] -= 0.65 * missing
+
+
+def label_speech(
+    teacher: PhoneTeacher, phones: NDArray[np.uint8], mel: Points, neutral: Points
+) -> Points:
+    """The teacher's offsets `(T, 31, 2)` for one utterance, with what its phones say for certain."""
+    with torch.no_grad():
+        offsets = teacher(teacher_input(phones, mel)[None])[0].numpy()
+    offsets *= 1.0 - silence_share(phones)[:, None, None]
+    face = join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
+    shut_lips(face, closure_share(phones))
+    # a pause is as shut as lips get, also where the neutral mouth is a hair open
+    shut_lips(face, silence_share(phones))
+    return np.asarray(face[:, list(CONTENT)] - neutral[list(CONTENT)], np.float32)
+
+
+def label_voices(
+    teacher: PhoneTeacher, corpus: str, voices: Mapping[str, NDArray[Any]], neutral: Points
+) -> dict[str, NDArray[Any]]:
+    """The rows of `motion.npz` for one set of voices, laid out as `speech.npz`."""
+    labels, ends = [], np.cumsum(voices["lengths"])
+    mels, phones = voices["log_mel"], voices["phones"]
+    for start, end in zip(ends - voices["lengths"], ends, strict=True):
+        mel = mels[start:end].astype(np.float32)
+        labels.append(label_speech(teacher, phones[start:end], mel, neutral))
+    known = (phones != UNKNOWN_PHONE).reshape(-1, MELS_PER_FRAME).all(axis=1)
+    return {f"{corpus}_offsets": np.concatenate(labels), f"{corpus}_valid": known}
+
+
+@dataclass(frozen=True)
+class PhoneTeacherConfig:
+    """The phone teacher and its labels.
+
+    Attributes:
+        source: Folder that was prepared.
+        prepared: Folder with the prepared arrays, and for `motion.npz`.
+        steps: Of the teacher's training.
+        threads: torch threads.
+    """
+
+    source: Path
+    prepared: Path = Path("data/prepared")
+    steps: int = 800
+    threads: int = 1
+
+
+def main(config: PhoneTeacherConfig) -> None:
+    """Train the teacher and label all voices."""
+    torch.set_num_threads(config.threads)
+    folder = config.prepared
+    grid, portraits = np.load(folder / "grid.npz"), np.load(folder / "portraits.npz")
+
+    # 1. motion of the filmed speaker
+    clips = [clip_motion(clip) for clip in tqdm(grid["landmarks"], desc="clips", mininterval=5)]
+    arrays: dict[str, NDArray[Any]] = {
+        key: np.stack([clip[key] for clip in clips]) for key in clips[0]
+    }
+    opening = mouth_opening(arrays["grid_landmarks"])
+    arrays["grid_content"], explained = without_tilt(
+        arrays["grid_content"], arrays.pop("tilt"), opening
+    )
+    print(f"head tilt explains {explained:.2f} of the variance of shut mouths")
+    arrays["grid_closed"] = np.stack(
+        [
+            np.median(content[shut_frames(gap)], axis=0).astype(np.float32)
+            for content, gap in zip(arrays["grid_content"], opening, strict=True)
+        ]
+    )
+    neutral = np.median(
+        [
+            join_landmarks(pose, shut)
+            for pose, shut in zip(arrays["grid_pose"], arrays["grid_closed"], strict=True)
+        ],
+        axis=0,
+    ).astype(np.float32)
+
+    # 2. teacher
+    phones, mels = grid["phones"], grid["log_mel"]
+    has_phones = ~(phones == UNKNOWN_PHONE).all(axis=1)
+    held_out = np.array([clip_held_out(str(name)) for name in grid["names"]])
+    inputs = torch.stack([teacher_input(p, m) for p, m in zip(phones, mels, strict=True)])
+    offsets = torch.from_numpy(arrays["grid_content"] - arrays["grid_closed"][:, None])
+    train = torch.from_numpy(np.flatnonzero(has_phones & ~held_out))
+    closed = torch.from_numpy(join_landmarks(arrays["grid_pose"], arrays["grid_closed"]))
+    teacher = train_teacher(inputs[train], offsets[train], closed[train], config.steps)
+
+    # 3. how good it is on sentences that it has not seen
+    test = np.flatnonzero(has_phones & held_out)
+    predicted, real = [], []
+    for row in test:
+        pose, shut = arrays["grid_pose"][row], arrays["grid_closed"][row]
+        with torch.no_grad():
+            motion = teacher(inputs[row][None])[0].numpy()
+        predicted.append(mouth_opening(join_landmarks(pose, shut + motion)))
+        real.append(mouth_opening(join_landmarks(pose, arrays["grid_content"][row])))
+    r = float(np.corrcoef(np.concatenate(predicted), np.concatenate(real))[0, 1])
+    ratio = float(np.std(predicted) / np.std(real))
+    print(f"teacher on {len(test)} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
+
+    # 4. labels for the other voices
+    for corpus in HELD_OUT:
+        if (folder / f"{corpus}.npz").exists():
+            arrays |= label_voices(teacher, corpus, np.load(folder / f"{corpus}.npz"), neutral)
+    spoken = mouth_opening(
+        join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
+    )[arrays["speech_valid"]]
+    print(
+        f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "
+        f"clips std {np.std(real):.3f} mean {np.mean(real):.3f}"
+    )
+
+    # 5. portraits in crop units, noise
+    identities = portrait_identities(config.source)
+    arrays["neutral"] = neutral
+    arrays["portraits"] = np.stack(
+        [warp_points(crop_affine(face), face) for face in portraits["landmarks"]]
+    )
+    arrays["portraits_held_out"] = np.array(
+        [portrait_held_out(identities[str(name)]) for name in portraits["names"]]
+    )
+    arrays["noise"] = noise_recordings(_NOISES)
+    write_arrays(folder / "motion.npz", arrays)
+    print(f"{folder / 'motion.npz'} written")
+
+
+if __name__ == "__main__":
+    run_program(PhoneTeacherConfig, main, __doc__)

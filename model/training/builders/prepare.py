@@ -1,0 +1,142 @@
+"""Prepare training data: clips, portraits and speech become arrays.
+
+    python -m model.training.builders.prepare source=DATA output=data/prepared
+
+Reads the three folders described in docs/training.md (`grid_s1/*.mkv`, `portraits/*.jpg` +
+`index.csv`, `speech/*.opus`, each with its `phones/`), finds landmarks in every frame (static mode:
+no tracking filter, so no lag), computes log-mels with the sound's start time honoured and writes
+`grid.npz`, `portraits.npz`, `speech.npz`. Parallel over files; files that fail are named and
+skipped; a step whose output exists is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.data.arrays import write_arrays
+from model.data.crops import read_picture
+from model.data.phones import read_phones
+from model.data.sound import read_sound, read_sound_in_step
+from model.data.tracks import face_detector
+from model.errors import UnsupportedMediaError
+from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.training.config import run_program
+
+CLIP_FRAMES = 75  # a GRID sentence
+
+
+@dataclass(frozen=True)
+class ArraysConfig:
+    """Preparation of the arrays.
+
+    Attributes:
+        source: Folder of the three folders.
+        output: Where the arrays go.
+        workers: Processes; 0 for one a core.
+    """
+
+    source: Path
+    output: Path = Path("data/prepared")
+    workers: int = 0
+
+
+def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
+    """Landmarks `(75, 68, 2)` in pixels, log-mel `(300, 80)` and phones `(300,)` of one GRID sentence."""
+    capture = cv2.VideoCapture(str(path))
+    landmarks: list[NDArray[np.float32]] = []
+    while len(landmarks) < CLIP_FRAMES:
+        found, frame = capture.read()
+        if not found:
+            break
+        faces = face_detector()(np.ascontiguousarray(frame[..., ::-1]))
+        if not faces:
+            raise ValueError(f"no face in frame {len(landmarks)}")
+        landmarks.append(faces[0].landmarks)
+    if len(landmarks) < CLIP_FRAMES:
+        raise ValueError(f"only {len(landmarks)} frames; expected {CLIP_FRAMES}")
+    samples = CLIP_FRAMES * SAMPLE_RATE // 25
+    sound = read_sound_in_step(path)[:samples]
+    mel = log_mel(np.pad(sound, (0, samples - len(sound))))
+    phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
+    return {"landmarks": np.stack(landmarks), "log_mel": mel.astype(np.float16), "phones": phones}
+
+
+def prepare_portrait(path: Path) -> dict[str, NDArray[Any]]:
+    """Landmarks `(68, 2)` in pixels of the largest face of one photograph."""
+    faces = face_detector()(read_picture(path))
+    if not faces:
+        raise ValueError("no face")
+    return {"landmarks": faces[0].landmarks}
+
+
+def prepare_utterance(path: Path) -> dict[str, NDArray[Any]]:
+    """Log-mel `(4 T, 80)` and phones `(4 T,)` of one utterance."""
+    mel = log_mel(read_sound(path))
+    phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
+    assert len(mel) % MELS_PER_FRAME == 0
+    return {"log_mel": mel.astype(np.float16), "phones": phones}
+
+
+def _attempt(
+    job: tuple[Callable[[Path], dict[str, NDArray[Any]]], Path],
+) -> tuple[str, dict[str, NDArray[Any]] | str]:
+    prepare, path = job
+    try:
+        return path.name, prepare(path)
+    except (UnsupportedMediaError, ValueError, OSError) as error:
+        return path.name, str(error)
+
+
+def _prepare_all(
+    name: str,
+    prepare: Callable[[Path], dict[str, NDArray[Any]]],
+    paths: Sequence[Path],
+    workers: int,
+) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = pool.map(_attempt, [(prepare, path) for path in paths], chunksize=4)
+        for path_name, outcome in tqdm(jobs, total=len(paths), desc=name, mininterval=5):
+            if isinstance(outcome, str):
+                tqdm.write(f"skipped {path_name}: {outcome}")
+            else:
+                yield path_name, outcome
+
+
+def main(config: ArraysConfig) -> None:
+    """Prepare everything under `source` into `output`."""
+    source, workers = config.source, config.workers or os.cpu_count() or 1
+    plans: list[tuple[str, Callable[[Path], dict[str, NDArray[Any]]], list[Path], bool]] = [
+        ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
+        ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
+        ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
+    ]
+    for name, prepare_one, paths, stacked in plans:
+        target = config.output / f"{name}.npz"
+        if target.exists():
+            print(f"{target} exists, skipped")
+            continue
+        rows = list(_prepare_all(name, prepare_one, paths, workers))
+        arrays: dict[str, NDArray[Any]] = {"names": np.array([row_name for row_name, _ in rows])}
+        for key in rows[0][1]:
+            values = [row[key] for _, row in rows]
+            if stacked:
+                arrays[key] = np.stack(values)
+            else:
+                arrays[key] = np.concatenate(values)
+                arrays["lengths"] = np.array([len(value) for value in values])
+        write_arrays(target, arrays)
+        print(f"{target}: {len(rows)} of {len(paths)}")
+
+
+if __name__ == "__main__":
+    run_program(ArraysConfig, main, __doc__)

@@ -1,0 +1,314 @@
+"""Synthetic speech in many languages and voices, with its exact phones.
+
+    python -m model.training.builders.synthetic_voices output=data/prepared
+
+espeak-ng, driven through its C library, tells for every phone the sample at which it begins, so no
+aligner is needed. Its output is free to use. Every voice can read numbers and made-up words, so no
+text of anybody's is needed either. Writes `synthetic.npz`, laid out as `speech.npz`:
+
+    names (N,)            LANGUAGE+VARIANT-NUMBER
+    log_mel (M, 80)       all utterances one after another
+    phones (M,)           10 ms each, our ARPAbet set
+    lengths (N,)          of 10 ms, whole video frames each
+
+espeak-ng's phones are IPA; `to_phones` maps them to those of the teacher by what the LIPS do, so
+that French /y/ counts as /uw/.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+from tqdm import tqdm
+
+from model.data.arrays import write_arrays
+from model.data.phones import PHONES, SILENCE_PHONE
+from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
+from model.training.config import run_program
+
+Waveform = NDArray[np.float32]
+
+VARIANTS: Final = (
+    *("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5"),
+    *("adam", "Alex", "Alicia", "Andrea", "Andy", "Annie", "antonio", "aunty", "belinda"),
+    *("benjamin", "boris", "caleb", "croak", "david", "Denis", "Diogo", "ed", "edward", "Gene"),
+    *("grandma", "grandpa", "gustave", "Henrique", "Hugo", "iven", "Jacky", "john", "kaukovalta"),
+    *("klatt", "klatt2", "klatt3", "klatt4", "Lee", "linda", "marcelo", "Marco", "Mario", "max"),
+    *("Michael", "michel", "miguel", "Mike", "Nguyen", "norbert", "pablo", "paul", "pedro"),
+    *("quincy", "rob", "robert", "sandro", "shelby", "steph", "travis", "victor", "zac"),
+    *("whisper", "whisperf"),
+)
+"""Voices of espeak-ng that sound like a person."""
+LANGUAGES: Final = (
+    *("af", "am", "ar", "az", "be", "bg", "bn", "bs", "ca", "cmn", "cs", "cy", "da", "de", "el"),
+    *("en", "en-us", "en-gb-scotland", "eo", "es", "es-419", "et", "eu", "fa", "fi", "fr"),
+    *("ga", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "kn"),
+    *("ko", "ku", "ky", "la", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "my", "nb", "ne", "nl"),
+    *("pa", "pl", "pt", "pt-br", "ro", "ru", "si", "sk", "sl", "sq", "sr", "sv", "sw", "ta"),
+    *("te", "th", "tr", "tt", "uk", "ur", "uz", "vi", "yue"),
+)
+
+_RETRIEVE: Final = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples come to the callback
+_PHONE_EVENTS_IN_IPA: Final = 3
+_UTF8: Final = 1
+_PHONE_EVENT: Final = 7
+_RATE, _PITCH, _RANGE = 1, 3, 4
+_LEAD_S: Final = 0.24  # silence before and after an utterance
+
+_VOWELS: Final = {
+    **dict.fromkeys("iɨ", "IY"),
+    **dict.fromkeys("ɪɯᵻ", "IH"),
+    **dict.fromkeys("uyʉ", "UW"),
+    **dict.fromkeys("ʊʏøœɵ", "UH"),
+    **dict.fromkeys("eɛ", "EH"),
+    "o": "OW",
+    **dict.fromkeys("ɔɒ", "AO"),
+    **dict.fromkeys("aɑɶ", "AA"),
+    "æ": "AE",
+    **dict.fromkeys("əɐʌɤɘ", "AH"),
+    **dict.fromkeys("ɜɚɝɞ", "ER"),
+}
+_CONSONANTS: Final = {
+    **dict.fromkeys("bɓ", "B"),
+    "p": "P",
+    **dict.fromkeys("mɱ", "M"),
+    **dict.fromkeys("fɸ", "F"),
+    **dict.fromkeys("vʋβ", "V"),
+    **dict.fromkeys("wɥʍ", "W"),
+    **dict.fromkeys("tʈ", "T"),
+    **dict.fromkeys("dɖɗɾɽ", "D"),
+    **dict.fromkeys("nɳɲ", "N"),
+    "ŋ": "NG",
+    "s": "S",
+    "z": "Z",
+    **dict.fromkeys("ʃʂɕ", "SH"),
+    **dict.fromkeys("ʒʐʑ", "ZH"),
+    "θ": "TH",
+    "ð": "DH",
+    **dict.fromkeys("kqc", "K"),
+    **dict.fromkeys("gɡɢɟɠʁʀɣ", "G"),
+    **dict.fromkeys("xχhħɦçʔʕ", "HH"),
+    **dict.fromkeys("jʝ", "Y"),
+    **dict.fromkeys("ɹɻ", "R"),
+    **dict.fromkeys("lɫʎɭrɬɮ", "L"),
+}
+_PAIRS: Final = {
+    "aɪ": "AY",
+    "ai": "AY",
+    "aʊ": "AW",
+    "au": "AW",
+    "eɪ": "EY",
+    "ei": "EY",
+    "oʊ": "OW",
+    "əʊ": "OW",
+    "ou": "OW",
+    "ɔɪ": "OY",
+    "ɔø": "OY",
+    "ɔʏ": "OY",
+    "oi": "OY",
+    "tʃ": "CH",
+    "tɕ": "CH",
+    "tʂ": "CH",
+    "dʒ": "JH",
+    "dʑ": "JH",
+    "dʐ": "JH",
+}
+_SYLLABLES: Final = ("b", "p", "m", "f", "v", "w", "t", "d", "n", "s", "k", "l", "r", "g", "j", "")
+
+
+def to_phones(ipa: str) -> list[str]:
+    """One event's IPA -> our phones, in their order; nothing for marks of stress or language.
+
+    Args:
+        ipa: As espeak-ng has it: one phone, a diphthong or an affricate, perhaps with diacritics.
+    """
+    if ipa.startswith("("):
+        return []
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFD", ipa)
+        if letter in _VOWELS or letter in _CONSONANTS
+    )
+    phones, at = [], 0
+    while at < len(plain):
+        pair = _PAIRS.get(plain[at : at + 2])
+        phones.append(pair or _VOWELS.get(plain[at]) or _CONSONANTS[plain[at]])
+        at += 2 if pair else 1
+    # an aspirated stop is one: the /h/ after it says nothing about the lips
+    return [p for i, p in enumerate(phones) if not (p == "HH" and i)]
+
+
+class _EventId(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_void_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    """`espeak_EVENT` of speak_lib.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position_ms", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Synthetic speech.
+
+    Attributes:
+        waveform: `(N,)` float32 at 16 kHz, whole video frames.
+        phones: `(N / 160,)`, one each 10 ms.
+    """
+
+    waveform: Waveform
+    phones: NDArray[np.uint8]
+
+
+class Synthesizer:
+    """espeak-ng in this process; only one may exist.
+
+    Raises:
+        OSError: The library is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL("libespeak-ng.so.1")
+        self._rate_hz = self._library.espeak_Initialize(_RETRIEVE, 0, None, _PHONE_EVENTS_IN_IPA)
+        self._sound: list[bytes] = []
+        self._events: list[tuple[int, str]] = []
+        self._callback = _Callback(self._receive)  # the library keeps no reference of its own
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
+        if count > 0:
+            self._sound.append(ctypes.string_at(samples, 2 * count))
+        at = 0
+        while events[at].type != 0:
+            if events[at].type == _PHONE_EVENT:
+                ipa = bytes(events[at].id.string).decode("utf-8", "ignore")
+                self._events.append((events[at].sample, ipa))
+            at += 1
+        return 0
+
+    def __call__(
+        self, text: str, voice: str, *, words_per_minute: int = 160, pitch: int = 50
+    ) -> Utterance:
+        """Speak.
+
+        Args:
+            text: In the voice's language, UTF-8.
+            voice: LANGUAGE or LANGUAGE+VARIANT.
+            words_per_minute: 80 to 400.
+            pitch: 0 to 99, 50 is the voice's own.
+        Raises:
+            ValueError: There is no such voice, or it has nothing to say to this text.
+        """
+        self._sound.clear()
+        self._events.clear()
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"no voice {voice!r} in espeak-ng")
+        self._library.espeak_SetParameter(_RATE, words_per_minute, 0)
+        self._library.espeak_SetParameter(_PITCH, pitch, 0)
+        encoded = text.encode()
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
+        self._library.espeak_Synchronize()
+        sound = np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) / 32768.0
+        if not len(sound) or not self._events:
+            raise ValueError(f"{voice}: no sound for {text!r}")
+        return self._label(sound)
+
+    def _label(self, sound: Waveform) -> Utterance:
+        lead = round(_LEAD_S * SAMPLE_RATE / HOP_LENGTH)
+        waveform = np.asarray(resample_poly(sound, 320, 441 * self._rate_hz // 22050), np.float32)
+        padded = np.pad(waveform, 2 * [lead * HOP_LENGTH])
+        padded = np.pad(padded, (0, -len(padded) % SAMPLES_PER_FRAME))
+        phones = np.full(len(padded) // HOP_LENGTH, SILENCE_PHONE, np.uint8)
+        starts = [sample for sample, _ in self._events] + [len(sound)]
+        ticks_hz = self._rate_hz * HOP_LENGTH / SAMPLE_RATE  # samples of 10 ms
+        for (start, ipa), end in zip(self._events, starts[1:], strict=True):
+            spoken = to_phones(ipa)
+            edges = np.linspace(start, end, len(spoken) + 1) / ticks_hz + lead
+            for phone, low, high in zip(spoken, edges[:-1], edges[1:], strict=True):
+                phones[round(low) : round(high)] = PHONES.index(phone)
+        return Utterance(padded, phones)
+
+
+def random_text(rng: np.random.Generator) -> str:
+    """A few numbers and made-up words, with commas: text that every language can read."""
+    words = []
+    for _ in range(int(rng.integers(5, 9))):
+        if rng.random() < 0.5:
+            words.append(str(rng.integers(10 ** int(rng.integers(1, 5)))))
+        else:
+            syllables = [
+                str(rng.choice(_SYLLABLES)) + str(rng.choice(list("aeiou")))
+                for _ in range(int(rng.integers(1, 4)))
+            ]
+            words.append("".join(syllables) + str(rng.choice(["", "", "n", "m", "p", "s"])))
+        if rng.random() < 0.2:
+            words[-1] += ","
+    return " ".join(words) + "."
+
+
+def synthesize(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """The arrays of `synthetic.npz`; see the module's docstring."""
+    rng = np.random.default_rng(seed)
+    speak = Synthesizer()
+    names, mels, phones = [], [], []
+    for number in tqdm(range(count), desc="synthetic voices", mininterval=5):
+        voice = f"{LANGUAGES[number % len(LANGUAGES)]}+{rng.choice(VARIANTS)}"
+        rate, pitch = int(rng.integers(110, 230)), int(rng.integers(20, 80))
+        try:
+            said = speak(random_text(rng), voice, words_per_minute=rate, pitch=pitch)
+        except ValueError as error:
+            tqdm.write(f"skipped {error}")
+            continue
+        names.append(f"{voice}-{number:04d}")
+        mels.append(log_mel(said.waveform).astype(np.float16))
+        phones.append(said.phones)
+        assert len(mels[-1]) == len(said.phones) and len(said.phones) % MELS_PER_FRAME == 0
+    return {
+        "names": np.array(names),
+        "log_mel": np.concatenate(mels),
+        "phones": np.concatenate(phones),
+        "lengths": np.array([len(row) for row in phones]),
+    }
+
+
+@dataclass(frozen=True)
+class SyntheticVoicesConfig:
+    """Synthetic voices: `count` utterances into the folder `output`."""
+
+    output: Path = Path("data/prepared")
+    count: int = 640
+
+
+def main(config: SyntheticVoicesConfig) -> None:
+    """Speak and write all utterances."""
+    arrays = synthesize(config.count)
+    target = config.output / "synthetic.npz"
+    write_arrays(target, arrays)
+    minutes = arrays["lengths"].sum() / 6000
+    print(f"{target}: {len(arrays['names'])} utterances, {minutes:.1f} min")
+
+
+if __name__ == "__main__":
+    run_program(SyntheticVoicesConfig, main, __doc__)

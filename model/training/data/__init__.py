@@ -1,1 +1,0 @@
-"""Public talking-face sets become shards of face tracks."""

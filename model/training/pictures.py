@@ -1,0 +1,117 @@
+"""What the stages do to pictures and measure on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.errors import ConfigError
+from model.face.landmarks import OUTER_LIPS
+
+
+def reads_arrays(arrays: Path, shards: Path | None) -> bool:
+    """Whether a stage reads its prepared `arrays`: always without `shards`, else where they exist."""
+    return shards is None or arrays.exists()
+
+
+def check_side(arrays: Path, side: int, expected: int) -> None:
+    """Refuse prepared pictures beside shards that are cut to another side.
+
+    Raises:
+        ConfigError: `arrays` holds pictures of `side` pixels, not of the autoencoder's `expected`.
+    """
+    if side != expected:
+        raise ConfigError(
+            f"prepared: {arrays} has pictures of {side} px; expected {expected} px, the "
+            "autoencoder's size: make it again with size="
+        )
+
+
+def augment_colour(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random exposure, contrast, channel gains and, for one picture in twelve, grey; `(B, 3, H, W)`."""
+    batch = len(tensor)
+    gain = 1.0 + 0.12 * torch.randn(batch, 1, 1, 1, generator=generator)
+    tint = 1.0 + 0.06 * torch.randn(batch, 3, 1, 1, generator=generator)
+    shift = 0.10 * torch.randn(batch, 1, 1, 1, generator=generator)
+    grey = (torch.rand(batch, 1, 1, 1, generator=generator) < 1 / 12).float()
+    mixed = grey * tensor.mean(dim=1, keepdim=True) + (1 - grey) * tensor
+    return (
+        ((mixed + 1) * gain * tint - 1 + shift)
+        .clamp(-1, 1)
+        .contiguous(memory_format=torch.channels_last)
+    )
+
+
+def mouth_boxes(landmarks: torch.Tensor, size: int) -> torch.Tensor:
+    """1 inside the lips' box widened by 30 %, 0 elsewhere; `(B, 68, 2)` -> `(B, 1, size, size)`."""
+    lips = landmarks[:, OUTER_LIPS[0] : OUTER_LIPS[-1] + 1].float()
+    low, high = lips.amin(dim=1), lips.amax(dim=1)
+    margin = 0.3 * (high - low)
+    centres = (torch.arange(size, dtype=torch.float32, device=lips.device) + 0.5) / size
+    columns, rows = (
+        (centres > (low - margin)[:, axis, None]) & (centres < (high + margin)[:, axis, None])
+        for axis in (0, 1)
+    )
+    return (rows[:, :, None] & columns[:, None, :]).float()[:, None]
+
+
+def generated_weight(mask: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+    """The diffusion loss's weight `(B, 1, h, w)`: 3 near the lips, 1 in the mask, 0.1 outside."""
+    lips = mouth_boxes(landmarks, mask.shape[-1])
+    return 0.1 + 0.9 * mask + 2.0 * lips * mask
+
+
+def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """First differences along height and width."""
+    return image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
+
+
+def edge_loss(scales: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """L1 of first differences, summed over scales: output, target `(B, C, H, W)`, weight `(B, 1, H, W)`."""
+    terms = [
+        ((d_out - d_in).abs() * side).mean()
+        for output, target, weight in scales
+        for d_out, d_in, side in zip(
+            differences(output),
+            differences(target),
+            (weight[:, :, 1:], weight[:, :, :, 1:]),
+            strict=True,
+        )
+    ]
+    return sum(terms, torch.zeros_like(terms[0]))
+
+
+def laplacian(images: torch.Tensor) -> torch.Tensor:
+    """Second differences of every channel `(B, C, H, W)`."""
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=images.device)
+    channels = images.shape[1]
+    return F.conv2d(images, kernel.expand(channels, 1, 3, 3), groups=channels, padding=1)
+
+
+def sharpness(images: torch.Tensor, weight: torch.Tensor) -> float:
+    """Weighted variance of the Laplacian of the grey picture: falls as it blurs."""
+    response = laplacian(images.float().mean(dim=1, keepdim=True))
+    return float((response**2 * weight).sum() / weight.sum())
+
+
+def psnr_db(
+    output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
+) -> float:
+    """Of pictures `(B, 3, H, W)` in [-1, 1], where `weight` `(B, 1, H, W)` says."""
+    error = (output - target) ** 2 / 4
+    if weight is None:
+        return -10 * float(np.log10(float(error.mean())))
+    return -10 * float(((error * weight).sum() / (3 * weight.sum())).log10())
+
+
+def save_strips(
+    path: Path, strips: Sequence[NDArray[np.uint8] | Sequence[NDArray[np.uint8]]]
+) -> None:
+    """Write pictures as PNG: the pictures of a strip `(N, H, W, 3)` side by side, strips below each other."""
+    Image.fromarray(np.concatenate([np.concatenate(list(s), axis=1) for s in strips])).save(path)
