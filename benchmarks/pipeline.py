@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from model.face.compositing import match_colour
 from model.media.audio import SAMPLE_RATE
+from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.parallel import one_thread
 from model.pipelines.presets import PRESETS
@@ -115,7 +116,9 @@ def main() -> None:
         f"{torch.get_num_threads()} threads; warm-up {warm_up_s:.2f} s, prepare {prepare_s:.2f} s"
     )
 
-    plans = {name: pipeline.prepare(image, waveform, preset=name) for name in PRESETS}
+    plans = {
+        name: pipeline.prepare(image, waveform, RenderOptions(preset=name)) for name in PRESETS
+    }
     best = dict.fromkeys(plans, float("inf"))
     for _ in range(arguments.repeats):
         for name, plan in plans.items():

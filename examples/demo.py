@@ -27,7 +27,9 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from model.media.video import probe, read_frames, write_contact_sheet
+from model.media.contact_sheet import write_contact_sheet
+from model.media.probe import probe
+from model.media.video_reader import read_frames
 
 EXAMPLES = Path(__file__).parent
 START_LIMIT_S = 180.0

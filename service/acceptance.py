@@ -43,7 +43,8 @@ from worker.contract.idempotency import (
     IdempotencyRecord,
     IdempotencyTakenError,
 )
-from worker.contract.inputs import stored_files, take_in_later
+from worker.contract.intake.entry import take_in_later
+from worker.contract.intake.file_names import stored_files
 from worker.contract.ledger_records import to_json
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobInput, JobRecord, JobState, needed_schema

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, Route
 from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
-from worker.contract.inputs import WrongCombinationError
+from worker.contract.intake.uploads import WrongCombinationError
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
 from worker.contract.messages import JobFailure

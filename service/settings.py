@@ -10,8 +10,8 @@ from limits import parse
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from worker.contract.inputs import MAX_REFERENCES
-from worker.contract.intake import IntakeLimits
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.uploads import MAX_REFERENCES
 
 
 class ServiceSettings(BaseSettings):

@@ -32,14 +32,20 @@ from service.problems import ProblemError
 from service.schemas.form import TalkingFaceOptions
 from worker.contract.artifacts import full_volume
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.inputs import (
+from worker.contract.intake.file_checks import (
+    SNIFF_BYTES,
+    audio_type,
+    check_size,
+    image_type,
+    video_type,
+)
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.uploads import (
     MAX_REFERENCES,
     Uploads,
     WrongCombinationError,
     check_combination,
 )
-from worker.contract.intake import SNIFF_BYTES, IntakeLimits, audio_type, check_size, image_type
-from worker.contract.video_intake import video_type
 
 _MAX_FIELDS: Final = 32
 _MAX_FIELD_BYTES: Final = 16 * 1024

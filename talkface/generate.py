@@ -23,8 +23,10 @@ from rich.progress import (
 
 from talkface.exits import EXIT_STATUS, Exit
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
-from worker.contract.inputs import Uploads, take_in
-from worker.contract.intake import IntakeLimits, file_sha256
+from worker.contract.intake.entry import take_in
+from worker.contract.intake.file_checks import file_sha256
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage
 from worker.failures import classify
 from worker.settings import WorkerSettings
@@ -104,19 +106,15 @@ def generate(
     """Turn a portrait or a video, and a voice, into an MP4, without a server."""
     report = _Report(as_json=as_json)
     uploads = Uploads(audio, tuple(image or ()), video, driving_video)
-    try:
-        options = SamplingOptions.model_validate(
-            {
-                "preset": preset,
-                "seed": seed,
-                "num_inference_steps": steps,
-                "fps": fps,
-                "face_index": face_index,
-                "lip_strength": lip_strength,
-            }
-        )
-    except ValidationError as error:
-        report.fail(ErrorCode.INVALID_OPTIONS, _describe_options(error))
+    options = _options(
+        report,
+        preset=preset,
+        seed=seed,
+        num_inference_steps=steps,
+        fps=fps,
+        face_index=face_index,
+        lip_strength=lip_strength,
+    )
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
     settings = _settings(device, weights)
     _quiet_libraries()
@@ -276,6 +274,13 @@ class _Report:
 def _settings(device: str | None, weights: Path | None) -> WorkerSettings:
     chosen: dict[str, Any] = {"device": device, "weights_dir": weights}
     return WorkerSettings(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def _options(report: _Report, **chosen: str | float | None) -> SamplingOptions:
+    try:
+        return SamplingOptions.model_validate(chosen)
+    except ValidationError as error:
+        report.fail(ErrorCode.INVALID_OPTIONS, _describe_options(error))
 
 
 def _known_code(error: Exception) -> ErrorCode | None:

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from worker.contract.artifacts import ArtifactExistsError, ArtifactNotFoundError, ArtifactStore
-from worker.contract.inputs import decode_pending, decoded_files, upload_name
+from worker.contract.intake.entry import decode_pending
+from worker.contract.intake.file_names import decoded_files, upload_name
 from worker.contract.ledger import Ledger
 from worker.contract.messages import JobInput, JobRecord
 

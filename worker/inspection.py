@@ -20,7 +20,7 @@ from model.face.detection import select_face
 from model.face.detectors import load_detector
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
-from worker.contract.inputs import PORTRAIT
+from worker.contract.intake.file_names import PORTRAIT
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
 from worker.contract.ending import read_ending, read_finished
-from worker.contract.intake import file_sha256
+from worker.contract.intake.file_checks import file_sha256
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger

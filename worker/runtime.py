@@ -11,9 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from worker.contract.inputs import DRIVING, PORTRAIT, SOUND, SPEECH, VIDEO, reference_name
+from worker.contract.intake.file_names import (
+    DRIVING,
+    PORTRAIT,
+    SOUND,
+    SPEECH,
+    VIDEO,
+    reference_name,
+)
 from worker.contract.messages import (
     JobInput,
     RendererInfo,
@@ -68,7 +75,7 @@ class RenderRequest:
 
     @classmethod
     def of(cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path) -> RenderRequest:
-        """The request for an input that `worker.contract.inputs.take_in` accepted.
+        """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 
         Args:
             job_input: What was accepted.
@@ -199,7 +206,7 @@ class PipelineRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames
-        from model.media.video import VideoWriter
+        from model.media.video_writer import VideoWriter
 
         clock = StageClock()
 
@@ -246,19 +253,25 @@ class PipelineRenderer:
     ) -> RenderPlan:
         """Decide every frame; `source` has the frames of the request's one video."""
         from model.media.audio import load_waveform
+        from model.pipelines.options import RenderOptions
 
         waveform = load_waveform(request.speech)
-        # The caller's options are the pipeline's arguments, name by name.
-        arguments: dict[str, Any] = {
-            **request.options.model_dump(),
-            "references": [_read_rgb(path) for path in request.references],
-            "on_stage": on_stage,
-        }
+        # The caller's options are the pipeline's, name by name.
+        options = RenderOptions(**request.options.model_dump())
+        references = [_read_rgb(path) for path in request.references]
         if request.image is None:
             assert source is not None
-            return self._pipeline.prepare_video(source, waveform, **arguments)
-        image = _read_rgb(request.image)
-        return self._pipeline.prepare(image, waveform, driving=source, **arguments)
+            return self._pipeline.prepare_video(
+                source, waveform, options, references=references, on_stage=on_stage
+            )
+        return self._pipeline.prepare(
+            _read_rgb(request.image),
+            waveform,
+            options,
+            references=references,
+            driving=source,
+            on_stage=on_stage,
+        )
 
 
 class TestCardRenderer:
@@ -290,8 +303,8 @@ class TestCardRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames, boomerang, read_in_order
-        from model.media.video import VideoWriter
-        from worker.contract.intake import flac_stream
+        from model.media.video_writer import VideoWriter
+        from worker.contract.intake.sounds import flac_stream
 
         clock = StageClock()
         fps = request.options.fps

@@ -22,7 +22,7 @@ from model.face.detection import DetectedFace, FaceDetector
 from model.face.landmarks import NUM_LANDMARKS, mouth_opening
 from model.face.tracking import smooth_crops, track_face
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
-from model.media.video import read_frames
+from model.media.video_reader import read_frames
 from model.data.layouts import Layout, Source, find_sources
 from model.data.sound import read_sound, read_sound_in_step
 from model.data.phones import read_phones

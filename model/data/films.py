@@ -20,7 +20,7 @@ from model.networks.sync_network import SyncNetwork, load_sync_network
 from model.face.alignment import warp_points
 from model.face.tracking import smooth_crops
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
-from model.media.video import read_frames
+from model.media.video_reader import read_frames
 from model.data.layouts import Layout, Source
 from model.data.quality import (
     QualityLimits,

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
 from model.media.audio import SAMPLE_RATE
-from model.media.video import ffmpeg_path, probe
+from model.media.ffmpeg import ffmpeg_path
+from model.media.probe import probe
 
 _TIME_BASE: Final = re.compile(r"#tb 0: (\d+)/(\d+)")
 _PACKET: Final = re.compile(r"^0,\s*-?\d+,\s*(-?\d+),", re.MULTILINE)

@@ -12,7 +12,7 @@ from scipy.signal import istft, resample_poly, stft
 
 from model.data.phones import SILENCE_PHONE
 from model.media.audio import HOP_LENGTH, SAMPLE_RATE, SAMPLES_PER_FRAME
-from model.media.video import ffmpeg_path
+from model.media.ffmpeg import ffmpeg_path
 
 Waveform = NDArray[np.float32]
 

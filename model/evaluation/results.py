@@ -37,7 +37,7 @@ from model.evaluation.report import (
     row_table,
     without_nan,
 )
-from model.media.video import write_contact_sheet
+from model.media.contact_sheet import write_contact_sheet
 from model.pipelines.presets import PRESETS
 
 _COMPARED: Final = (

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.media.video import Frame, probe, read_stretch
+from model.media.probe import probe
+from model.media.video_reader import Frame, read_stretch
 
 _HELD_BYTES: Final = 64 * 2**20
 """Frames that are read forwards to be shown backwards take no more memory than this."""

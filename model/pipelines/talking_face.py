@@ -1,9 +1,9 @@
 """The talking-face pipeline: one picture and one voice become frames.
 
-    plan = prepare(image, waveform)      detect ─▶ crop ─▶ landmarks of every frame; nothing is drawn yet
-    plan = prepare_video(video, waveform)    the same for footage: dubbing; see model.pipelines.dubbing
-    render(plan, start, stop)            batches: denoise ─▶ decode ─▶ restore detail ─▶ composite
-    pipeline(image, waveform)            prepare and render, in memory
+    plan = prepare(image, waveform, options)    detect ─▶ crop ─▶ landmarks of every frame; nothing is drawn yet
+    plan = prepare_video(video, waveform, options)    the same for footage: dubbing; see model.pipelines.dubbing
+    render(plan, start, stop)    batches: denoise ─▶ decode ─▶ restore detail ─▶ composite
+    pipeline(image, waveform, options)    prepare and render, in memory
 
 Presets without steps leave the diffusion out: the portrait engine draws.
 """
@@ -38,10 +38,11 @@ from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer, plan_batches
 from model.pipelines.dubbing import FollowedFace, follow_driver, follow_footage
 from model.pipelines.landmark_completion import complete_landmarks, follow_face
+from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
-from model.pipelines.presets import PRESETS, Init
+from model.pipelines.presets import PRESETS
 
 MIN_SECONDS: Final = 0.2
 """Shortest sound that is animated."""
@@ -165,17 +166,10 @@ class TalkingFacePipeline(DiffusionPipeline):
         self,
         image: NDArray[np.uint8],
         waveform: NDArray[np.float32],
+        options: RenderOptions = RenderOptions(),
         *,
-        preset: str = "balanced",
-        seed: int = 0,
-        num_inference_steps: int | None = None,
-        fps: float = FPS,
-        face_index: int = 0,
-        lip_strength: float = 1.0,
         references: Sequence[NDArray[np.uint8]] = (),
         driving: FrameSource | None = None,
-        init: Init | None = None,
-        restore_detail: bool | None = None,
         on_stage: OnStage | None = None,
     ) -> RenderPlan:
         """Decide every frame; quick against drawing them.
@@ -183,68 +177,44 @@ class TalkingFacePipeline(DiffusionPipeline):
         Args:
             image: `(H, W, 3)`, uint8 RGB.
             waveform: `(N,)`, float32, 16 kHz mono.
-            preset: A key of `PRESETS`.
-            seed: Of the noise; 0 to 2**32 - 1.
-            num_inference_steps: Steps a frame, or None for the preset's. A preset without diffusion
-                takes none in any case.
-            fps: Frames per second of the video.
-            face_index: Which face speaks, 0 = the largest.
-            lip_strength: Scale of the lip motion.
+            options: The caller's choices.
             references: Further pictures of the same person, `(H, W, 3)` uint8 RGB each; the largest
                 face counts.
             driving: Video of a head that the photograph's follows, relative to its own first frame:
                 turns, nods, brows and lids, nothing of its looks. Shown forwards, backwards and so
                 on. None = the head is still, and all but the mouth is the photograph bit for bit.
-            init: Start of the sampler, or None for the preset's.
-            restore_detail: Whether the photograph's detail is added, or None for the preset's choice.
-            on_stage: Told "detecting" and "landmarks" as they begin.
+            on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: The picture or the sound cannot be animated; its subclass says why.
             ShapeError: An array has another shape or dtype.
-            ValueError: There is no such preset.
         """
         # 1. what can be said before any work
-        _check_inputs([image, *references], waveform, preset)
+        _check_inputs([image, *references], waveform)
+        fps = FPS if options.fps is None else options.fps
 
         # 2. the face, and what moves its head
         _tell(on_stage, "detecting")
-        own, bbox_xyxy = self._find_reference(image, face_index)
+        portrait, bbox_xyxy = self._find_reference(image, options.face_index)
         more = [self._find_reference(picture)[0] for picture in references]
         followed = None
         if driving is not None:
             followed = follow_driver(
-                driving, self._detector(), own, num_samples=len(waveform), fps=fps
+                driving, self._detector(), portrait, num_samples=len(waveform), fps=fps
             )
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
-        return self._plan(
-            [own, *more],
-            followed,
-            bbox_xyxy,
-            targets=self._complete(waveform, [own, *more], followed, fps, lip_strength),
-            fps=fps,
-            preset=preset,
-            num_inference_steps=num_inference_steps,
-            init=init,
-            seed=seed,
-            restore_detail=restore_detail,
-        )
+        faces = [portrait, *more]
+        targets = self._complete(waveform, faces, followed, fps, options.lip_strength)
+        return self._plan(faces, followed, bbox_xyxy, targets, fps, options)
 
     def prepare_video(
         self,
         video: FrameSource,
         waveform: NDArray[np.float32],
+        options: RenderOptions = RenderOptions(),
         *,
-        preset: str = "balanced",
-        seed: int = 0,
-        num_inference_steps: int | None = None,
-        fps: float | None = None,
-        face_index: int = 0,
-        lip_strength: float = 1.0,
         references: Sequence[NDArray[np.uint8]] = (),
-        init: Init | None = None,
-        restore_detail: bool | None = None,
         on_stage: OnStage | None = None,
     ) -> RenderPlan:
         """Decide every frame of a dubbed video: its own pose and background, a new mouth.
@@ -256,26 +226,19 @@ class TalkingFacePipeline(DiffusionPipeline):
         Args:
             video: The footage.
             waveform: `(N,)`, float32, 16 kHz mono.
-            preset: See `prepare`.
-            seed: See `prepare`.
-            num_inference_steps: See `prepare`.
-            fps: Frames per second of the result, or None for the footage's.
-            face_index: Which face of the first frame that shows any, 0 = the largest; it is
-                followed from there.
-            lip_strength: See `prepare`.
+            options: The caller's choices; the face they name is followed from where it first shows.
             references: Pictures that the mouth is drawn from, `(H, W, 3)` uint8 RGB each; none = the
                 footage's sharpest frame of a usual mouth and pose.
-            init: See `prepare`.
-            restore_detail: See `prepare`.
-            on_stage: Told "detecting" and "landmarks" as they begin.
+            on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: Footage, reference or sound cannot be used; its subclass says why.
             ShapeError: An array has another shape or dtype.
-            ValueError: There is no such preset.
         """
-        _check_inputs(references, waveform, preset)
-        fps = video.fps if fps is None else fps
+        # 1. what can be said before any work
+        _check_inputs(references, waveform)
+        fps = video.fps if options.fps is None else options.fps
 
+        # 2. the face through the footage, and the pictures that its mouth is drawn from
         _tell(on_stage, "detecting")
         given = [self._find_reference(picture)[0] for picture in references]
         followed = follow_footage(
@@ -283,23 +246,14 @@ class TalkingFacePipeline(DiffusionPipeline):
             self._detector(),
             num_samples=len(waveform),
             fps=fps,
-            face_index=face_index,
+            face_index=options.face_index,
         )
         faces = given or [followed.reference]
 
+        # 3. its mouth
         _tell(on_stage, "landmarks")
-        return self._plan(
-            faces,
-            followed,
-            followed.bbox_xyxy,
-            targets=self._complete(waveform, faces, followed, fps, lip_strength),
-            fps=fps,
-            preset=preset,
-            num_inference_steps=num_inference_steps,
-            init=init,
-            seed=seed,
-            restore_detail=restore_detail,
-        )
+        targets = self._complete(waveform, faces, followed, fps, options.lip_strength)
+        return self._plan(faces, followed, followed.bbox_xyxy, targets, fps, options)
 
     def render(
         self, plan: RenderPlan, start: int = 0, stop: int | None = None
@@ -333,16 +287,19 @@ class TalkingFacePipeline(DiffusionPipeline):
         return self._job(plan).soft_mask(index)
 
     def __call__(
-        self, image: NDArray[np.uint8], waveform: NDArray[np.float32], **options: Any
+        self,
+        image: NDArray[np.uint8],
+        waveform: NDArray[np.float32],
+        options: RenderOptions = RenderOptions(),
+        *,
+        references: Sequence[NDArray[np.uint8]] = (),
+        driving: FrameSource | None = None,
+        on_stage: OnStage | None = None,
     ) -> TalkingFaceOutput:
-        """The whole video in memory.
-
-        Args:
-            image: `(H, W, 3)`, uint8 RGB.
-            waveform: `(N,)`, float32, 16 kHz mono.
-            options: See `prepare`.
-        """
-        plan = self.prepare(image, waveform, **options)
+        """The whole video in memory; the arguments are those of `prepare`."""
+        plan = self.prepare(
+            image, waveform, options, references=references, driving=driving, on_stage=on_stage
+        )
         return TalkingFaceOutput(frames=np.concatenate(list(self.render(plan))), fps=plan.fps)
 
     def warm_up(self) -> None:
@@ -398,12 +355,12 @@ class TalkingFacePipeline(DiffusionPipeline):
         lip_strength: float,
     ) -> NDArray[np.float32]:
         """Landmarks of every frame `(T, 68, 2)`, units of its own crop; the first reference's mouth moves."""
-        own, *more = (reference.landmarks for reference in references)
+        first, *more = (reference.landmarks for reference in references)
         with one_thread():
             motion = complete_landmarks(
                 self.landmark_completer,
                 waveform,
-                own,
+                first,
                 fps=fps,
                 lip_strength=lip_strength,
                 more_references=more,
@@ -411,28 +368,23 @@ class TalkingFacePipeline(DiffusionPipeline):
             )
         if followed is None:
             return motion
-        return follow_face(motion, own, followed.footage.landmarks)
+        return follow_face(motion, first, followed.footage.landmarks)
 
     def _plan(
         self,
         references: Sequence[Reference],
         followed: FollowedFace | None,
         bbox_xyxy: tuple[float, float, float, float],
-        *,
         targets: NDArray[np.float32],
         fps: float,
-        preset: str,
-        num_inference_steps: int | None,
-        init: Init | None,
-        seed: int,
-        restore_detail: bool | None,
+        options: RenderOptions,
     ) -> RenderPlan:
-        """The plan; options that are None are the preset's."""
-        chosen = PRESETS[preset]
+        """The plan for targets `(T, 68, 2)`; options that are None are the preset's."""
+        preset = PRESETS[options.preset]
         first, *more = references
-        steps = chosen.num_inference_steps
-        if steps and num_inference_steps is not None:
-            steps = num_inference_steps
+        steps, restore_detail = options.num_inference_steps, options.restore_detail
+        if steps is None or not preset.num_inference_steps:
+            steps = preset.num_inference_steps
         return RenderPlan(
             image=first.image,
             crop_affine=first.crop_affine if followed is None else followed.crop_affine,
@@ -440,11 +392,11 @@ class TalkingFacePipeline(DiffusionPipeline):
             target_landmarks=targets,
             face_bbox_xyxy=bbox_xyxy,
             fps=fps,
-            preset=preset,
+            preset=options.preset,
             num_inference_steps=steps,
-            init=init or chosen.init,
-            seed=seed,
-            restore_detail=chosen.restore_detail if restore_detail is None else restore_detail,
+            init=options.init or preset.init,
+            seed=options.seed,
+            restore_detail=preset.restore_detail if restore_detail is None else restore_detail,
             batch_size=self._batch_size,
             reference_affine=None if followed is None else first.crop_affine,
             more_references=tuple(more),
@@ -497,11 +449,7 @@ def load_pipeline(
         return pipeline.to(place, choose_dtype(dtype, place))
 
 
-def _check_inputs(
-    pictures: Sequence[NDArray[np.uint8]], waveform: NDArray[np.float32], preset: str
-) -> None:
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+def _check_inputs(pictures: Sequence[NDArray[np.uint8]], waveform: NDArray[np.float32]) -> None:
     for image in pictures:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ShapeError(

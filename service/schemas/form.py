@@ -39,7 +39,7 @@ class TalkingFaceForm(TalkingFaceOptions):
     """The files and the options, as the OpenAPI document shows them.
 
     `service.upload` receives them. Which files go together is
-    `worker.contract.inputs.check_combination`'s to say.
+    `worker.contract.intake.uploads.check_combination`'s to say.
     """
 
     audio: Annotated[UploadFile, Field(description="The voice: WAV, MP3, M4A, FLAC, Ogg or WebM.")]

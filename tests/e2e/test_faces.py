@@ -11,7 +11,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from model.media.video import probe, read_frames
+from model.media.probe import probe
+from model.media.video_reader import read_frames
 from tests.films import H264, ffmpeg, film
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from model.media.video import probe
+from model.media.probe import probe
 
 
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:

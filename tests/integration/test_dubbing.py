@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from starlette.testclient import TestClient
 
-from model.media.video import probe
+from model.media.probe import probe
 from tests.integration.conftest import ID, StartWorker, eventually, new_record
 from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger

@@ -35,7 +35,9 @@ def test_package_is_imported_under_its_own_name_from_anywhere(package: str, tmp_
     assert Path(found.strip()).parent.name == package
 
 
-@pytest.mark.parametrize("module", ["worker.contract.intake", "worker.jobs", "worker.gpu_worker"])
+@pytest.mark.parametrize(
+    "module", ["worker.contract.intake.entry", "worker.jobs", "worker.gpu_worker"]
+)
 def test_light_processes_stay_without_torch(module: str, tmp_path: Path) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(run_python(code, tmp_path)))

@@ -46,7 +46,7 @@ def still_plan(system: System, image: Frames, targets: Points | None = None) -> 
     Raises:
         InputError: The photograph shows no face.
     """
-    plan = system.pipeline.prepare(image, _UNHEARD, preset=system.preset, seed=system.seed)
+    plan = system.pipeline.prepare(image, _UNHEARD, system.options)
     own = plan.reference_landmarks[None] if targets is None else targets
     return dataclasses.replace(plan, target_landmarks=np.asarray(own, np.float32))
 

@@ -26,7 +26,8 @@ from model.evaluation.protocols.video import STATIC, System
 from model.face.alignment import invert_affine, warp_points
 from model.face.landmarks import CONTENT, mouth_opening, mouth_width
 from model.media.audio import FPS, SAMPLES_PER_FRAME
-from model.media.video import VideoWriter, read_frames
+from model.media.video_reader import read_frames
+from model.media.video_writer import VideoWriter
 from model.pipelines.outputs import RenderPlan
 
 Frames = NDArray[np.uint8]
@@ -58,7 +59,7 @@ class _Still:
 def _animate(
     system: System, judges: Judges, image: Frames, waveform: NDArray[np.float32]
 ) -> _Still:
-    plan = system.pipeline.prepare(image, waveform, preset=system.preset, seed=system.seed)
+    plan = system.pipeline.prepare(image, waveform, system.options)
     frames = np.stack(list(system.draw(plan)))
     meant = warp_points(invert_affine(plan.affine(0)), plan.target_landmarks)
     return _Still(plan, frames, find_landmarks(judges.detector, frames, meant))

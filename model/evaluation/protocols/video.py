@@ -24,6 +24,7 @@ from model.evaluation.observation import Judges, Observation, Observer, fid, row
 from model.face.alignment import warp_points
 from model.face.landmarks import CONTENT
 from model.media.audio import log_mel
+from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline
 
@@ -51,14 +52,15 @@ class System:
     seed: int
     weights_bytes: int | None = None
 
+    @property
+    def options(self) -> RenderOptions:
+        """How it draws."""
+        return RenderOptions(preset=self.preset, seed=self.seed)
+
     def plan(self, frames: ClipFrames, waveform: NDArray[np.float32], reference: int) -> RenderPlan:
         """Draw a mouth for `waveform` into `frames`, like the mouth of frame `reference`."""
         return self.pipeline.prepare_video(
-            frames,
-            waveform,
-            preset=self.preset,
-            seed=self.seed,
-            references=(frames.frames[reference],),
+            frames, waveform, self.options, references=(frames.frames[reference],)
         )
 
     def draw(self, plan: RenderPlan) -> Iterator[NDArray[np.uint8]]:

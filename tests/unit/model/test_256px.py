@@ -20,6 +20,7 @@ from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
 from model.networks.unet import build_unet
+from model.pipelines.options import RenderOptions
 from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
 from model.training.builders.export import LIMIT_MB, pack
 from model.training.stage import Draw
@@ -71,7 +72,7 @@ def test_frames_change_in_the_lower_face_only(
     variant: str, portrait: Image, speech: NDArray[np.float32]
 ) -> None:
     pipeline = make_pipeline(variant)
-    plan = pipeline.prepare(portrait, speech, preset="fast", num_inference_steps=1)
+    plan = pipeline.prepare(portrait, speech, RenderOptions(preset="fast", num_inference_steps=1))
     frames = np.concatenate(list(pipeline.render(plan, 0, 2)))
     assert frames.shape == (2, *portrait.shape)
     outside = pipeline.soft_mask(plan) == 0
@@ -96,7 +97,7 @@ def test_a_checkpoint_larger_than_what_ships_can_be_packed_elsewhere(
     assert size_mb > LIMIT_MB
     loaded = load_pipeline(output, device="cpu")
     assert loaded.unet.config.stable_diffusion_layout
-    plan = loaded.prepare(portrait, speech, preset="fast", num_inference_steps=1)
+    plan = loaded.prepare(portrait, speech, RenderOptions(preset="fast", num_inference_steps=1))
     assert next(iter(loaded.render(plan, 0, 1))).shape[-3:] == portrait.shape
 
 

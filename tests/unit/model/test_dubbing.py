@@ -13,7 +13,8 @@ from model.errors import FaceIndexError, FaceTooSmallError, NoFaceError
 from model.face.alignment import fit_similarity, warp_points
 from model.face.landmarks import INNER_LIPS, POSE
 from model.media.frames import FrameSource, VideoFrames
-from model.media.video import VideoWriter
+from model.media.video_writer import VideoWriter
+from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline
 
@@ -58,7 +59,7 @@ def source(portrait: Image) -> Moved:
 
 @pytest.fixture(scope="module")
 def plan(pipeline: TalkingFacePipeline, source: Moved, speech: Waveform) -> RenderPlan:
-    return pipeline.prepare_video(source, speech, preset="fast")
+    return pipeline.prepare_video(source, speech, RenderOptions(preset="fast"))
 
 
 def draw(pipeline: TalkingFacePipeline, plan: RenderPlan, *span: int) -> Image:
@@ -199,7 +200,7 @@ def test_other_frame_rates_show_the_nearest_frames(
     pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform
 ) -> None:
     source = Moved(portrait, gaps=False)
-    faster = pipeline.prepare_video(source, speech, preset="preview", fps=50.0)
+    faster = pipeline.prepare_video(source, speech, RenderOptions(preset="preview", fps=50.0))
     assert faster.footage is not None and faster.num_frames == 45
     assert faster.footage.source_index.tolist()[:6] == [0, 0, 1, 1, 2, 2]
     assert len(draw(pipeline, faster, 29, 33)) == 4
@@ -208,7 +209,9 @@ def test_other_frame_rates_show_the_nearest_frames(
 def test_a_single_frame_is_footage_too(
     pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform
 ) -> None:
-    plan = pipeline.prepare_video(Moved(portrait, 1, gaps=False), speech, preset="preview")
+    plan = pipeline.prepare_video(
+        Moved(portrait, 1, gaps=False), speech, RenderOptions(preset="preview")
+    )
     assert plan.num_frames == 23 and not plan.looped and plan.held_frames == ()
     assert draw(pipeline, plan, 21, 23).shape == (2, 320, 320, 3)
 
@@ -223,7 +226,10 @@ def test_given_references_replace_the_footages_own(
     assert plan.references[0].image.shape == (320, 320, 3)
     assert len(plan.references) == 1
     given = pipeline.prepare_video(
-        source, speech, preset="fast", references=[portrait, portrait[:, ::-1].copy()]
+        source,
+        speech,
+        RenderOptions(preset="fast"),
+        references=[portrait, portrait[:, ::-1].copy()],
     )
     assert len(given.references) == 2
     np.testing.assert_array_equal(given.image, portrait)
@@ -259,7 +265,9 @@ def test_a_video_file_is_dubbed(
         for frame in source.read(0, 8):
             writer.write(frame)
     told: list[str] = []
-    plan = pipeline.prepare_video(VideoFrames(path), speech, preset="preview", on_stage=told.append)
+    plan = pipeline.prepare_video(
+        VideoFrames(path), speech, RenderOptions(preset="preview"), on_stage=told.append
+    )
     assert told == ["detecting", "landmarks"]
     pictures = shown(plan)
     for index, frame in enumerate(draw(pipeline, plan)):
@@ -286,19 +294,22 @@ def test_footage_without_the_face_is_refused(
     with pytest.raises(FaceTooSmallError):
         pipeline.prepare_video(Far(portrait, 3, gaps=False), speech)
     with pytest.raises(FaceIndexError):
-        pipeline.prepare_video(Moved(portrait, 2, gaps=False), speech, face_index=1)
+        pipeline.prepare_video(Moved(portrait, 2, gaps=False), speech, RenderOptions(face_index=1))
 
 
 def test_more_references_join_their_keys_and_values(
     pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform
 ) -> None:
-    single = pipeline.prepare(portrait, speech, preset="fast")
+    single = pipeline.prepare(portrait, speech, RenderOptions(preset="fast"))
     # the same picture twice answers every query as it does once
     twice = dataclasses.replace(single, more_references=(single.reference,))
     alone = draw(pipeline, single, 0, 2)
     assert difference(draw(pipeline, twice, 0, 2), alone) <= 1
     mirrored = pipeline.prepare(
-        portrait, speech, preset="fast", references=[np.ascontiguousarray(portrait[:, ::-1] // 2)]
+        portrait,
+        speech,
+        RenderOptions(preset="fast"),
+        references=[np.ascontiguousarray(portrait[:, ::-1] // 2)],
     )
     assert len(mirrored.references) == 2
     other = dataclasses.replace(mirrored, target_landmarks=single.target_landmarks)

@@ -22,7 +22,8 @@ from model.evaluation.protocols.video import DETECTED, PREDICTED, REAL, STATIC
 from model.evaluation.results import compare
 from model.face.detection import MediaPipeFaceDetector
 from model.media.audio import SAMPLE_RATE
-from model.media.video import VideoWriter
+from model.media.video_writer import VideoWriter
+from model.pipelines.options import RenderOptions
 from model.pipelines.talking_face import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,7 +49,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spoken = np.interp(times + start_s, np.arange(len(sound)) / rate, sound).astype(np.float32)
         track = folder / "sound.wav"
         soundfile.write(track, spoken, SAMPLE_RATE)
-        frames = pipeline(picture, spoken, preset="preview", lip_strength=1.3).frames
+        frames = pipeline(picture, spoken, RenderOptions(preset="preview", lip_strength=1.3)).frames
         with VideoWriter(folder / name, width=256, height=256, fps=25, sound=track) as writer:
             for frame in frames:
                 writer.write(frame)

@@ -9,7 +9,8 @@ import soundfile
 
 from model.errors import UnsupportedMediaError
 from model.media.frames import VideoFrames, boomerang, read_in_order
-from model.media.video import Frame, VideoWriter, read_frames
+from model.media.video_reader import Frame, read_frames
+from model.media.video_writer import VideoWriter
 
 COUNT = 30
 

@@ -14,6 +14,7 @@ from model.face.detection import MediaPipeFaceDetector
 from model.face.head_motion import HeadMotion, MovedPicture, relative_motion
 from model.face.landmarks import CONTENT, INNER_LIPS, POSE
 from model.face.tracking import FaceTrack
+from model.pipelines.options import RenderOptions
 from model.pipelines.talking_face import TalkingFacePipeline
 
 Image = NDArray[np.uint8]
@@ -177,7 +178,9 @@ class Driver:
 def test_a_driven_photograph_speaks(
     pipeline: TalkingFacePipeline, portrait: Image, speech: NDArray[np.float32], preset: str
 ) -> None:
-    plan = pipeline.prepare(portrait, speech, preset=preset, driving=Driver(portrait))
+    plan = pipeline.prepare(
+        portrait, speech, RenderOptions(preset=preset), driving=Driver(portrait)
+    )
     assert (plan.num_frames, plan.looped) == (23, True) and plan.footage is not None
     assert (plan.height, plan.width) == portrait.shape[:2]
     np.testing.assert_array_equal(plan.image, portrait)

@@ -72,6 +72,29 @@ def test_similarity_is_recovered() -> None:
     torch.testing.assert_close(shift, torch.tensor([0.1, -0.2]).expand(3, 2), atol=1e-5, rtol=0)
 
 
+def test_coordinates_stay_exact_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    reference = 0.2 + 0.6 * torch.rand(1, NUM_LANDMARKS, 2, generator=generator)
+    pose = reference[:, None, list(POSE)].expand(1, 50, -1, -1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        placed = LandmarkCompleter.place(reference, pose, torch.zeros(1, 50, len(CONTENT), 2))
+        linear, shift = fit_similarity(pose, pose)
+    assert (placed - reference[:, None, list(CONTENT)]).abs().max() < 1e-5
+    assert (linear - torch.eye(2)).abs().max() < 1e-5
+    assert shift.abs().max() < 1e-5
+
+
+def test_a_ramp_of_lip_gaps_keeps_its_steps_under_autocast() -> None:
+    reference = torch.rand(1, NUM_LANDMARKS, 2, generator=torch.Generator().manual_seed(0))
+    pose = reference[:, None, list(POSE)].expand(1, 50, -1, -1)
+    offsets = torch.zeros(1, 50, len(CONTENT), 2)
+    offsets[..., 1] = torch.linspace(0.0, 0.02, 50)[None, :, None]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        placed = LandmarkCompleter.place(reference, pose, offsets)
+    velocity = placed[..., 1].diff(dim=1)
+    torch.testing.assert_close(velocity, offsets[..., 1].diff(dim=1), atol=1e-6, rtol=0)
+
+
 def test_pose_points_are_those_given(completer: LandmarkCompleter) -> None:
     log_mel, pose, reference = make_inputs()
     target = completer(log_mel, pose, reference).target

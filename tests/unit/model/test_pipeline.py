@@ -21,6 +21,7 @@ from model.errors import (
 from model.face.landmarks import INNER_LIPS, POSE, mouth_opening
 from model.face.retargeting import uncross_lips
 from model.pipelines.landmark_completion import complete_landmarks
+from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.parallel import map_ahead
 from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
@@ -32,7 +33,7 @@ BuildTiny = Callable[[], TalkingFacePipeline]
 
 @pytest.fixture(scope="module")
 def plan(pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform) -> RenderPlan:
-    return pipeline.prepare(portrait, speech, preset="fast")
+    return pipeline.prepare(portrait, speech, RenderOptions(preset="fast"))
 
 
 def draw(pipeline: TalkingFacePipeline, plan: RenderPlan, *span: int) -> Image:
@@ -188,20 +189,20 @@ def test_steps_can_be_chosen(pipeline: TalkingFacePipeline, plan: RenderPlan) ->
 def test_other_frame_rates_cover_the_same_time(
     pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform, plan: RenderPlan
 ) -> None:
-    faster = pipeline.prepare(portrait, speech, preset="preview", fps=30.0)
+    faster = pipeline.prepare(portrait, speech, RenderOptions(preset="preview", fps=30.0))
     assert (faster.num_frames, faster.fps) == (27, 30.0)
     # every sixth frame of 30 is every fifth of 25
     np.testing.assert_allclose(
         faster.target_landmarks[::6], plan.target_landmarks[::5][:5], atol=1e-4
     )
-    slower = pipeline.prepare(portrait, speech, preset="preview", fps=12.5)
+    slower = pipeline.prepare(portrait, speech, RenderOptions(preset="preview", fps=12.5))
     np.testing.assert_allclose(slower.target_landmarks, plan.target_landmarks[::2], atol=1e-4)
 
 
 def test_calling_the_pipeline_gives_the_whole_video(
     pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform
 ) -> None:
-    output = pipeline(portrait, speech, preset="preview")
+    output = pipeline(portrait, speech, RenderOptions(preset="preview"))
     assert output.frames.shape == (23, *portrait.shape) and output.fps == 25
 
 
@@ -298,7 +299,7 @@ def test_inputs_are_refused_before_any_work(
     with pytest.raises(ShapeError, match="expected \\(N,\\) float32"):
         pipeline.prepare(portrait, speech.astype(np.float64), on_stage=told.append)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="preview, fast, balanced, quality"):
-        pipeline.prepare(portrait, speech, preset="best", on_stage=told.append)
+        pipeline.prepare(portrait, speech, RenderOptions(preset="best"), on_stage=told.append)
     assert told == []
 
 
@@ -308,7 +309,7 @@ def test_a_picture_without_the_face_is_refused(
     with pytest.raises(NoFaceError):
         pipeline.prepare(np.full((256, 256, 3), 90, np.uint8), speech)
     with pytest.raises(FaceIndexError):
-        pipeline.prepare(portrait, speech, face_index=3)
+        pipeline.prepare(portrait, speech, RenderOptions(face_index=3))
 
 
 def test_warm_up_draws_without_a_picture(pipeline: TalkingFacePipeline) -> None:

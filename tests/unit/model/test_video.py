@@ -11,13 +11,11 @@ import soundfile
 from PIL import Image
 
 from model.errors import EncodingError, ShapeError, UnsupportedMediaError
-from model.media.video import (
-    VideoWriter,
-    ffmpeg_path,
-    probe,
-    read_frames,
-    write_contact_sheet,
-)
+from model.media.contact_sheet import write_contact_sheet
+from model.media.ffmpeg import ffmpeg_path
+from model.media.probe import probe
+from model.media.video_reader import read_frames
+from model.media.video_writer import VideoWriter
 
 
 def write_tone(path: Path, *, seconds: float, channels: int = 1, rate_hz: int = 48_000) -> Path:

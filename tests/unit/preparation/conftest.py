@@ -26,7 +26,8 @@ from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import POSE
 from model.face.portrait_engine import PortraitEngine
 from model.media.audio import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
-from model.media.video import VideoWriter, ffmpeg_path
+from model.media.ffmpeg import ffmpeg_path
+from model.media.video_writer import VideoWriter
 from model.networks.landmark_completion import LandmarkCompleter
 
 ROOT = Path(__file__).parents[3]

@@ -12,7 +12,8 @@ import soundfile
 from model.data.sound import read_sound, read_sound_in_step
 from model.errors import UnsupportedMediaError
 from model.media.audio import SAMPLE_RATE
-from model.media.video import VideoWriter, read_frames
+from model.media.video_reader import read_frames
+from model.media.video_writer import VideoWriter
 
 FLASH = 25  # frame that is white, and the moment of the click
 

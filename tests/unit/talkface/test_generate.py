@@ -12,7 +12,7 @@ import skimage.data
 import soundfile
 from PIL import Image
 
-from model.media.video import probe
+from model.media.probe import probe
 from tests.films import film
 
 

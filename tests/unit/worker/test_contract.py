@@ -31,7 +31,7 @@ def test_a_worker_module_imports_without_torch(module: str) -> None:
 
 
 def test_the_decoder_child_imports_next_to_nothing() -> None:
-    code = "import sys, worker.contract.intake; print(*sys.modules)"
+    code = "import sys, worker.contract.intake.picture_child; print(*sys.modules)"
 
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True

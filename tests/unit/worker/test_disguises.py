@@ -14,8 +14,10 @@ from PIL import Image, PngImagePlugin
 
 from tests.films import film
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake import IntakeLimits, accept_audio, accept_image
-from worker.contract.video_intake import accept_video
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.pictures import accept_image
+from worker.contract.intake.sounds import accept_audio
+from worker.contract.intake.videos import accept_video
 
 LIMITS = IntakeLimits()
 MARK = b"<?php talkface-mark ?>"

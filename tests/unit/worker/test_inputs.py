@@ -11,15 +11,15 @@ from pydantic import ValidationError
 
 from tests.films import film
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.inputs import (
+from worker.contract.intake.entry import take_in
+from worker.contract.intake.file_names import input_files
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.uploads import (
     MAX_REFERENCES,
     Uploads,
     WrongCombinationError,
     check_combination,
-    input_files,
-    take_in,
 )
-from worker.contract.intake import IntakeLimits
 from worker.contract.messages import JobInput, JobResult, SamplingOptions, VideoInput
 from worker.runtime import RenderRequest
 

@@ -17,13 +17,10 @@ import soundfile
 from PIL import Image, ImageCms
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake import (
-    IntakeLimits,
-    accept_audio,
-    accept_image,
-    file_sha256,
-    flac_stream,
-)
+from worker.contract.intake.file_checks import file_sha256
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.pictures import accept_image
+from worker.contract.intake.sounds import accept_audio, flac_stream
 
 LIMITS = IntakeLimits()
 

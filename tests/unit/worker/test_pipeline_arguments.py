@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 
-import pytest
-
-from model.pipelines.talking_face import TalkingFacePipeline
+from model.pipelines.options import RenderOptions
 from worker.contract.messages import SamplingOptions
 
 
-@pytest.mark.parametrize("name", ["prepare", "prepare_video"])
-def test_every_option_is_an_argument_of_the_pipeline(name: str) -> None:
-    arguments = set(inspect.signature(getattr(TalkingFacePipeline, name)).parameters)
+def test_every_option_of_a_caller_is_one_of_the_pipeline() -> None:
+    options = {field.name for field in dataclasses.fields(RenderOptions)}
 
-    assert {*SamplingOptions.model_fields, "references", "on_stage"} <= arguments
+    assert options >= {*SamplingOptions.model_fields}
+    assert RenderOptions(**SamplingOptions().model_dump()).preset == SamplingOptions().preset

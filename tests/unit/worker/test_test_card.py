@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.media.video import read_frames
+from model.media.video_reader import read_frames
 from tests.films import film
-from worker.contract.inputs import VIDEO
-from worker.contract.intake import IntakeLimits, accept_audio
+from worker.contract.intake.file_names import VIDEO
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sounds import accept_audio
+from worker.contract.intake.videos import accept_video
 from worker.contract.messages import SamplingOptions, Stage, VideoUse
-from worker.contract.video_intake import accept_video
 from worker.progress import HandBackError
 from worker.runtime import RenderRequest, StageClock, TestCardRenderer, load_renderer
 from worker.settings import WorkerSettings

@@ -11,11 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from model.media.frames import VideoFrames
-from model.media.video import probe, read_frames
+from model.media.probe import probe
+from model.media.video_reader import read_frames
 from tests.films import H264, ffmpeg, film
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake import IntakeLimits, file_sha256
-from worker.contract.video_intake import VideoInfo, accept_video
+from worker.contract.intake.file_checks import file_sha256
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.videos import VideoInfo, accept_video
 
 LIMITS = IntakeLimits()
 

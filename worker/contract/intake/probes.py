@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake import IntakeLimits, audio_too_long, audio_type, check_size, head_of
-from worker.contract.limited_child import ffmpeg_reading, run_limited
-from worker.contract.video_intake import check_video_size, video_too_long, video_type
+from worker.contract.intake.file_checks import audio_type, check_size, head_of, video_type
+from worker.contract.intake.limited_child import ffmpeg_reading, run_limited
+from worker.contract.intake.limits import (
+    IntakeLimits,
+    audio_too_long,
+    check_video_size,
+    video_too_long,
+)
 
 _DURATION: Final = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)", re.MULTILINE)
 _VIDEO: Final = re.compile(r"^  Stream #0:\d+.*?: Video: .*?\b(\d{1,6})x(\d{1,6})\b", re.MULTILINE)

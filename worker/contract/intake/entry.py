@@ -1,31 +1,36 @@
-"""What a video is made of: which files go together, what they are called, and their intake.
+"""Uploads become the input of a job.
 
-    image [+ more images] [+ driving video] + audio      a photograph is animated
-    video [+ images] + audio                             a video is dubbed
+    take_in           decodes all files                          talkface generate; photographs
+    take_in_later     the same, but of a video only looks        the service, before the 202
+    decode_pending    decodes what `take_in_later` left          the validator or the renderer
 
-The names of the normalised files stand here and nowhere else; in the artifact store they lie below
-`inputs/<job>/`. Decoding a video takes minutes, so the service stores it as it came (`upload-video`)
-and somebody else decodes it when the job has been accepted.
+Decoding a video takes minutes, so the service stores it as it came and somebody else decodes it when
+the job has been accepted.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake import (
-    SOUND_RATE_HZ,
-    IntakeLimits,
-    accept_audio,
-    accept_image,
-    file_sha256,
+from worker.contract.intake.file_names import (
+    FILES_OF,
+    PORTRAIT,
+    SOUND,
+    SPEECH,
+    reference_name,
+    upload_name,
 )
-from worker.contract.limited_child import keep_waiting
-from worker.contract.media_probe import probe_audio, probe_video
+from worker.contract.intake.limited_child import keep_waiting
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.pictures import accept_image
+from worker.contract.intake.probes import probe_audio, probe_video
+from worker.contract.intake.sounds import SOUND_RATE_HZ, accept_audio
+from worker.contract.intake.uploads import Uploads, check_combination
+from worker.contract.intake.videos import accept_video
 from worker.contract.messages import (
     AudioInput,
     ImageInput,
@@ -34,75 +39,6 @@ from worker.contract.messages import (
     SamplingOptions,
     VideoInput,
 )
-from worker.contract.video_intake import accept_video
-
-MAX_REFERENCES: Final = 4
-"""Most pictures beside the one that is animated, or beside a video."""
-
-PORTRAIT: Final = "input.png"
-VIDEO: Final = "input.mkv"
-DRIVING: Final = "driving.mkv"
-SPEECH: Final = "speech.flac"
-SOUND: Final = "sound.flac"
-_FILES_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "audio": (SPEECH, SOUND),
-    "video": (VIDEO,),
-    "driving_video": (DRIVING,),
-}
-
-
-@dataclass(frozen=True)
-class Uploads:
-    """Files as they came. The first image is the portrait, unless there is a video.
-
-    `digests` are those that were computed while the files were received.
-    """
-
-    audio: Path
-    images: tuple[Path, ...] = ()
-    video: Path | None = None
-    driving_video: Path | None = None
-    digests: Mapping[Path, str] = field(default_factory=dict)
-
-    def sha256(self, path: Path) -> str:
-        """Digest of one of the files; computed where it is not known yet."""
-        return self.digests.get(path) or file_sha256(path)
-
-
-class WrongCombinationError(IntakeError):
-    """The files do not go together.
-
-    Args:
-        field: The part that is missing or too much.
-        detail: One sentence for the person who sent them.
-    """
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(ErrorCode.INVALID_OPTIONS, detail)
-        self.field = field
-
-
-def check_combination(*, num_images: int, has_video: bool, has_driving_video: bool) -> None:
-    """Say whether these files make a video, before any of them is looked at.
-
-    Raises:
-        WrongCombinationError: They do not.
-    """
-    if not num_images and not has_video:
-        raise WrongCombinationError(
-            "image", "Nobody to animate: send an image (a portrait), or a video to dub."
-        )
-    if has_video and has_driving_video:
-        raise WrongCombinationError(
-            "driving_video",
-            "A driving video moves a still image, and a video moves by itself. Send one of them.",
-        )
-    most = MAX_REFERENCES if has_video else 1 + MAX_REFERENCES
-    if num_images > most:
-        beside = "beside a video" if has_video else "(the portrait and further references)"
-        raise WrongCombinationError(
-            "image", f"{num_images} images were sent; at most {most} are taken {beside}."
-        )
 
 
 def take_in(
@@ -116,7 +52,7 @@ def take_in(
 
     Args:
         uploads: Files as they came.
-        folder: Where the normalised files go, by the names of this module.
+        folder: Where the normalised files go, by the names of `file_names`.
         options: The caller's choices; `fps` is the rate that videos are brought to.
         limits: What is tolerated.
         on_wait: Called while a file is decoded; what it raises stops that.
@@ -158,9 +94,14 @@ def take_in_later(
     Raises:
         IntakeError: A file cannot be used, or they do not go together.
     """
+    # 1. without a video everything is decoded at once
     if uploads.video is None and uploads.driving_video is None:
         return take_in(uploads, folder, options, limits, on_wait)
+
+    # 2. pictures are decoded at once in any case
     portrait, references = _take_images(uploads, folder, limits, on_wait)
+
+    # 3. of the voice beside a video only the head is read, where that tells its length
     pending: list[Literal["audio", "video", "driving_video"]] = []
     found = probe_audio(uploads.audio, limits)
     if found.seconds is None:
@@ -177,6 +118,8 @@ def take_in_later(
         )
         pending.append("audio")
         uploads.audio.rename(folder / upload_name("audio"))
+
+    # 4. of videos only the heads are read
     videos: dict[str, VideoInput] = {}
     for name, path in (("video", uploads.video), ("driving_video", uploads.driving_video)):
         if path is not None:
@@ -246,40 +189,6 @@ def decode_pending(
     return job_input.model_copy(update=changes)
 
 
-def stored_files(job_input: JobInput) -> list[str]:
-    """Names of all files that are stored of an input when it is accepted."""
-    pending = () if job_input.pending is None else job_input.pending.files
-    left: set[str] = set()
-    for name in pending:
-        left |= set(_FILES_OF[name])
-    decoded = [name for name in input_files(job_input) if name not in left]
-    return [*decoded, *(upload_name(name) for name in pending)]
-
-
-def decoded_files(pending: Pending) -> list[str]:
-    """Names of the files that decoding what is pending makes."""
-    return [made for name in pending.files for made in _FILES_OF[name]]
-
-
-def upload_name(field: str) -> str:
-    """Name of a file that is stored as it came, by its form field."""
-    return f"upload-{field.replace('_', '-')}"
-
-
-def input_files(job_input: JobInput) -> list[str]:
-    """Names of all normalised files of a job."""
-    pictures = [VIDEO] if job_input.video is not None else [PORTRAIT]
-    if job_input.driving_video is not None:
-        pictures.append(DRIVING)
-    pictures += [reference_name(number) for number in range(len(job_input.references))]
-    return [*pictures, SPEECH, SOUND]
-
-
-def reference_name(number: int) -> str:
-    """Name of a further picture, counted from 0."""
-    return f"reference-{number + 1}.png"
-
-
 def _take_images(
     uploads: Uploads, folder: Path, limits: IntakeLimits, on_wait: Callable[[], None]
 ) -> tuple[ImageInput | None, tuple[ImageInput, ...]]:
@@ -315,7 +224,7 @@ def _take_video(
     limits: IntakeLimits,
     on_wait: Callable[[], None],
 ) -> VideoInput:
-    (name,) = _FILES_OF[field]
+    (name,) = FILES_OF[field]
     what = field.replace("_", " ")
     info = accept_video(source, folder / name, limits, options.fps, what=what, on_wait=on_wait)
     return VideoInput(**asdict(info))

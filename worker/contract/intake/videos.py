@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake import IntakeLimits, check_size, file_sha256, head_of
-from worker.contract.limited_child import ChildLimits, ffmpeg_reading, keep_waiting, run_limited
+from worker.contract.intake.file_checks import check_size, file_sha256, head_of, video_type
+from worker.contract.intake.limited_child import (
+    ChildLimits,
+    ffmpeg_reading,
+    keep_waiting,
+    run_limited,
+)
+from worker.contract.intake.limits import IntakeLimits, check_video_size, video_too_long
 
-VIDEO_TYPES: Final = "MP4, MOV, WebM or Matroska"
 _MAX_THREADS: Final = 4
-# QuickTime files may begin with any of these boxes.
-_MOV_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 # What the demuxers say when an upload stopped half-way; what came would decode without an error.
 _CUT_SHORT: Final = re.compile(r"partial file|File ended prematurely")
 _FRAME_COUNT: Final = re.compile(rb"^frame=\s*(\d+)", re.MULTILINE)
@@ -92,46 +95,6 @@ def accept_video(
         format=demuxer,
         bytes=num_bytes,
         sha256=file_sha256(source),
-    )
-
-
-def check_video_size(width: int, height: int, limits: IntakeLimits, what: str) -> None:
-    """Refuse pictures that are too small for any face.
-
-    Raises:
-        IntakeError: face_too_small.
-    """
-    if min(width, height) < limits.min_side:
-        raise IntakeError(
-            ErrorCode.FACE_TOO_SMALL,
-            f"The {what} has {width} x {height} pixels, so no face in it can have the "
-            f"{limits.min_side} pixels that are needed. Send a larger one.",
-            {"width": width, "height": height, "min_face_px": limits.min_side},
-        )
-
-
-def video_too_long(limits: IntakeLimits, what: str) -> IntakeError:
-    """What is said of a video that lasts too long."""
-    return IntakeError(
-        ErrorCode.VIDEO_TOO_LONG,
-        f"The {what} is longer than the limit of {limits.max_video_s:g} s. Send it in parts.",
-        {"max_seconds": limits.max_video_s},
-    )
-
-
-def video_type(head: bytes, what: str = "video") -> str:
-    """The demuxer for the magic bytes; naming it takes the guess out of ffmpeg's hands.
-
-    Raises:
-        IntakeError: unsupported_media_type.
-    """
-    if head[4:8] in _MOV_BOXES:
-        return "mov"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    raise IntakeError(
-        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-        f"The {what} is not {VIDEO_TYPES}. Send one of these; the name does not matter.",
     )
 
 

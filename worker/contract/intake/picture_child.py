@@ -1,4 +1,6 @@
-"""The child process that decodes one untrusted picture: `python -m worker.contract.picture_child`.
+"""The child process that decodes one untrusted picture.
+
+    python -m worker.contract.intake.picture_child <request as JSON>
 
 It runs with bounds on memory, time and files (`limited_child`), and imports next to nothing.
 """

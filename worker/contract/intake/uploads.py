@@ -1,0 +1,72 @@
+"""The files of one request: which of them go together.
+
+image [+ more images] [+ driving video] + audio      a photograph is animated
+video [+ images] + audio                             a video is dubbed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.file_checks import file_sha256
+
+MAX_REFERENCES: Final = 4
+"""Most pictures beside the one that is animated, or beside a video."""
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Files as they came. The first image is the portrait, unless there is a video.
+
+    `digests` are those that were computed while the files were received.
+    """
+
+    audio: Path
+    images: tuple[Path, ...] = ()
+    video: Path | None = None
+    driving_video: Path | None = None
+    digests: Mapping[Path, str] = field(default_factory=dict)
+
+    def sha256(self, path: Path) -> str:
+        """Digest of one of the files; computed where it is not known yet."""
+        return self.digests.get(path) or file_sha256(path)
+
+
+class WrongCombinationError(IntakeError):
+    """The files do not go together.
+
+    Args:
+        field: The part that is missing or too much.
+        detail: One sentence for the person who sent them.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(ErrorCode.INVALID_OPTIONS, detail)
+        self.field = field
+
+
+def check_combination(*, num_images: int, has_video: bool, has_driving_video: bool) -> None:
+    """Say whether these files make a video, before any of them is looked at.
+
+    Raises:
+        WrongCombinationError: They do not.
+    """
+    if not num_images and not has_video:
+        raise WrongCombinationError(
+            "image", "Nobody to animate: send an image (a portrait), or a video to dub."
+        )
+    if has_video and has_driving_video:
+        raise WrongCombinationError(
+            "driving_video",
+            "A driving video moves a still image, and a video moves by itself. Send one of them.",
+        )
+    most = MAX_REFERENCES if has_video else 1 + MAX_REFERENCES
+    if num_images > most:
+        beside = "beside a video" if has_video else "(the portrait and further references)"
+        raise WrongCombinationError(
+            "image", f"{num_images} images were sent; at most {most} are taken {beside}."
+        )
