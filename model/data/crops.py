@@ -82,6 +82,20 @@ def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
     return crops
 
 
+def clip_motions(landmarks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Motion to give to photographs: every third frame of every seventh clip.
+
+    Args:
+        landmarks: `(N, T, 68, 2)`, pixels.
+    Returns:
+        `(T / 3, 68, 2)` each, crop units.
+    """
+    return [
+        np.stack([warp_points(crop_affine(frame), frame) for frame in clip[::3]])
+        for clip in landmarks[::7]
+    ]
+
+
 def recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
     """Another exposure and tint, sometimes grey; the same for the same seed."""
     rng = np.random.default_rng(rng_seed)

@@ -243,7 +243,7 @@ class TalkFormerBlock(nn.Module):
 
     def forward(
         self,
-        hidden: torch.Tensor,
+        hidden_states: torch.Tensor,
         position: torch.Tensor,
         landmarks: KeyValue | None,
         reference: KeyValue | None,
@@ -251,31 +251,35 @@ class TalkFormerBlock(nn.Module):
         """One block.
 
         Args:
-            hidden: `(B, C, h, w)`.
+            hidden_states: `(B, C, h, w)`.
             position: Fourier features of the window's cells `(h * w, 24)`.
             landmarks: From `landmark_pairs`.
             reference: From `reference_pairs`.
         Returns:
             `(B, C, h, w)`.
         """
-        batch, channels, height, width = hidden.shape
-        entering = hidden if self.norm_in is None else self.norm_in(hidden)
-        tokens = entering.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        batch, channels, height, width = hidden_states.shape
+        # 1. one token a cell
+        cells = hidden_states if self.norm_in is None else self.norm_in(hidden_states)
+        tokens = cells.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         if self.norm_in is not None:
             tokens = self.proj_in(tokens)
         where = self.position(position.to(tokens.dtype))
+        # 2. self-attention, at the coarser scales
         if self.self_norm is not None:
-            asking = self.self_norm(tokens)
+            normed = self.self_norm(tokens)
             if self.self_positions:
-                asking = asking + where
-            query, key, value = self.self_qkv(asking).chunk(3, dim=-1)
+                normed = normed + where
+            query, key, value = self.self_qkv(normed).chunk(3, dim=-1)
             tokens = tokens + self.self_out(attention(query, key, value, self.heads))
+        # 3. M-Align: cells attend to the target landmarks
         if self.m_align and landmarks is not None:
             query = self.m_query(self.m_norm(tokens) + where)
             landmarks = landmarks.expand(batch)
             tokens = tokens + self.m_out(
                 attention(query, landmarks.key, landmarks.value, self.heads)
             )
+        # 4. R-Align: cells, which now know their landmarks, attend to the reference's features
         if self.r_align and reference is not None:
             gain = _PLACE_GAIN if self.reference_places else 1.0
             query = self.r_query(self.r_norm(tokens) + gain * where)
@@ -283,12 +287,13 @@ class TalkFormerBlock(nn.Module):
             tokens = tokens + self.r_out(
                 attention(query, reference.key, reference.value, self.heads)
             )
+        # 5. gated feed-forward (GEGLU)
         gate, value = self.gate_in(self.gate_norm(tokens)).chunk(2, dim=-1)
         tokens = tokens + self.gate_out(F.gelu(gate) * value)
         if self.norm_in is None:
             return tokens.view(batch, height, width, channels).permute(0, 3, 1, 2)
         answer: torch.Tensor = self.proj_out(tokens)
-        return hidden + answer.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return hidden_states + answer.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _drop(self, pairs: KeyValue) -> KeyValue:
         """Leave out a share of the pairs in training: the same ones for the whole batch."""

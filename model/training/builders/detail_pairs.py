@@ -35,6 +35,7 @@ from model.data.arrays import write_arrays
 from model.data.crops import (
     Crop,
     clip_crops,
+    clip_motions,
     name_seed,
     portrait_identities,
     read_picture,
@@ -193,10 +194,7 @@ def draw_subject(job: tuple[Subject, Path, Path]) -> Drawn:
 def list_subjects(source: Path, prepared: Path, limit: int | None = None) -> Iterator[Subject]:
     """Clips, photographs, and two photographs of one person in either order."""
     grid, portraits = np.load(prepared / "grid.npz"), np.load(prepared / "portraits.npz")
-    motions = [
-        np.stack([warp_points(crop_affine(f), f) for f in clip[::3]])
-        for clip in grid["landmarks"][::7]
-    ]
+    motions = clip_motions(grid["landmarks"])
     rng = np.random.default_rng(0)
     for name, clip in list(zip(grid["names"], grid["landmarks"], strict=True))[:limit]:
         path = source / "grid_s1" / str(name)

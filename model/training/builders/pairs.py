@@ -33,6 +33,7 @@ from model.data.arrays import write_arrays
 from model.data.crops import (
     Crop,
     clip_crops,
+    clip_motions,
     name_seed,
     portrait_identities,
     read_picture,
@@ -197,10 +198,7 @@ def _subjects(config: PairsConfig) -> Iterator[tuple[int, bool, Subject]]:
         [str(name) for name in data["names"]][: config.limit] for data in (grid, portraits)
     )
     clip_landmarks = grid["landmarks"]
-    motions = [
-        np.stack([warp_points(crop_affine(f), f) for f in clip[::3]])
-        for clip in clip_landmarks[::7]
-    ]
+    motions = clip_motions(clip_landmarks)
     rng = np.random.default_rng(0)
     clip_jobs = [
         (config.source / "grid_s1" / name, landmarks, config.size)
