@@ -247,7 +247,7 @@ def test_a_bank_is_read_as_it_was_written(bank: InnerMouthBank, tmp_path: Path) 
 
 
 def test_an_incomplete_bank_is_refused(bank: InnerMouthBank, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="build_inner_mouths"):
+    with pytest.raises(CheckpointError, match=r"builders\.inner_mouths"):
         InnerMouthBank.load(tmp_path)
     bank.save(tmp_path)
     (tmp_path / "inner_mouths.png").write_bytes(b"no picture")
