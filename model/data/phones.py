@@ -22,6 +22,8 @@ CLOSURES: Final = tuple(PHONES.index(phone) for phone in ("B", "P", "M"))
 """The lips meet."""
 ROUNDED: Final = tuple(PHONES.index(phone) for phone in ("UW", "W", "OW"))
 """The lips are rounded."""
+SPREAD: Final = tuple(PHONES.index(phone) for phone in ("IY", "EY", "EH"))
+"""The lips are drawn apart."""
 LIP_TO_TEETH: Final = tuple(PHONES.index(phone) for phone in ("F", "V"))
 """The lower lip meets the upper teeth."""
 

@@ -2,19 +2,22 @@
 
     python -m model.training.builders.prepare source=DATA output=data/prepared
 
-Reads the three folders described in docs/training.md (`grid_s1/*.mkv`, `portraits/*.jpg` +
-`index.csv`, `speech/*.opus`, each with its `phones/`), finds landmarks in every frame (static mode:
-no tracking filter, so no lag), computes log-mels with the sound's start time honoured and writes
-`grid.npz`, `portraits.npz`, `speech.npz`. Parallel over files; files that fail are named and
+Reads the folders described in docs/training.md (`grid_s1/*.mkv`, `grid_speakers/*.mkv` + `clips.json`,
+`portraits/*.jpg` + `index.csv`, `speech/*.opus`; the first and the last with their `phones/`), finds
+landmarks in every frame (static mode: no tracking filter, so no lag), computes log-mels with the
+sound's start time honoured and writes `grid.npz`, `speakers.npz`, `portraits.npz`, `speech.npz`; the
+other speakers' phones are aligned here. Parallel over files; files that fail are named and
 skipped; a step whose output exists is skipped.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from tqdm import tqdm
 
 from model.data.arrays import write_arrays
 from model.data.crops import read_picture
+from model.data.phone_alignment import GRID_GRAMMAR, align_phones, recognise
 from model.data.phones import read_phones
 from model.data.sound import read_sound, read_sound_in_step
 from model.data.tracks import face_detector
@@ -40,7 +44,7 @@ class ArraysConfig:
     """Preparation of the arrays.
 
     Attributes:
-        source: Folder of the three folders.
+        source: Folder of these folders.
         output: Where the arrays go.
         workers: Processes; 0 for one a core.
     """
@@ -52,6 +56,39 @@ class ArraysConfig:
 
 def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
     """Landmarks `(75, 68, 2)` in pixels, log-mel `(300, 80)` and phones `(300,)` of one GRID sentence."""
+    landmarks, _, mel = _read_clip(path)
+    phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
+    return {"landmarks": landmarks, "log_mel": mel.astype(np.float16), "phones": phones}
+
+
+def prepare_speaker_clip(path: Path) -> dict[str, NDArray[Any]]:
+    """The same of another speaker, whom `clips.json` names; the phones are aligned to its text.
+
+    Where the text is not known, the corpus' grammar tells what is said.
+    """
+    row = _speaker_rows(path.parent)[path.name]
+    landmarks, sound, mel = _read_clip(path)
+    phones = align_phones(sound, row["text"] or recognise(sound, GRID_GRAMMAR), len(mel))
+    return {
+        "landmarks": landmarks,
+        "log_mel": mel.astype(np.float16),
+        "phones": phones,
+        "speakers": np.array(row["speaker"]),
+        "held_out": np.array(row["held_out"]),
+    }
+
+
+@cache
+def _speaker_rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of `clips.json` by file; none where the folder has no such list."""
+    index = folder / "clips.json"
+    return {row["file"]: row for row in json.loads(index.read_text())} if index.exists() else {}
+
+
+def _read_clip(
+    path: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Landmarks `(75, 68, 2)`, sound `(48000,)` and log-mel `(300, 80)` of one GRID sentence."""
     capture = cv2.VideoCapture(str(path))
     landmarks: list[NDArray[np.float32]] = []
     while len(landmarks) < CLIP_FRAMES:
@@ -66,9 +103,8 @@ def prepare_clip(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"only {len(landmarks)} frames; expected {CLIP_FRAMES}")
     samples = CLIP_FRAMES * SAMPLE_RATE // 25
     sound = read_sound_in_step(path)[:samples]
-    mel = log_mel(np.pad(sound, (0, samples - len(sound))))
-    phones = read_phones(path.parent / "phones" / f"{path.stem}.json", len(mel))
-    return {"landmarks": np.stack(landmarks), "log_mel": mel.astype(np.float16), "phones": phones}
+    sound = np.pad(sound, (0, samples - len(sound)))
+    return np.stack(landmarks), sound, log_mel(sound)
 
 
 def prepare_portrait(path: Path) -> dict[str, NDArray[Any]]:
@@ -112,6 +148,10 @@ def _prepare_all(
                 yield path_name, outcome
 
 
+def _speaker_paths(folder: Path) -> list[Path]:
+    return [folder / name for name in sorted(_speaker_rows(folder))]
+
+
 def main(config: ArraysConfig) -> None:
     """Prepare everything under `source` into `output`."""
     source, workers = config.source, config.workers or os.cpu_count() or 1
@@ -119,11 +159,15 @@ def main(config: ArraysConfig) -> None:
         ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
         ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
         ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
+        ("speakers", prepare_speaker_clip, _speaker_paths(source / "grid_speakers"), True),
     ]
     for name, prepare_one, paths, stacked in plans:
         target = config.output / f"{name}.npz"
         if target.exists():
             print(f"{target} exists, skipped")
+            continue
+        if not paths:
+            print(f"nothing for {target}")
             continue
         rows = list(_prepare_all(name, prepare_one, paths, workers))
         arrays: dict[str, NDArray[Any]] = {"names": np.array([row_name for row_name, _ in rows])}
