@@ -8,6 +8,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FILMED: Final = ("grid", "speakers")
+"""Arrays of filmed sentences in a prepared folder: the first speaker's, and those of others."""
+CHOOSING_SPEAKERS: Final = ("s31", "x14")
+"""Speakers who are not trained on and who decide what is kept: losses, checkpoints, constants."""
 
 
 def is_held_out(identity: str, share: float) -> bool:
@@ -47,3 +56,18 @@ def voice_held_out(name: str) -> bool:
 def language_held_out(name: str) -> bool:
     """About one language of the synthetic voices in ten; it stands before the name's plus sign."""
     return is_held_out(f"language-{name.split('+')[0]}", 0.1)
+
+
+def speakers_of(name: str, films: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
+    """Who speaks in each clip `(N,)` of one of `FILMED`."""
+    if "speakers" in films:
+        return np.asarray(films["speakers"], np.str_)
+    return np.full(len(films["names"]), name)
+
+
+def trained_on(name: str, films: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Which clips `(N,)` of one of `FILMED` may be trained on: not those of held-out sentences or speakers."""
+    if "speakers" not in films:
+        return np.array([not clip_held_out(str(clip)) for clip in films["names"]])
+    chosen_by = np.isin(speakers_of(name, films), CHOOSING_SPEAKERS)
+    return np.asarray(~films["held_out"].astype(np.bool_) & ~chosen_by)

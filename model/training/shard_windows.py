@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.filmed_motion import carry
 from model.data.held_out_speech import Sound
 from model.data.shards import ClipShards
 from model.errors import ConfigError
@@ -15,7 +16,7 @@ from model.evaluation.metrics.landmarks import articulation, best_lag, correlati
 from model.evaluation.speakers import Speaker
 from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
 from model.media.audio import MELS_PER_FRAME
-from model.training.landmark_windows import Pauses, Window, carry
+from model.training.landmark_windows import Pauses, Window
 
 _MOVING_SHARE = 0.5
 

@@ -1,8 +1,8 @@
-"""Labels for voices without a face: phones and energy -> lips and jaw, learnt from one filmed speaker.
+"""Labels for voices without a face: phones and energy -> lips and jaw, learnt from filmed speakers.
 
     python -m model.training.builders.phone_teacher source=DATA prepared=data/prepared
 
-Few public voices have a face that may be used, and a network that hears one speaker follows no
+Few public voices have a face that may be used, and a network that hears few speakers follows no
 other (docs/training.md). Phones know nothing of the voice. So a small network learns phones ->
 motion on the filmed clips and labels the phone-aligned speech of many voices; stage 1 trains on
 both.
@@ -14,8 +14,11 @@ Reads `grid.npz`, `speech.npz`, `portraits.npz` (`model.training.builders.prepar
     grid_pose (N, 37, 2)            mean pose of a clip
     grid_content (N, 75, 31, 2)     lips and jaw carried to the mean pose, S_t^-1, without nods
     grid_closed (N, 31, 2)          the clip's shut mouth there
+    grid_gain (N,)                  brings the speaker's motion to the population's amplitude
+    speakers_...                    the same five for other speakers (`speakers.npz`)
     neutral (68, 2)                 the speaker's usual shut mouth
-    speech_offsets (M, 31, 2)       the teacher's motion for all utterances, against the shut mouth
+    speech_offsets (M, 31, 2)       the teacher's motion for all utterances, against the shut mouth, in the
+                                    population's style
     speech_valid (M,)               whether the phones are known there
     synthetic_..., altered_...      the same two for the other voices
     portraits (P, 68, 2), portraits_held_out (P,)
@@ -40,9 +43,10 @@ from tqdm import tqdm
 
 from model.data.arrays import write_arrays
 from model.data.crops import portrait_identities
+from model.data.filmed_motion import amplitude, motion_of_clips, population_gains
 from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
 from model.data.speechless_sounds import noise_recordings
-from model.data.split import clip_held_out, portrait_held_out
+from model.data.split import FILMED, portrait_held_out, speakers_of, trained_on
 from model.data.voice_corpora import HELD_OUT
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import (
@@ -51,7 +55,6 @@ from model.face.landmarks import (
     LIPS,
     LOWER_INNER_LIP,
     LOWER_OUTER_LIP,
-    NOSE_AND_EYES,
     POSE,
     UPPER_INNER_LIP,
     UPPER_OUTER_LIP,
@@ -59,17 +62,13 @@ from model.face.landmarks import (
     mouth_opening,
 )
 from model.media.audio import LOG_MEL_MEAN, LOG_MEL_STD, MELS_PER_FRAME
-from model.networks.landmark_completion import NUM_PHONES
+from model.networks.landmark_completion import NUM_PHONES, lip_opening
 from model.training.concordance import concordance_loss
 from model.training.config import run_program
-from model.training.landmark_windows import carry
 
 Points = NDArray[np.float32]
 
 
-_POSE_SMOOTHING: Final = 2.0  # frames, standard deviation of the zero-phase filter
-_TILT_MODES: Final = 4
-_SHUT: Final = 0.02  # lip gap over mouth width
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
 _LONG_SILENCE: Final = 15  # of 10 ms
 _NOISES: Final = 240  # recordings of three seconds
@@ -78,80 +77,7 @@ _LIKE: Final = {"ER": "AH", "NG": "N", "OY": "OW", "SH": "CH", "UH": "UW", "ZH":
 _RAMP: Final = 8  # of 10 ms: lips leave and reach the shut mouth in 80 ms
 
 
-# 1. motion of the filmed speaker --------------------------------------------------------------
-
-
-def smooth(points: Points, sigma: float) -> Points:
-    """Zero-phase Gaussian over time, `(T, ...)`, ends mirrored."""
-    reach = int(np.ceil(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
-    padded = np.pad(points, [(reach, reach)] + [(0, 0)] * (points.ndim - 1), mode="reflect")
-    filtered = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
-    return np.asarray(filtered, np.float32)
-
-
-def stabilise(landmarks: Points) -> Points:
-    """Crop units for every frame of a clip, `(T, 68, 2)` pixels -> `(T, 68, 2)`.
-
-    Pose points are smoothed before the crop is fitted: otherwise the detector's noise on the eyes
-    would become motion of the lips.
-    """
-    steady = landmarks.copy()
-    steady[:, list(POSE)] = smooth(landmarks[:, list(POSE)], _POSE_SMOOTHING)
-    return np.stack([warp_points(crop_affine(frame), frame) for frame in steady])
-
-
-def clip_motion(landmarks: Points) -> dict[str, Points]:
-    """One clip `(T, 68, 2)` in pixels -> its rows of `motion.npz`."""
-    crop = stabilise(landmarks)
-    pose = crop[:, list(POSE)]
-    mean_pose = pose.mean(axis=0)
-    content = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), crop[:, list(CONTENT)])
-    rigid = crop[:, list(NOSE_AND_EYES)]
-    there = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), rigid)
-    return {
-        "grid_landmarks": crop,
-        "grid_pose": mean_pose,
-        "grid_content": content,
-        "tilt": (there - there.mean(axis=0)).reshape(len(there), -1),
-    }
-
-
-def shut_frames(opening: Points) -> NDArray[np.bool_]:
-    """Frames of a clip `(T,)` whose mouth is shut, or nearest to it."""
-    return opening <= max(_SHUT, float(np.quantile(opening, 0.1)))
-
-
-def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points, float]:
-    """Take away what nods and turns of the head do to lips and jaw beyond a similarity.
-
-    A nod brings the mouth nearer to the eyes. What it does is learnt on shut mouths from the rigid
-    points' own displacements: else it would be taken for speech, and a frame for another place of
-    the mouth.
-
-    Args:
-        content: `(N, T, 31, 2)`, carried to each clip's mean pose.
-        tilt: `(N, T, D)`, displacements of rigid points there.
-        opening: `(N, T)`.
-    Returns:
-        The same without tilt, and the share of the shut mouths' variance that it explained.
-    """
-    _, _, axes = np.linalg.svd(tilt.reshape(-1, tilt.shape[-1])[::7], full_matrices=False)
-    modes = tilt @ axes[:_TILT_MODES].T  # (N, T, K)
-    inputs, outputs = [], []
-    for mode, place, gap in zip(modes, content, opening, strict=True):
-        shut = shut_frames(gap)
-        inputs.append(mode[shut] - mode[shut].mean(axis=0))
-        outputs.append((place[shut] - place[shut].mean(axis=0)).reshape(shut.sum(), -1))
-    x, y = np.concatenate(inputs), np.concatenate(outputs)
-    gain = np.linalg.solve(x.T @ x + 1e-6 * len(x) * np.eye(x.shape[1]), x.T @ y)
-    explained = 1.0 - float(((y - x @ gain) ** 2).sum() / (y**2).sum())
-    steady = content - (modes @ gain).reshape(content.shape)
-    return steady.astype(np.float32), explained
-
-
-# 2. the teacher -------------------------------------------------------------------------------
+# 1. the teacher -------------------------------------------------------------------------------
 
 
 def loudness(mel: NDArray[np.floating[Any]]) -> Points:
@@ -255,7 +181,7 @@ def _moved(shut: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     return faces
 
 
-# 3. what phones say for certain -----------------------------------------------------------------
+# 2. what phones say for certain -----------------------------------------------------------------
 
 
 def silence_share(phones: NDArray[np.uint8]) -> Points:
@@ -337,58 +263,81 @@ class PhoneTeacherConfig:
     threads: int = 1
 
 
+def _exists(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.npz").exists()
+
+
+def _gains(
+    clips: Mapping[str, Mapping[str, NDArray[Any]]], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[np.float32]]:
+    """`{name}_gain` `(N,)` of every clip; 1 of speakers who are held out."""
+    amplitudes: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for name, films in clips.items():
+        who, known = speakers_of(name, films), trained_on(name, films)
+        for speaker in np.unique(who[known]):
+            rows = known & (who == speaker)
+            pose, content = arrays[f"{name}_pose"][rows], arrays[f"{name}_content"][rows]
+            amplitudes[str(speaker)] = amplitude(pose, content)
+            counts[str(speaker)] = int(rows.sum())
+    gains = population_gains(amplitudes, counts)
+    print("gains:", ", ".join(f"{who} {gain:.2f}" for who, gain in sorted(gains.items())))
+    return {
+        f"{name}_gain": np.array(
+            [gains.get(str(who), 1.0) for who in speakers_of(name, films)], np.float32
+        )
+        for name, films in clips.items()
+    }
+
+
+def _examples(
+    name: str,
+    films: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any]],
+    wanted: NDArray[np.bool_],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs `(K, T, 164)`, offsets in the population's style `(K, T, 31, 2)` and shut faces `(K, 68, 2)`."""
+    phones = films["phones"]
+    rows = np.flatnonzero(wanted & ~(phones == UNKNOWN_PHONE).all(axis=1))
+    inputs = torch.stack([teacher_input(phones[row], films["log_mel"][row]) for row in rows])
+    closed = arrays[f"{name}_closed"][rows]
+    gain = arrays[f"{name}_gain"][rows][:, None, None, None]
+    offsets = gain * (arrays[f"{name}_content"][rows] - closed[:, None])
+    faces = join_landmarks(arrays[f"{name}_pose"][rows], closed)
+    return inputs, torch.from_numpy(offsets), torch.from_numpy(faces)
+
+
 def main(config: PhoneTeacherConfig) -> None:
     """Train the teacher and label all voices."""
     torch.set_num_threads(config.threads)
     folder = config.prepared
-    grid, portraits = np.load(folder / "grid.npz"), np.load(folder / "portraits.npz")
+    portraits = np.load(folder / "portraits.npz")
 
-    # 1. motion of the filmed speaker
-    clips = [clip_motion(clip) for clip in tqdm(grid["landmarks"], desc="clips", mininterval=5)]
-    arrays: dict[str, NDArray[Any]] = {
-        key: np.stack([clip[key] for clip in clips]) for key in clips[0]
-    }
-    opening = mouth_opening(arrays["grid_landmarks"])
-    arrays["grid_content"], explained = without_tilt(
-        arrays["grid_content"], arrays.pop("tilt"), opening
-    )
-    print(f"head tilt explains {explained:.2f} of the variance of shut mouths")
-    arrays["grid_closed"] = np.stack(
-        [
-            np.median(content[shut_frames(gap)], axis=0).astype(np.float32)
-            for content, gap in zip(arrays["grid_content"], opening, strict=True)
-        ]
-    )
-    neutral = np.median(
-        [
-            join_landmarks(pose, shut)
-            for pose, shut in zip(arrays["grid_pose"], arrays["grid_closed"], strict=True)
-        ],
-        axis=0,
-    ).astype(np.float32)
+    # 1. motion of the filmed speakers, and by how much each falls short of the population's
+    clips = {name: np.load(folder / f"{name}.npz") for name in FILMED if _exists(folder, name)}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, films in clips.items():
+        motion, explained = motion_of_clips(films["landmarks"])
+        arrays |= {f"{name}_{key}": value for key, value in motion.items()}
+        print(f"{name}: head tilt explains {explained:.2f} of the variance of shut mouths")
+    arrays |= _gains(clips, arrays)
+    faces = join_landmarks(arrays["grid_pose"], arrays["grid_closed"])
+    neutral = np.median(faces, axis=0).astype(np.float32)
 
     # 2. teacher
-    phones, mels = grid["phones"], grid["log_mel"]
-    has_phones = ~(phones == UNKNOWN_PHONE).all(axis=1)
-    held_out = np.array([clip_held_out(str(name)) for name in grid["names"]])
-    inputs = torch.stack([teacher_input(p, m) for p, m in zip(phones, mels, strict=True)])
-    offsets = torch.from_numpy(arrays["grid_content"] - arrays["grid_closed"][:, None])
-    train = torch.from_numpy(np.flatnonzero(has_phones & ~held_out))
-    closed = torch.from_numpy(join_landmarks(arrays["grid_pose"], arrays["grid_closed"]))
-    teacher = train_teacher(inputs[train], offsets[train], closed[train], config.steps)
+    seen = {name: trained_on(name, films) for name, films in clips.items()}
+    examples = [_examples(name, films, arrays, seen[name]) for name, films in clips.items()]
+    inputs, offsets, closed = (torch.cat(column) for column in zip(*examples, strict=True))
+    teacher = train_teacher(inputs, offsets, closed, config.steps)
 
     # 3. how good it is on sentences that it has not seen
-    test = np.flatnonzero(has_phones & held_out)
-    predicted, real = [], []
-    for row in test:
-        pose, shut = arrays["grid_pose"][row], arrays["grid_closed"][row]
-        with torch.no_grad():
-            motion = teacher(inputs[row][None])[0].numpy()
-        predicted.append(mouth_opening(join_landmarks(pose, shut + motion)))
-        real.append(mouth_opening(join_landmarks(pose, arrays["grid_content"][row])))
-    r = float(np.corrcoef(np.concatenate(predicted), np.concatenate(real))[0, 1])
-    ratio = float(np.std(predicted) / np.std(real))
-    print(f"teacher on {len(test)} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
+    grid = _examples("grid", clips["grid"], arrays, ~seen["grid"])
+    with torch.no_grad():
+        predicted = lip_opening(_moved(grid[2], teacher(grid[0]))).flatten()
+    real = lip_opening(_moved(grid[2], grid[1])).flatten()
+    r = float(torch.corrcoef(torch.stack([predicted, real]))[0, 1])
+    ratio = float(predicted.std() / real.std())
+    print(f"teacher on {len(grid[0])} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
 
     # 4. labels for the other voices
     for corpus in HELD_OUT:
@@ -399,7 +348,7 @@ def main(config: PhoneTeacherConfig) -> None:
     )[arrays["speech_valid"]]
     print(
         f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "
-        f"clips std {np.std(real):.3f} mean {np.mean(real):.3f}"
+        f"clips std {float(real.std()):.3f} mean {float(real.mean()):.3f}"
     )
 
     # 5. portraits in crop units, noise

@@ -134,6 +134,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grid_pose=faces[:, 0, list(POSE)],
         grid_content=faces[:, :, list(CONTENT)],
         grid_closed=np.repeat(shut[None, list(CONTENT)], clips, axis=0),
+        grid_gain=np.ones(clips, np.float32),
         neutral=shut,
         speech_offsets=np.zeros((voices * utterance // 4, 31, 2), np.float32),
         speech_valid=np.ones(voices * utterance // 4, np.bool_),

@@ -4,18 +4,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.data.filmed_motion import clip_motion, smooth, without_tilt
 from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE
 from model.face.landmarks import CONTENT, NUM_LANDMARKS, lip_gap
 from model.training.builders.phone_teacher import (
-    clip_motion,
     closure_share,
     known_phones,
     loudness,
     shut_lips,
     silence_share,
-    smooth,
     teacher_input,
-    without_tilt,
 )
 
 VOWEL = PHONES.index("AA")
@@ -93,8 +91,8 @@ def test_a_moving_camera_is_not_lip_motion() -> None:
     turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1)
     moved = np.einsum("tij,tnj->tni", turn.reshape(-1, 2, 2), faces).astype(np.float32)
     rows = clip_motion(moved)
-    assert rows["grid_landmarks"].shape == (12, NUM_LANDMARKS, 2)
-    spread = rows["grid_content"].std(axis=0).max()
+    assert rows["landmarks"].shape == (12, NUM_LANDMARKS, 2)
+    spread = rows["content"].std(axis=0).max()
     drift = (moved[:, list(CONTENT)] / 80).std(axis=0).max()
     assert spread < 0.1 * drift
 
