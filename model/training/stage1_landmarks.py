@@ -41,7 +41,7 @@ from model.face.landmarks import (
 )
 from model.media.audio import MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter, lip_opening
-from model.training.concordance import concordance_loss
+from model.training.concordance import concordance_loss, distribution_loss
 from model.training.landmark_windows import Batch, Pauses, Window, WindowMix, Windows, collate
 from model.training.launch import main
 from model.training.resting_mouths import RestingMouths, teach_rest
@@ -84,6 +84,8 @@ class LandmarksConfig(LoopConfig):
         stretch_share: Windows spoken faster or slower than they were.
         dropout: Of the completer's residual branches.
         last_speech_share: Windows with other voices in the last third of the run.
+        speakers_share: Filmed windows with other speakers than the first.
+        distribution_weight: Of the distance between the openings' distributions.
     """
 
     output: Path = Path("runs/landmarks")
@@ -118,6 +120,8 @@ class LandmarksConfig(LoopConfig):
     stretch_share: float = 0.4
     dropout: float = 0.15
     last_speech_share: float = 0.25
+    speakers_share: float = 0.5
+    distribution_weight: float = 1.0
 
     @property
     def mix(self) -> WindowMix:
@@ -175,6 +179,8 @@ def completion_loss(
     # 4. as much motion as there is
     agreement = concordance_loss(output.target, target, batch.valid)
 
+    spread = distribution_loss(output.target, target, batch.valid)
+
     # 5. auxiliary: which phone is heard; the mean over known ones, of which a small batch may hold none
     phones = F.cross_entropy(
         output.phone_logits.flatten(0, 1),
@@ -190,6 +196,7 @@ def completion_loss(
         + config.gap_weight * gaps
         + config.width_weight * widths
         + config.concordance_weight * agreement
+        + config.distribution_weight * spread
         + config.phone_weight * phones
     )
     with torch.no_grad():
@@ -202,6 +209,7 @@ def completion_loss(
         "gap": gaps.detach(),
         "width": widths.detach(),
         "concordance": agreement.detach(),
+        "distribution": spread.detach(),
         "phones": phones.detach(),
         "train_r": r,
         "train_articulation": ratio,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.training.concordance import concordance, concordance_loss
+from model.training.concordance import concordance, concordance_loss, distribution_loss
 
 WEIGHT = torch.ones(2, 40)
 
@@ -60,3 +60,22 @@ def test_silence_has_finite_gradients() -> None:
     said = make_faces(torch.zeros(2, 40)).requires_grad_()
     concordance_loss(said, make_faces(torch.zeros(2, 40)), WEIGHT).backward()
     assert said.grad is not None and bool(torch.isfinite(said.grad).all())
+
+
+def test_distributions_are_compared_whatever_the_order() -> None:
+    gap = 0.02 * (1 + make_curve())
+    late = make_faces(gap.roll(7, dims=1))
+    assert distribution_loss(late, make_faces(gap), WEIGHT).item() == pytest.approx(0.0, abs=1e-4)
+    flat = make_faces(torch.full_like(gap, float(gap.mean())))
+    assert distribution_loss(flat, make_faces(gap), WEIGHT).item() > 0.2
+
+
+def test_frames_that_nobody_knows_do_not_count() -> None:
+    gap = 0.02 * (1 + make_curve())
+    wrong = gap.clone()
+    wrong[:, :20] = 0.2
+    known = WEIGHT.clone()
+    known[:, :20] = 0.0
+    assert distribution_loss(make_faces(wrong), make_faces(gap), known).item() == pytest.approx(
+        0.0, abs=1e-4
+    )
