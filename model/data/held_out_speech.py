@@ -24,6 +24,7 @@ class HeldOut:
         mels: Log-mels `(K, 300, 80)` of GRID sentences.
         phones: Their phones `(K, 300)`.
         faces: The real video's landmarks, carried to the clip's mean pose `(K, 75, 68, 2)`.
+        gain: Brings this speaker's motion to the population's amplitude, in which the completer speaks.
         voices: Log-mels `(4T, 80)` of other speakers.
         voice_phones: Their phones.
         voice_openings: Openings `(T,)` of the phone teacher's labels.
@@ -37,6 +38,7 @@ class HeldOut:
     mels: Points
     phones: NDArray[np.uint8]
     faces: Points
+    gain: float
     voices: list[Points]
     voice_phones: list[NDArray[np.uint8]]
     voice_openings: list[Points]
@@ -78,6 +80,7 @@ def load_held_out(prepared: Path) -> HeldOut:
         mels=grid["log_mel"][rows].astype(np.float32),
         phones=grid["phones"][rows],
         faces=join_landmarks(motion["grid_pose"][rows, None], motion["grid_content"][rows]),
+        gain=float(motion["grid_gain"][0]),
         voices=voices,
         voice_phones=voice_phones,
         voice_openings=openings,

@@ -75,9 +75,9 @@ def measure(
     )
     lag, figures["r_best_lag"] = best_lag(said, real)
     figures["best_lag"] = float(lag)
-    figures["articulation"] = articulation(said, real)
+    figures["articulation"] = articulation(said, real) / data.gain
     figures["closure"] = closure_rate(said, list(data.phones))
-    figures |= form_figures(spoken, data)
+    figures |= form_figures(spoken, data, data.gain)
 
     # 2. other voices on other faces
     count = len(data.voices) if voices is None else voices
@@ -125,12 +125,13 @@ def language_figures(speak: Speaker, data: HeldOut) -> dict[str, float]:
     return {"synthetic_closure": closure_rate(said, data.synthetic_phones)}
 
 
-def form_figures(faces: Sequence[Points], data: HeldOut) -> dict[str, float]:
+def form_figures(faces: Sequence[Points], data: HeldOut, gain: float = 1.0) -> dict[str, float]:
     """What is beyond the opening: width, chin, rounded lips, the lip at the teeth, rest.
 
     Args:
         faces: Landmarks `(T, 68, 2)` of each filmed sentence, predicted or real.
         data: Its real video.
+        gain: By which the motion is larger than the speaker's own: the population's amplitude.
     """
     widths = [float(np.median(mouth_width(face))) for face in data.faces]
     curves = {
@@ -143,9 +144,9 @@ def form_figures(faces: Sequence[Points], data: HeldOut) -> dict[str, float]:
     phones = list(data.phones)
     still = [still_passages(opening) for opening in mouth_opening(data.faces)]
     return {
-        "width_ratio": motion_ratio(*curves["width"]),
+        "width_ratio": motion_ratio(*curves["width"]) / gain,
         "width_r": _own_correlation(*curves["width"]),
-        "chin_ratio": motion_ratio(*curves["chin"]),
+        "chin_ratio": motion_ratio(*curves["chin"]) / gain,
         "chin_r": _own_correlation(*curves["chin"]),
         "rounded_width": at_phones(curves["width"][0], phones, ROUNDED),
         "teeth_lip": at_phones(curves["lower_lip"][0], phones, LIP_TO_TEETH),
@@ -181,7 +182,7 @@ def sound_figures(speak: Speaker, data: HeldOut, sounds: Sounds) -> dict[str, fl
             waveform = alter(sound.waveform, rng)
             said.append(mouth_opening(speak(Sound(log_mel(waveform), waveform), face[0])))
         figures[f"{name}_r"] = correlation(said, real)
-        figures[f"{name}_articulation"] = articulation(said, real)
+        figures[f"{name}_articulation"] = articulation(said, real) / data.gain
     for name in SPEECHLESS:
         gaps = [
             mouth_opening(speak(Sound(log_mel(waveform), waveform), data.portraits[i]))
@@ -220,11 +221,11 @@ _ROWS: Final = {
     "r_per_clip": "the same, mean over clips",
     "r_best_lag": f"r at the best lag within ±{MAX_LAG} frames",
     "best_lag": "best lag, frames (positive: late)",
-    "articulation": "articulation ratio",
+    "articulation": "articulation ratio, the speaker in the population's amplitude",
     "closure": "closure on /b p m/",
-    "width_ratio": "motion of the mouth's width / real",
+    "width_ratio": "motion of the mouth's width / real, likewise",
     "width_r": "mouth width, r at lag 0, within clips",
-    "chin_ratio": "motion of the chin / real",
+    "chin_ratio": "motion of the chin / real, likewise",
     "chin_r": "chin, r at lag 0, within clips",
     "rounded_width": "mouth width on /u w o/ against all speech / mouth width",
     "teeth_lip": "height of the lower lip on /f v/ against all speech (negative: raised)",
