@@ -28,6 +28,11 @@ LIP_TO_TEETH: Final = tuple(PHONES.index(phone) for phone in ("F", "V"))
 """The lower lip meets the upper teeth."""
 
 
+_FRAME: Final = 4  # of 10 ms, a video frame
+_LONG_SILENCE: Final = 15  # of 10 ms
+_RAMP: Final = 8  # of 10 ms: lips leave and reach the shut mouth in 80 ms
+
+
 def read_phones(path: Path, count: int) -> NDArray[np.uint8]:
     """Phone index of each of `count` 10 ms frames, `UNKNOWN_PHONE` where there is no label."""
     labels = np.full(count, UNKNOWN_PHONE, np.uint8)
@@ -42,3 +47,15 @@ def runs_of(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Starts and ends `(K, 2)` of the stretches where `labels` `(T,)` is true."""
     edges = np.diff(np.concatenate([[False], labels, [False]]).astype(np.int8))
     return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
+
+
+def silence_share(phones: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How shut a pause keeps the mouth `(T,)`: 1 inside silences above 150 ms, with 80 ms ramps."""
+    share = np.zeros(len(phones), np.float32)
+    for start, end in runs_of(phones == SILENCE_PHONE):
+        if end - start > _LONG_SILENCE:
+            inside = np.arange(end - start, dtype=np.float32)
+            rise = np.ones_like(inside) if start == 0 else inside / _RAMP
+            fall = np.ones_like(inside) if end == len(phones) else inside[::-1] / _RAMP
+            share[start:end] = np.clip(np.minimum(rise, fall), 0.0, 1.0)
+    return share[::_FRAME]

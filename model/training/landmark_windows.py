@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.data.mel_augmentation import augment, to_log_mel, to_power
-from model.data.phones import SILENCE_PHONE, UNKNOWN_PHONE
+from model.data.phones import SILENCE_PHONE, UNKNOWN_PHONE, silence_share
 from model.data.split import FILMED, speakers_of, trained_on
 from model.data.voice_corpora import Cutter, load_corpora
 from model.face.landmarks import CONTENT, FLIP, POSE, join_landmarks, mouth_opening
@@ -156,12 +156,15 @@ def _filmed(
 
     People open their mouths by 0.16 to 0.44 of its width for the same words, and no voice tells by
     how much. Each speaker's motion away from the shut mouth is therefore multiplied by the
-    population's amplitude over his own: what remains to be learnt is what the sound says.
+    population's amplitude over his own: what remains to be learnt is what the sound says. Some keep
+    their lips apart while they wait, others do not; in silence everybody's are shut here.
     """
     pose, content = motion[f"{name}_pose"][rows], motion[f"{name}_content"][rows]
     closed, moving = motion[f"{name}_closed"][rows], motion[f"{name}_landmarks"][rows].copy()
     gain = motion[f"{name}_gain"][rows]
-    added = (gain - 1.0)[:, None, None, None] * (content - closed[:, None])  # (N, T, 31, 2)
+    speaking = 1.0 - np.stack([silence_share(labels) for labels in sounds["phones"][rows]])
+    factor = speaking * gain[:, None]  # (N, T)
+    added = (factor - 1.0)[..., None, None] * (content - closed[:, None])  # (N, T, 31, 2)
     for face, still_pose, more in zip(moving, pose, added, strict=True):
         linear, _ = fit_similarity(
             torch.from_numpy(still_pose).expand(len(face), -1, -1),

@@ -44,7 +44,14 @@ from tqdm import tqdm
 from model.data.arrays import write_arrays
 from model.data.crops import portrait_identities
 from model.data.filmed_motion import amplitude, motion_of_clips, population_gains
-from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of
+from model.data.phones import (
+    CLOSURES,
+    PHONES,
+    SILENCE_PHONE,
+    UNKNOWN_PHONE,
+    runs_of,
+    silence_share,
+)
 from model.data.speechless_sounds import noise_recordings
 from model.data.split import FILMED, portrait_held_out, speakers_of, trained_on
 from model.data.voice_corpora import HELD_OUT
@@ -70,11 +77,9 @@ Points = NDArray[np.float32]
 
 
 _UNIT: Final = 0.02  # crop units that one unit of loss stands for
-_LONG_SILENCE: Final = 15  # of 10 ms
 _NOISES: Final = 240  # recordings of three seconds
 _LIKE: Final = {"ER": "AH", "NG": "N", "OY": "OW", "SH": "CH", "UH": "UW", "ZH": "JH"}
 """Phones that the filmed sentences do not have, and those with the same lips that they do have."""
-_RAMP: Final = 8  # of 10 ms: lips leave and reach the shut mouth in 80 ms
 
 
 # 1. the teacher -------------------------------------------------------------------------------
@@ -182,18 +187,6 @@ def _moved(shut: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 
 
 # 2. what phones say for certain -----------------------------------------------------------------
-
-
-def silence_share(phones: NDArray[np.uint8]) -> Points:
-    """How shut a pause keeps the mouth `(T,)`: 1 inside silences above 150 ms, with 80 ms ramps."""
-    share = np.zeros(len(phones), np.float32)
-    for start, end in runs_of(phones == SILENCE_PHONE):
-        if end - start > _LONG_SILENCE:
-            inside = np.arange(end - start, dtype=np.float32)
-            rise = np.ones_like(inside) if start == 0 else inside / _RAMP
-            fall = np.ones_like(inside) if end == len(phones) else inside[::-1] / _RAMP
-            share[start:end] = np.clip(np.minimum(rise, fall), 0.0, 1.0)
-    return share[::MELS_PER_FRAME]
 
 
 def closure_share(phones: NDArray[np.uint8]) -> Points:

@@ -5,14 +5,13 @@ import pytest
 from numpy.typing import NDArray
 
 from model.data.filmed_motion import clip_motion, smooth, without_tilt
-from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE
+from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, silence_share
 from model.face.landmarks import CONTENT, NUM_LANDMARKS, lip_gap
 from model.training.builders.phone_teacher import (
     closure_share,
     known_phones,
     loudness,
     shut_lips,
-    silence_share,
     teacher_input,
 )
 
