@@ -362,6 +362,20 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         rest: torch.Tensor = self.rest_head(features).float().unflatten(-1, (len(CONTENT), 2))
         return reference[:, CONTENT] + rest * _OFFSET_SCALE
 
+    @torch.no_grad()
+    def scale_motion(self, width: float, opening: float) -> None:
+        """Make the motion about the resting mouth larger or smaller, in place.
+
+        Args:
+            width: Factor on what the lips do sideways.
+            opening: Factor on what lips and jaw do up and down.
+        """
+        for head, across in ((self.lip_head, width), (self.jaw_head, 1.0)):
+            factor = torch.tensor([across, opening]).repeat(head.out_features // 2)
+            factor = factor.to(head.weight)
+            head.weight.mul_(factor[:, None])
+            head.bias.mul_(factor)
+
     @staticmethod
     def place(reference: torch.Tensor, pose: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """content_t = S_t(reference_content + offset_t).

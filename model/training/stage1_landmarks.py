@@ -86,6 +86,9 @@ class LandmarksConfig(LoopConfig):
         last_speech_share: Windows with other voices in the last third of the run.
         speakers_share: Filmed windows with other speakers than the first.
         distribution_weight: Of the distance between the openings' distributions.
+        width_gain: Factor on what the exported lips do sideways, once the run is complete. Doubt makes
+            motion smaller whatever the loss; by how much was read from the speakers who choose.
+        opening_gain: The same of what lips and jaw do up and down.
     """
 
     output: Path = Path("runs/landmarks")
@@ -122,6 +125,8 @@ class LandmarksConfig(LoopConfig):
     last_speech_share: float = 0.25
     speakers_share: float = 0.5
     distribution_weight: float = 1.0
+    width_gain: float = 1.3
+    opening_gain: float = 1.1
 
     @property
     def mix(self) -> WindowMix:
@@ -320,6 +325,13 @@ class LandmarksStage(Stage[Batch]):
         (folder / f"{step:06d}.json").write_text(text + "\n")
         print(f"\nstep {step}: {text}", flush=True)
         return figures
+
+    def finish(self, export: Path) -> None:
+        """Give the exported completer the range that real mouths have."""
+        folder = export / "landmark_completer"
+        completer = LandmarkCompleter.from_pretrained(folder)
+        completer.scale_motion(self.config.width_gain, self.config.opening_gain)
+        completer.save_pretrained(folder)
 
 
 CONFIG, build = LandmarksConfig, LandmarksStage

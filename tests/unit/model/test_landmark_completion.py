@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.errors import ShapeError
-from model.face.landmarks import CONTENT, NUM_LANDMARKS, POSE
+from model.face.landmarks import CONTENT, JAW, NUM_LANDMARKS, POSE
 from model.networks.landmark_completion import LandmarkCompleter, fit_similarity, lip_opening
 
 FRAMES = 12
@@ -179,3 +180,16 @@ def test_channels_are_dropped_for_all_tokens_alike() -> None:
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert torch.equal(dropout.eval()(hidden), hidden)
+
+
+def test_motion_is_scaled_about_the_resting_mouth(completer: LandmarkCompleter) -> None:
+    log_mel, pose, reference = make_inputs()
+    rest = completer.resting(reference[:, 0])[:, None]
+    before = completer(log_mel, pose, reference).offsets + reference[:, :1, list(CONTENT)] - rest
+    louder = copy.deepcopy(completer)
+    louder.scale_motion(width=1.5, opening=2.0)
+    after = louder(log_mel, pose, reference).offsets + reference[:, :1, list(CONTENT)] - rest
+    lips = slice(len(JAW), None)
+    torch.testing.assert_close(after[:, :, lips, 0], 1.5 * before[:, :, lips, 0])
+    torch.testing.assert_close(after[..., 1], 2.0 * before[..., 1])
+    torch.testing.assert_close(after[:, :, : len(JAW), 0], before[:, :, : len(JAW), 0])
