@@ -280,6 +280,8 @@ def test_a_server_that_stops_lets_its_waiting_clients_go(
         stream.next()
         with ThreadPoolExecutor(1) as pool:
             poll = pool.submit(other.get, f"/v1/jobs/{job_id}", params={"wait": 60})
+            # A request that has only just connected is refused, not answered.
+            eventually(lambda: metric(client, "tf_watchers") == 2, "both of them wait")
             server.stop()
 
             assert stream.rest() == []
