@@ -25,7 +25,7 @@ from model.face.alignment import (
     warp_points,
 )
 from model.face.inner_mouth import LipCurves
-from model.face.landmarks import CONTOUR, LEFT_EYE, OUTER_LIPS, POSE, RIGHT_EYE
+from model.face.landmarks import CONTOUR, OUTER_LIPS
 from model.face.mouth_light import LUMA
 from model.face.thin_plate import smoothstep
 
@@ -51,9 +51,6 @@ _LIPS_MARGIN: Final = 0.02
 """Skin so close to the lips is not compared, crop units."""
 _MOST_OFFSET: Final = 32.0
 """Greatest difference of a pixel that counts as light, of 255."""
-_WIDE_LIGHT_SCALE: Final = 0.15
-"""The same where light is continued into what is not seen."""
-_LEAST_SHARE: Final = 0.02
 _GREY_SPREAD: Final = 4
 """Greatest difference of a grey photograph's channels, of 255."""
 _COLOURED_SHARE: Final = 0.01
@@ -201,91 +198,29 @@ def soft_mask(
     return mask.astype(np.float32)
 
 
-def match_colour(
-    crop: Picture,
-    warped: NDArray[np.uint8],
-    target: NDArray[np.float32],
-    generated: NDArray[np.bool_] | None = None,
-) -> Picture:
-    """`crop` with the photograph's light on its skin.
+def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:
+    """`crop` with the source's light on its skin.
 
-    The portrait engine's picture has the photograph's own colours, moved; around what was generated
-    it is the photograph itself. The two may differ in what they draw, but not in the light: their
-    difference, smoothed, is taken away. Lips and inner mouth are the crop's own; they get the offset
-    of the skin around them.
+    The portrait engine's picture has the source's own colours, moved; around what was generated it is
+    the source itself. The two may differ in what they draw, but not in the light: their difference,
+    smoothed, is taken away. Lips and inner mouth are the crop's own; they get the offset of the skin
+    around them.
 
     Args:
         crop: `(S, S, 3)`, 0 to 255.
         warped: `(S, S, 3)` uint8, the portrait engine's picture of the same face.
         target: That face `(68, 2)`, crop units.
-        generated: `(S, S)`, True where the crop is generated, for footage: its surroundings are not
-            the reference's, so the face's edge does not count, nor what is not generated of it.
     """
     size = crop.shape[0]
     reach = max(1, round(_LIPS_MARGIN * size))
     lips = _fill(target[list(OUTER_LIPS)], size)
     weight = cv2.erode(1 - lips, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
-    if generated is not None:
-        face, around = _fill(target, size), np.ones((reach + 1,) * 2, np.uint8)
-        inner, outer = cv2.erode(face, around), 1 - cv2.dilate(face, around)
-        weight *= np.where(generated, inner + outer, outer)
     # Where a chin stands elsewhere, skin would be measured against wall: no light differs so much.
     offset = np.clip(warped.astype(np.float32) - crop, -_MOST_OFFSET, _MOST_OFFSET)
     sigma = _LIGHT_SCALE * size
     total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
     share = cv2.GaussianBlur(weight, (0, 0), sigma)
     return np.asarray(crop + total / np.maximum(share, 1e-3)[..., None], np.float32)
-
-
-def match_light(
-    warped: NDArray[np.uint8],
-    shown: NDArray[np.uint8],
-    landmarks: NDArray[np.float32],
-    generated: NDArray[np.bool_],
-) -> NDArray[np.uint8]:
-    """A warped reference in the light of the frame that it is drawn into, the frame's own around it.
-
-    The two differ when a head moves through the light or the camera's exposure changes. What the
-    frame shows of the face above the generated part is compared, smoothed widely and continued
-    downwards, and likewise what it shows beside the face; what is to be generated is not looked at.
-
-    Args:
-        warped: The reference moved to the frame's pose `(S, S, 3)` uint8.
-        shown: The frame's crop `(S, S, 3)` uint8.
-        landmarks: The frame's face `(68, 2)`, crop units.
-        generated: `(S, S)`, True where the crop is generated.
-    Returns:
-        `(S, S, 3)` uint8; where nothing is generated, `shown`.
-    """
-    size = warped.shape[0]
-    reach = max(1, round(_LIPS_MARGIN * size))
-    around = np.ones((2 * reach + 1,) * 2, np.uint8)
-    skin = _fill(landmarks[list(POSE)], size)
-    for eye in (LEFT_EYE, RIGHT_EYE):  # a blink is no light
-        skin[_fill(landmarks[list(eye)], size) > 0] = 0
-    face = _fill(landmarks, size)
-    beyond = 1 - cv2.dilate(face, around)
-    difference = shown.astype(np.float32) - warped
-    on_skin = _continue(difference, cv2.erode(skin, around) * ~generated)
-    elsewhere = _continue(difference, beyond * ~generated)
-    # The head's own edge is where the two meet.
-    blend = cv2.GaussianBlur(face.astype(np.float32), (0, 0), 0.5 * reach)[..., None]
-    light = elsewhere + blend * (on_skin - elsewhere)
-    lit = np.clip(warped + light + 0.5, 0, 255).astype(np.uint8)
-    return np.where(generated[..., None], lit, shown)
-
-
-def _continue(offset: Picture, known: NDArray[np.uint8]) -> Picture:
-    """A smooth field that `offset` `(S, S, 3)` follows where it is `known` `(S, S)`; zero if nowhere."""
-    weight = known.astype(np.float32)
-    if not weight.any():
-        return np.zeros_like(offset)
-    sigma = _WIDE_LIGHT_SCALE * len(offset)
-    total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
-    share = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
-    # Far from all that is known the mean counts: a Gaussian's tail would be divided by nothing.
-    mean = (offset * weight[..., None]).sum(axis=(0, 1)) / weight.sum()
-    return np.asarray((total + _LEAST_SHARE * mean) / (share + _LEAST_SHARE), np.float32)
 
 
 def _fill(points: NDArray[np.float32], size: int) -> NDArray[np.uint8]:

@@ -174,7 +174,12 @@ class MovedPicture:
     def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
         """Frames `start` to `stop`, `(H, W, 3)` uint8 RGB each."""
         for index in range(start, stop):
-            yield self._frame(index)
+            yield self.move(self._image, index)
+
+    @property
+    def region(self) -> tuple[slice, slice]:
+        """Rows and columns that can move."""
+        return self._rows, self._columns
 
     def landmarks(self, index: int) -> NDArray[np.float32]:
         """The face of frame `index` `(68, 2)`, pixels."""
@@ -224,7 +229,13 @@ class MovedPicture:
             spans.append(slice(start, stop))
         return spans[0], spans[1]
 
-    def _frame(self, index: int) -> NDArray[np.uint8]:
+    def move(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """A picture of the photograph's size and pose, whose head moves as in frame `index`.
+
+        Args:
+            picture: `(H, W, 3)` uint8 RGB: the photograph, or what was drawn into it.
+            index: Frame of the motion.
+        """
         offsets = (self._upper_face @ self._offsets(index)).reshape(self._grid.shape)
         moved = warp_points(self._motion.similarity(index), self._grid + offsets)
         forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
@@ -247,9 +258,9 @@ class MovedPicture:
         way = np.asarray(fine, np.float32) @ back.T
         map_x = np.arange(columns.start, columns.stop, dtype=np.float32) - way[..., 0]
         map_y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - way[..., 1]
-        frame = self._image.copy()
+        frame = picture.copy()
         frame[rows, columns] = cv2.remap(
-            self._image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+            picture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
         )
         return frame
 

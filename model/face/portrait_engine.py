@@ -15,6 +15,7 @@ reference's, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -106,6 +107,11 @@ class PortraitEngine:
         """Side of crop and frames in pixels."""
         return self._size
 
+    @property
+    def crop(self) -> NDArray[np.uint8]:
+        """The reference crop `(S, S, 3)`."""
+        return self._crop
+
     def render(self, target: NDArray[np.float32], *, inner: Inner = "bank") -> NDArray[np.uint8]:
         """Draw one frame.
 
@@ -119,22 +125,24 @@ class PortraitEngine:
             ShapeError: `target` is not `(68, 2)`.
             ValueError: `inner` is "bank", but the engine was made without one.
         """
+        return self.move(target).draw(inner)
+
+    def move(self, target: NDArray[np.float32]) -> MovedFace:
+        """Carry skin, lips and jaw to `target` `(68, 2)`, crop units; what the gap shows is drawn later.
+
+        Raises:
+            ShapeError: `target` is not `(68, 2)`.
+        """
         _check_landmarks(target)
-        if inner == "bank" and not self._fill.has_bank:
-            raise ValueError(
-                'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
-            )
         lips = LipCurves.from_landmarks(target)
-        opening = float(inner_opening(target))
         offsets = np.concatenate([target, lips.side_knots]).astype(np.float32) - self._points
         window = self._window * self._neck_fade(offsets)
         upper = invert(self._upper(offsets) * window)
         lower = invert(self._lower(offsets) * window)
         joined = self._join_lips(upper, lower, lips)
-        frame = self._crop.copy()
-        frame[self._rows, self._columns] = self._warp(joined, self._rows, self._columns)
-        self._draw_mouth(frame, (upper, lower, joined), lips, opening, inner)
-        return frame
+        skin = self._crop.copy()
+        skin[self._rows, self._columns] = self._warp(joined, self._rows, self._columns)
+        return MovedFace(self, skin, (upper, lower, joined), lips, float(inner_opening(target)))
 
     def render_many(
         self, targets: Iterable[NDArray[np.float32]], *, inner: Inner = "bank"
@@ -200,20 +208,18 @@ class PortraitEngine:
         weight = smoothstep(position.astype(np.float32))[..., None]
         return upper + weight * (lower - upper)
 
-    def _draw_mouth(
-        self,
-        frame: NDArray[np.uint8],
-        fields: tuple[Field, Field, Field],
-        lips: LipCurves,
-        opening: float,
-        inner: Inner,
-    ) -> None:
-        """Draw lips with a sharp line between them, and what the gap shows, into `frame`."""
-        upper, lower, joined = fields
+    def draw_mouth(self, moved: MovedFace, inner: Inner) -> NDArray[np.uint8]:
+        """See `MovedFace.draw`."""
+        if inner == "bank" and not self._fill.has_bank:
+            raise ValueError(
+                'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
+            )
+        frame, lips, opening = moved.skin.copy(), moved.lips, moved.opening
+        upper, lower, joined = moved.fields
         size = self._size
         rows, columns = self._mouth_box(lips)
         if rows.start >= rows.stop or columns.start >= columns.stop:
-            return  # the mouth lies outside what may be drawn
+            return frame  # the mouth lies outside what may be drawn
         x = (np.arange(columns.start, columns.stop) + 0.5) / size
         y = ((np.arange(rows.start, rows.stop) + 0.5) / size)[:, None]
         top, bottom = lips.evaluate(x)
@@ -243,6 +249,7 @@ class PortraitEngine:
             fill = self._fill.paint(gap, inner)
             picture += cover[..., None].astype(np.float32) * (fill - picture)
         frame[rows, columns] = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+        return frame
 
     def _mouth_box(self, lips: LipCurves) -> tuple[slice, slice]:
         """Pixels around the gap in which the two lips are drawn apart."""
@@ -258,6 +265,33 @@ class PortraitEngine:
             min(self._columns.stop, int(np.ceil((lips.right + _SPAN_FADE) * size)) + 2),
         )
         return rows, columns
+
+
+@dataclass(frozen=True, eq=False)
+class MovedFace:
+    """A portrait carried to one target, its gap not yet drawn.
+
+    Attributes:
+        engine: Whose portrait it is.
+        skin: `(S, S, 3)` uint8 RGB; around the mouth's line the two lips run into each other.
+        fields: Backward maps of the upper lip, of the lower one, and of both joined.
+        lips: The target's inner lips.
+        opening: The target's gap over the mouth's inner width.
+    """
+
+    engine: PortraitEngine
+    skin: NDArray[np.uint8]
+    fields: tuple[Field, Field, Field]
+    lips: LipCurves
+    opening: float
+
+    def draw(self, inner: Inner) -> NDArray[np.uint8]:
+        """The frame `(S, S, 3)` uint8 RGB: lips with a sharp line between them, and what the gap shows.
+
+        Raises:
+            ValueError: `inner` is "bank", but the engine was made without one.
+        """
+        return self.engine.draw_mouth(self, inner)
 
 
 def _check_landmarks(landmarks: NDArray[np.float32]) -> None:

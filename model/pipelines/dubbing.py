@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.face.alignment import crop_affine, invert_affine, warp_points
+from model.face.alignment import crop_affine, warp_points
 from model.face.detection import DetectedFace, FaceDetector
-from model.face.head_motion import MovedPicture, relative_motion
+from model.face.head_motion import relative_motion
 from model.face.landmarks import POSE
 from model.face.tracking import (
     FaceTrack,
@@ -26,7 +26,7 @@ from model.face.tracking import (
 from model.media.audio import FPS, num_frames
 from model.media.frames import FrameSource, boomerang
 from model.pipelines.landmark_completion import num_output_frames
-from model.pipelines.outputs import Footage, Reference
+from model.pipelines.outputs import Footage, HeadPath, Reference
 
 
 @dataclass(frozen=True)
@@ -96,44 +96,24 @@ def follow_footage(
 
 
 def follow_driver(
-    driver: FrameSource,
-    detector: FaceDetector,
-    reference: Reference,
-    *,
-    num_samples: int,
-    fps: float,
-) -> FollowedFace:
-    """Move a photograph as a driver's head moves; it is then dubbed like any footage.
+    driver: FrameSource, detector: FaceDetector, *, num_samples: int, fps: float
+) -> HeadPath:
+    """How a photograph's head goes a driver's way.
 
     Args:
         driver: The video of a head; its largest face counts.
         detector: Finds faces.
-        reference: The photograph.
         num_samples: Length of the sound at 16 kHz.
         fps: Frame rate of the result.
     Raises:
         InputError: As `track_face` says, or the driver has no frames.
     """
-    index, at_model_rate, track = _track(driver, detector, num_samples, fps, 0)
-    still = warp_points(invert_affine(reference.crop_affine), reference.landmarks)
-    frames = MovedPicture(reference.image, still, relative_motion(track, driver.fps), driver.fps)
-    # Nothing to detect and nothing to calm: where the picture was moved to is known.
-    moved = [frames.landmarks(number) for number in range(frames.num_frames)]
-    affines = np.stack([crop_affine(points) for points in moved])
-    own = np.stack([warp_points(a, points) for a, points in zip(affines, moved, strict=True)])
-    return FollowedFace(
-        footage=Footage(
-            frames=frames,
-            source_index=index,
-            landmarks=own[index],
-            hidden=np.zeros(len(index), np.bool_),
-            held_frames=tuple(np.flatnonzero(~track.found).tolist()),
-            looped=bool((np.diff(index) < 0).any()),
-        ),
-        crop_affine=affines[index],
-        pose=own[at_model_rate][:, list(POSE)],
-        bbox_xyxy=DetectedFace.from_landmarks(still, 1.0).bbox_xyxy,
-        reference=reference,
+    index, _, track = _track(driver, detector, num_samples, fps, 0)
+    return HeadPath(
+        motion=relative_motion(track, driver.fps),
+        source_index=index,
+        held_frames=tuple(np.flatnonzero(~track.found).tolist()),
+        looped=bool((np.diff(index) < 0).any()),
     )
 
 

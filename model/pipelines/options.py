@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.pipelines.presets import PRESETS, Init
+from model.pipelines.presets import PRESETS, Init, Region
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class RenderOptions:
         lip_strength: Scale of the lip motion.
         init: Start of the sampler, or None for the preset's.
         restore_detail: Whether the photograph's detail is added, or None for the preset's choice.
+        region: What the networks draw.
 
     Raises:
         ValueError: There is no such preset.
@@ -37,6 +38,7 @@ class RenderOptions:
     lip_strength: float = 1.0
     init: Init | None = None
     restore_detail: bool | None = None
+    region: Region = "mouth"
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

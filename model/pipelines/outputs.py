@@ -13,14 +13,16 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
+from model.face.head_motion import HeadMotion
 from model.face.landmarks import NUM_LANDMARKS
 from model.media.frames import FrameSource
-from model.pipelines.presets import Init
+from model.pipelines.presets import Init, Region
 
 _ARRAYS: Final = ("image", "crop_affine", "reference_landmarks", "target_landmarks")
-_PARTS: Final = ("reference_affine", "more_references", "footage")
+_PARTS: Final = ("reference_affine", "more_references", "footage", "head")
 _REFERENCE: Final = ("image", "crop_affine", "landmarks")
 _FOOTAGE: Final = ("source_index", "landmarks", "hidden")
+_MOTION: Final = tuple(field.name for field in dataclasses.fields(HeadMotion))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,23 @@ class Footage:
     looped: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class HeadPath:
+    """How a photograph's head moves once its mouth is drawn; T frames are shown of the motion's N.
+
+    Attributes:
+        motion: Of the head.
+        source_index: Frame of the motion at each frame shown `(T,)`, int64.
+        held_frames: Driver's frames without a face, whose pose is bridged.
+        looped: Whether the driver ran out and was shown backwards.
+    """
+
+    motion: HeadMotion
+    source_index: NDArray[np.int64]
+    held_frames: tuple[int, ...] = ()
+    looped: bool = False
+
+
 # Identity, not content, tells two plans apart: the pipeline keeps what it derived from each.
 @dataclass(frozen=True, eq=False)
 class RenderPlan:
@@ -82,6 +101,8 @@ class RenderPlan:
         reference_affine: The picture's crop `(2, 3)`, with footage only.
         more_references: Further pictures of the same person.
         footage: What the mouth is drawn into, or None for the picture.
+        head: How the finished picture's head moves, or None for a still one; never with footage.
+        region: What the networks draw.
     """
 
     image: NDArray[np.uint8]
@@ -99,6 +120,8 @@ class RenderPlan:
     reference_affine: NDArray[np.float32] | None = None
     more_references: tuple[Reference, ...] = ()
     footage: Footage | None = None
+    head: HeadPath | None = None
+    region: Region = "mouth"
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -143,13 +166,15 @@ class RenderPlan:
 
     @property
     def held_frames(self) -> tuple[int, ...]:
-        """Source frames of the footage without the face; the last good pose is held there."""
-        return () if self.footage is None else self.footage.held_frames
+        """Frames of the footage or of the driver without the face; the last good pose is held there."""
+        moving = self.footage or self.head
+        return () if moving is None else moving.held_frames
 
     @property
     def looped(self) -> bool:
-        """Whether the footage was shorter than the sound and was shown backwards as well."""
-        return self.footage is not None and self.footage.looped
+        """Whether footage or driver was shorter than the sound and was shown backwards as well."""
+        moving = self.footage or self.head
+        return moving is not None and moving.looped
 
     @property
     def reference(self) -> Reference:
@@ -182,6 +207,10 @@ class RenderPlan:
             arrays["reference_affine"] = self.reference_affine
             arrays |= {f"footage_{name}": getattr(self.footage, name) for name in _FOOTAGE}
             values["footage"] = {"looped": self.looped, "held_frames": self.held_frames}
+        if self.head is not None:
+            arrays["head_source_index"] = self.head.source_index
+            arrays |= {f"head_{name}": getattr(self.head.motion, name) for name in _MOTION}
+            values["head"] = {"looped": self.looped, "held_frames": self.held_frames}
         with path.open("wb") as file:  # given a name, numpy would add a suffix to it
             np.savez_compressed(file, values=np.array(json.dumps(values)), **arrays)
 
@@ -217,6 +246,13 @@ class RenderPlan:
                 held_frames=tuple(kept["held_frames"]),
                 looped=kept["looped"],
                 **{name: arrays[f"footage_{name}"] for name in _FOOTAGE},
+            )
+        if (path_values := values.pop("head", None)) is not None:
+            values["head"] = HeadPath(
+                motion=HeadMotion(*(arrays[f"head_{name}"] for name in _MOTION)),
+                source_index=arrays["head_source_index"],
+                held_frames=tuple(path_values["held_frames"]),
+                looped=path_values["looped"],
             )
         return cls(**{name: arrays[name] for name in _ARRAYS}, **values)
 

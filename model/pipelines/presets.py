@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 SchedulerName = Literal["ddim", "dpmsolver++"]
 Init = Literal["noise", "warp"]
+Region = Literal["mouth", "lower_face"]
+"""What the networks draw: the inner mouth, all else being carried; or, as in the paper, the lower face."""
 
 
 @dataclass(frozen=True)

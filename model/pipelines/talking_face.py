@@ -35,14 +35,15 @@ from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
-from model.pipelines.drawing import PlanDrawer, plan_batches
+from model.pipelines.drawing import PlanDrawer
 from model.pipelines.dubbing import FollowedFace, follow_driver, follow_footage
 from model.pipelines.landmark_completion import complete_landmarks, follow_face
 from model.pipelines.options import RenderOptions
-from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
+from model.pipelines.outputs import HeadPath, Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
 from model.pipelines.presets import PRESETS
+from model.pipelines.scenes import plan_batches
 
 MIN_SECONDS: Final = 0.2
 """Shortest sound that is animated."""
@@ -182,7 +183,8 @@ class TalkingFacePipeline(DiffusionPipeline):
                 face counts.
             driving: Video of a head that the photograph's follows, relative to its own first frame:
                 turns, nods, brows and lids, nothing of its looks. Shown forwards, backwards and so
-                on. None = the head is still, and all but the mouth is the photograph bit for bit.
+                on. The photograph speaks first and is then moved, as one picture. None = the head is
+                still, and all but the mouth is the photograph bit for bit.
             on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: The picture or the sound cannot be animated; its subclass says why.
@@ -196,17 +198,15 @@ class TalkingFacePipeline(DiffusionPipeline):
         _tell(on_stage, "detecting")
         portrait, bbox_xyxy = self._find_reference(image, options.face_index)
         more = [self._find_reference(picture)[0] for picture in references]
-        followed = None
+        head = None
         if driving is not None:
-            followed = follow_driver(
-                driving, self._detector(), portrait, num_samples=len(waveform), fps=fps
-            )
+            head = follow_driver(driving, self._detector(), num_samples=len(waveform), fps=fps)
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
         faces = [portrait, *more]
-        targets = self._complete(waveform, faces, followed, fps, options.lip_strength)
-        return self._plan(faces, followed, bbox_xyxy, targets, fps, options)
+        targets = self._complete(waveform, faces, None, fps, options.lip_strength)
+        return self._plan(faces, None, bbox_xyxy, targets, fps, options, head)
 
     def prepare_video(
         self,
@@ -284,7 +284,7 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         The source is the plan's picture, and the same for all frames, or the footage's frame.
         """
-        return self._job(plan).soft_mask(index)
+        return self._job(plan).movable(index)
 
     def __call__(
         self,
@@ -378,6 +378,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         targets: NDArray[np.float32],
         fps: float,
         options: RenderOptions,
+        head: HeadPath | None = None,
     ) -> RenderPlan:
         """The plan for targets `(T, 68, 2)`; options that are None are the preset's."""
         preset = PRESETS[options.preset]
@@ -401,6 +402,8 @@ class TalkingFacePipeline(DiffusionPipeline):
             reference_affine=None if followed is None else first.crop_affine,
             more_references=tuple(more),
             footage=None if followed is None else followed.footage,
+            head=head,
+            region=options.region,
         )
 
     def _job(self, plan: RenderPlan) -> PlanDrawer:

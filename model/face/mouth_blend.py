@@ -1,0 +1,78 @@
+"""The drawn mouth in the carried face: what the source does not show is the networks', all else is its own.
+
+target's inner lips ─▶ soft mask, a little wider than the gap ──┐
+source's opening ─▶ how much of the inner mouth is new ─────────┴─▶ drawn over carried
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.face.inner_mouth import inner_opening
+from model.face.landmarks import INNER_LIPS
+from model.face.thin_plate import ramp
+
+_GROWTH: Final = 0.006
+"""Full strength reaches this far beyond the inner lips, crop units: landmarks miss a lip's edge by as much."""
+_FEATHER: Final = 0.010
+"""Width of the mask's edge beyond that."""
+_CHANGE: Final = 0.05
+"""Change of opening (gap over width) up to which the source's own inner mouth is still to be seen."""
+_SUBPIXEL: Final = 4  # binary digits of the polygon's corners
+
+
+def blend_mouth(
+    carried: NDArray[np.uint8],
+    drawn: NDArray[np.float32],
+    target: NDArray[np.float32],
+    own: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Draw the inner mouth into the carried face.
+
+    Args:
+        carried: The source's own pixels, carried to the target `(S, S, 3)` uint8.
+        drawn: The networks' crop of the same face `(F, F, 3)`, 0 to 255, any F.
+        target: The target landmarks `(68, 2)`, crop units.
+        own: The landmarks of the source `(68, 2)`, crop units.
+    Returns:
+        `(S, S, 3)`, 0 to 255.
+    """
+    size, factor = len(carried), len(carried) / len(drawn)
+    blended = carried.astype(np.float32)
+    new = ramp(abs(float(inner_opening(target)) - float(inner_opening(own))) / _CHANGE)
+    lips = target[list(INNER_LIPS)]
+    reach = _GROWTH + _FEATHER
+    low = np.clip(np.floor((lips.min(axis=0) - reach) * size).astype(int) - 1, 0, size)
+    high = np.clip(np.ceil((lips.max(axis=0) + reach) * size).astype(int) + 2, 0, size)
+    width, height = (high - low).tolist()
+    if new <= 0 or width <= 0 or height <= 0:
+        return blended
+
+    # 1. how much of each pixel is the networks'
+    inside = np.zeros((height, width), np.uint8)
+    corners = np.round((lips * size - 0.5 - low) * 2**_SUBPIXEL).astype(np.int32)
+    cv2.fillPoly(inside, [corners], 1, shift=_SUBPIXEL)
+    outside = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5) / size
+    alpha = new * np.clip(1.0 - (outside - _GROWTH) / _FEATHER, 0.0, 1.0)
+
+    # 2. their crop at the carried face's size, for this part alone
+    place = np.array(
+        [
+            (1 / factor, 0.0, (low[0] + 0.5) / factor - 0.5),
+            (0.0, 1 / factor, (low[1] + 0.5) / factor - 0.5),
+        ]
+    )
+    there = (slice(low[1], high[1]), slice(low[0], high[0]))
+    mouth = cv2.warpAffine(
+        drawn,
+        place,
+        (width, height),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    blended[there] += np.float32(1) * alpha[..., None] * (mouth - blended[there])
+    return blended
