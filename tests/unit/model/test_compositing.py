@@ -13,7 +13,6 @@ from model.face.compositing import (
     add_detail,
     band_limit,
     match_colour,
-    match_light,
     soft_mask,
 )
 from model.face.reference_warp import ReferenceWarp
@@ -170,24 +169,6 @@ def test_pixel_and_unit_conventions_agree() -> None:
     units = affine[:, :2] @ np.array((10.5, 20.5), np.float32) + affine[:, 2]
     pixels = matrix[:, :2] @ np.array((10.0, 20.0), np.float32) + matrix[:, 2]
     np.testing.assert_allclose(pixels + 0.5, units * 128, atol=1e-3)
-
-
-def test_a_warp_takes_the_frames_light_and_its_surroundings() -> None:
-    warped = crop_image(picture(), placed(), 128)
-    gain = np.linspace(0.7, 1.1, 128)[None, :, None]
-    shown = np.clip(warped * gain, 0, 255).astype(np.uint8)
-    generated = lower_face_mask(AVERAGE_FACE, 128)
-    lit = match_light(warped, shown, AVERAGE_FACE, generated)
-    np.testing.assert_array_equal(lit[~generated], shown[~generated])
-
-    def error(crop: NDArray[np.uint8]) -> float:
-        return float(np.abs(crop.astype(int) - shown)[generated].mean())
-
-    assert error(lit) < 0.6 * error(warped)
-    # what the frame shows where the mouth is drawn has no say in it
-    painted = shown.copy()
-    painted[generated] = (0, 255, 0)
-    np.testing.assert_array_equal(match_light(warped, painted, AVERAGE_FACE, generated), lit)
 
 
 def test_footages_mask_keeps_close_to_its_face() -> None:

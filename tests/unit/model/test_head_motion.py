@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.alignment import crop_affine, warp_points
+from model.face.alignment import crop_affine, invert_affine, warp_points
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import MediaPipeFaceDetector
 from model.face.head_motion import HeadMotion, MovedPicture, relative_motion
-from model.face.landmarks import CONTENT, INNER_LIPS, POSE
+from model.face.landmarks import CONTENT, INNER_LIPS
 from model.face.tracking import FaceTrack
 from model.pipelines.options import RenderOptions
+from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline
 
 Image = NDArray[np.uint8]
@@ -181,16 +184,32 @@ def test_a_driven_photograph_speaks(
     plan = pipeline.prepare(
         portrait, speech, RenderOptions(preset=preset), driving=Driver(portrait)
     )
-    assert (plan.num_frames, plan.looped) == (23, True) and plan.footage is not None
+    assert (plan.num_frames, plan.looped) == (23, True)
+    assert plan.footage is None and plan.head is not None
     assert (plan.height, plan.width) == portrait.shape[:2]
     np.testing.assert_array_equal(plan.image, portrait)
-    pose = list(POSE)
-    np.testing.assert_allclose(
-        plan.target_landmarks[0, pose], plan.reference_landmarks[pose], atol=1e-3
-    )
-    source = list(plan.footage.frames.read(0, 8))
+    # It speaks first and is then moved, as one picture.
+    still = dataclasses.replace(plan, head=None)
+    spoken = np.concatenate(list(pipeline.render(still, 4, 8)))
     frames = np.concatenate(list(pipeline.render(plan, 4, 8)))
-    for index, frame in zip(range(4, 8), frames, strict=True):
+    for index, talking, frame in zip(range(4, 8), spoken, frames, strict=True):
         mask = pipeline.soft_mask(plan, index)
-        np.testing.assert_array_equal(frame[~mask], source[index][~mask])
-        assert np.abs(frame.astype(int) - portrait)[~mask].max() > 20
+        np.testing.assert_array_equal(frame[~mask], portrait[~mask])
+        face = warp_points(invert_affine(plan.affine(0)), plan.reference_landmarks)
+        mover = MovedPicture(portrait, face, plan.head.motion, plan.fps)
+        moved = mover.move(talking, int(plan.head.source_index[index]))
+        np.testing.assert_array_equal(frame, moved)
+        assert np.abs(frame.astype(int) - talking).max() > 20
+
+
+def test_a_saved_plan_moves_the_head_alike(
+    pipeline: TalkingFacePipeline, portrait: Image, speech: NDArray[np.float32], tmp_path: Path
+) -> None:
+    plan = pipeline.prepare(
+        portrait, speech, RenderOptions(preset="preview"), driving=Driver(portrait)
+    )
+    plan.save(tmp_path / "plan.npz")
+    loaded = RenderPlan.load(tmp_path / "plan.npz")
+    assert (loaded.held_frames, loaded.looped) == (plan.held_frames, True)
+    for one, other in zip(pipeline.render(plan), pipeline.render(loaded), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from model.face.average_face import AVERAGE_FACE
+from model.face.landmarks import INNER_LIPS, LOWER_INNER_LIP, OUTER_LIPS
+from model.face.mouth_blend import blend_mouth
+
+SIZE = 400
+CARRIED = np.full((SIZE, SIZE, 3), 90, np.uint8)
+
+
+def opened(by: float) -> np.ndarray:
+    face = AVERAGE_FACE.copy()
+    face[[*LOWER_INNER_LIP, *range(55, 60)], 1] += by
+    return face
+
+
+def filled(points: np.ndarray) -> np.ndarray:
+    inside = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.fillPoly(inside, [np.round(points * SIZE).astype(np.int32)], 1)
+    return inside > 0
+
+
+@pytest.mark.parametrize("side", [128, 256, 512])
+def test_the_gap_is_drawn_and_all_beyond_the_lips_is_carried(side: int) -> None:
+    target = opened(0.08)
+    drawn = np.full((side, side, 3), 10.0, np.float32)
+    blended = blend_mouth(CARRIED, drawn, target, AVERAGE_FACE)
+    gap = filled(target[list(INNER_LIPS)])
+    np.testing.assert_allclose(blended[cv2.erode(gap.astype(np.uint8), np.ones((3, 3))) > 0], 10.0)
+    around = cv2.dilate(filled(target[list(OUTER_LIPS)]).astype(np.uint8), np.ones((9, 9)))
+    np.testing.assert_allclose(blended[around == 0], 90.0, atol=0.5)  # a corner's feather ends softly
+    np.testing.assert_array_equal(CARRIED, 90)
+
+
+def test_a_mouth_that_its_source_shows_is_its_own() -> None:
+    target = opened(0.08)
+    drawn = np.full((128, 128, 3), 10.0, np.float32)
+    np.testing.assert_array_equal(blend_mouth(CARRIED, drawn, target, target), 90.0)
+    shares = [
+        float((90.0 - blend_mouth(CARRIED, drawn, opened(by), AVERAGE_FACE)).max())
+        for by in (0.0, 0.004, 0.008, 0.05)
+    ]
+    assert shares[0] == 0.0 and shares == sorted(shares) and shares[-1] == 80.0
+
+
+def test_the_drawn_crop_lies_where_its_landmarks_say() -> None:
+    """A ramp over crop units keeps its values, whatever the two sizes."""
+    target = opened(0.08)
+    centres = (np.arange(128, dtype=np.float32) + 0.5) / 128
+    ramp = np.repeat(np.repeat(centres[None, :, None], 128, 0), 3, 2) * 200
+    blended = blend_mouth(CARRIED, ramp, target, AVERAGE_FACE)
+    x, y = ((target[62] + target[66]) / 2 * SIZE).astype(int)
+    assert blended[y, x, 0] == pytest.approx((x + 0.5) / SIZE * 200, abs=0.3)
