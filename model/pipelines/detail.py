@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from model.errors import SamplingError
 from model.networks.detail import SCALE, DetailNetwork
+from model.networks.latent_window import Window
 from model.networks.pixels import from_signed, to_signed
-from model.networks.unet import Window
 
 Picture = NDArray[np.uint8]
 FloatPicture = NDArray[np.float32]

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.face.alignment import crop_affine, warp_points
 from model.face.detection import DetectedFace, FaceDetector
 from model.face.head_motion import relative_motion
 from model.face.landmarks import POSE
@@ -72,12 +71,7 @@ def follow_footage(
     own = crop_landmarks(track.landmarks, affines, source.fps, track.scene)
 
     best = choose_reference(own, track.found, track.sharpness)
-    exact = crop_affine(track.landmarks[best])
-    reference = Reference(
-        image=next(iter(source.read(best, best + 1))),
-        crop_affine=exact,
-        landmarks=warp_points(exact, track.landmarks[best]),
-    )
+    reference = Reference.of(next(iter(source.read(best, best + 1))), track.landmarks[best])
     first = int(np.flatnonzero(track.found)[0])
     return FollowedFace(
         footage=Footage(

@@ -18,10 +18,12 @@ import pytest
 from redis import Redis, RedisError
 from starlette.testclient import TestClient
 
+from service.keys import KeyStore
 from service.main import create_app
 from service.settings import ServiceSettings
 from tests.films import film
 from tests.uploads import picture, tone
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.messages import (
     AudioInput,
@@ -167,6 +169,11 @@ def ledger(redis: Redis) -> Ledger:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+@pytest.fixture
+def keys(redis: Redis, data_dir: Path) -> KeyStore:
+    return KeyStore(redis, ArtifactStore(data_dir))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
 from starlette.testclient import TestClient
 from starlette.types import Message
 
@@ -16,7 +15,6 @@ from service.main import create_app
 from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
 
 
 class Caller:
@@ -37,11 +35,6 @@ class Caller:
 
 
 @pytest.fixture
-def keys(redis: Redis, data_dir: Path) -> KeyStore:
-    return KeyStore(redis, ArtifactStore(data_dir))
-
-
-@pytest.fixture
 def keyed(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
     settings = ServiceSettings(
         redis_url=redis_server.url,
@@ -54,12 +47,9 @@ def keyed(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_foreign_job_is_as_good_as_none(keyed: TestClient, keys: KeyStore) -> None:
-    mine, yours = Caller(keyed, keys), Caller(keyed, keys)
-    job = mine.post().json()
-    foreign, absent = f"/v1/jobs/{job['id']}", f"/v1/jobs/{'0' * 32}"
-
-    for method, end in (
+@pytest.mark.parametrize(
+    ("method", "end"),
+    [
         ("GET", ""),
         ("GET", "?wait=1"),
         ("GET", "/content"),
@@ -67,15 +57,23 @@ def test_a_foreign_job_is_as_good_as_none(keyed: TestClient, keys: KeyStore) -> 
         ("GET", "/events"),
         ("POST", "/cancel"),
         ("DELETE", ""),
-    ):
-        to_foreign = yours.ask(method, foreign + end)
-        to_absent = yours.ask(method, absent + end)
-        assert to_foreign.status_code == to_absent.status_code == 404, (method, end)
-        if method != "HEAD":
-            # Nothing but the request's own id differs.
-            told = [{**answer.json(), "request_id": ""} for answer in (to_foreign, to_absent)]
-            assert told[0] == told[1]
-            assert told[0]["code"] == "job_not_found"
+    ],
+)
+def test_a_foreign_job_is_as_good_as_none(
+    keyed: TestClient, keys: KeyStore, method: str, end: str
+) -> None:
+    mine, yours = Caller(keyed, keys), Caller(keyed, keys)
+    job = mine.post().json()
+    foreign, absent = f"/v1/jobs/{job['id']}", f"/v1/jobs/{'0' * 32}"
+
+    to_foreign, to_absent = (yours.ask(method, job + end) for job in (foreign, absent))
+
+    assert to_foreign.status_code == to_absent.status_code == 404
+    if method != "HEAD":
+        # Nothing but the request's own id differs.
+        told = [{**answer.json(), "request_id": ""} for answer in (to_foreign, to_absent)]
+        assert told[0] == told[1]
+        assert told[0]["code"] == "job_not_found"
     assert mine.ask("GET", foreign).json()["state"] == "queued"
     assert mine.ask("GET", foreign).json()["cancel_requested_at"] is None
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.errors import SamplingError, ShapeError
 from model.networks.detail import SCALE, DetailNetwork, enlarge
-from model.networks.unet import Window
+from model.networks.latent_window import Window
 from model.pipelines.detail import DetailPass
 from model.pipelines.talking_face import TalkingFacePipeline
 

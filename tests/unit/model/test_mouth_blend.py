@@ -32,7 +32,9 @@ def test_the_gap_is_drawn_and_all_beyond_the_lips_is_carried(side: int) -> None:
     gap = filled(target[list(INNER_LIPS)])
     np.testing.assert_allclose(blended[cv2.erode(gap.astype(np.uint8), np.ones((3, 3))) > 0], 10.0)
     around = cv2.dilate(filled(target[list(OUTER_LIPS)]).astype(np.uint8), np.ones((9, 9)))
-    np.testing.assert_allclose(blended[around == 0], 90.0, atol=0.5)  # a corner's feather ends softly
+    np.testing.assert_allclose(
+        blended[around == 0], 90.0, atol=0.5
+    )  # a corner's feather ends softly
     np.testing.assert_array_equal(CARRIED, 90)
 
 
