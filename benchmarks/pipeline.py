@@ -22,11 +22,13 @@ import torch
 from numpy.typing import NDArray
 
 from model.face.compositing import match_colour
+from model.face.mouth_blend import blend_mouth
 from model.media.audio import SAMPLE_RATE
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.parallel import one_thread
 from model.pipelines.presets import PRESETS
+from model.pipelines.scenes import Batch
 from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,12 +53,23 @@ def read_speech(path: Path, length_s: float) -> NDArray[np.float32]:
 def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Callable[[], object]]:
     """What one batch consists of; each case does it for `plan.batch_size` frames."""
     job = pipeline._job(plan)
-    sampler, background, detail = job.sampler, job.background, job.detail
-    compositor = job.compositor
-    assert sampler is not None and background is not None and compositor is not None
-    targets = np.repeat(plan.target_landmarks[:1], plan.batch_size, axis=0)
-    warped = sampler.warp(targets)
+    assert job.crops is not None
+    sampler, detail = job.crops.sampler, job.crops.detail
+    source = job.scene.source(Batch(0, slice(0, plan.batch_size)), 0)
+    assert source is not None
+    target = plan.target_landmarks[plan.num_frames // 2]
+    targets = np.repeat(target[None], plan.batch_size, axis=0)
+    moved = source.engine.move(target)
+    carried = moved.draw("bank")
+
+    def shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        small = cv2.resize(picture, (pipeline.networks.crop_px,) * 2, interpolation=cv2.INTER_AREA)
+        return np.repeat(small[None], plan.batch_size, axis=0).astype(np.uint8)
+
+    warped, shown = shrink(moved.draw("flat")), shrink(source.engine.crop)
+    background = sampler.background(shown[:1], source.landmarks[None])
     crops = sampler.sample(targets, warped, background)
+    fine = crops if detail is None else detail(crops, [carried] * plan.batch_size)
     latents = sampler._reference_latents.expand(plan.batch_size, -1, -1, -1).float()
 
     def condition() -> object:
@@ -74,7 +87,7 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
         prepared = condition()
     noise = sampler._noise.expand(plan.batch_size, -1, -1, -1).to(pipeline.dtype)
     cases: dict[str, Callable[[], object]] = {
-        "warp 128": lambda: sampler.warp(targets),
+        "carry": lambda: [source.engine.move(t).draw("bank") for t in targets],
         "encode": lambda: sampler._encode(sampler._pictures(warped)),
         "condition": condition,
         "U-Net step": lambda: pipeline.unet(noise, 500, prepared),
@@ -82,10 +95,11 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
         "light": lambda: [
             match_colour(c, w, t) for c, w, t in zip(crops, warped, targets, strict=True)
         ],
-        "paste": lambda: [compositor.paste(crop) for crop in crops],
+        "blend": lambda: [blend_mouth(carried, crop, target, source.landmarks) for crop in fine],
+        "paste": lambda: [source.compositor.paste(carried) for _ in fine],
     }
     if detail is not None:
-        cases["detail"] = lambda: detail(crops, targets)
+        cases["detail"] = lambda: detail(crops, [carried] * plan.batch_size)
     return cases
 
 

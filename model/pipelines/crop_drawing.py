@@ -53,18 +53,21 @@ class CropDrawer:
         plan: Of the job.
         networks: What draws.
         model_name: For messages.
+    Attributes:
+        sampler: The diffusion.
+        detail: The detail network's pass, or None.
     """
 
     def __init__(self, plan: RenderPlan, networks: Networks, model_name: str) -> None:
         self._plan, self._networks, self._model_name = plan, networks, model_name
-        self._sampler = self._make_sampler(networks)
+        self.sampler = self._make_sampler(networks)
         self._still: Background | None = None  # of a photograph: the same for all batches
         # The networks tint a grey mouth a little.
         self._grey = is_grey(plan.reference.image)
-        self._detail: DetailPass | None = None
+        self.detail: DetailPass | None = None
         if plan.restore_detail and networks.detail is not None:
             window = networks.unet.window.enlarge(networks.crop_px // networks.latent_size)
-            self._detail = DetailPass(networks.detail, window)
+            self.detail = DetailPass(networks.detail, window)
 
     def draw(self, faces: CarriedFaces) -> list[FloatPicture]:
         """Crops `(F, F, 3)`, 0 to 255, not clipped, one for each target.
@@ -78,7 +81,7 @@ class CropDrawer:
             crops, warped, faces.targets, strict=False
         )  # the batch is longer by its padding
         coloured = np.stack([match_colour(*part) for part in parts])
-        fine = list(coloured if self._detail is None else self._detail(coloured, faces.filled))
+        fine = list(coloured if self.detail is None else self.detail(coloured, faces.filled))
         return [without_colour(crop) for crop in fine] if self._grey else fine
 
     def _sample(self, faces: CarriedFaces, warped: Picture) -> FloatPicture:
@@ -89,7 +92,7 @@ class CropDrawer:
         def draw_with(sampler: CropSampler) -> FloatPicture:
             return sampler.sample(targets, padded, self._background_of(sampler, faces, padded))
 
-        crops = draw_with(self._sampler)
+        crops = draw_with(self.sampler)
         if not np.isfinite(crops).all() and self._networks.dtype != torch.float32:
             crops = draw_with(self._make_sampler(self._networks.in_fp32()))
         if not np.isfinite(crops).all():
@@ -108,9 +111,9 @@ class CropDrawer:
             shown, own = self._shrink(faces.shown), np.stack(faces.own)
             return sampler.background(_pad(shown, size), _pad(own, size), warped)
         still = self._still
-        if still is None or sampler is not self._sampler:
+        if still is None or sampler is not self.sampler:
             still = sampler.background(self._shrink(faces.shown[:1]), np.stack(faces.own[:1]))
-        if sampler is self._sampler:
+        if sampler is self.sampler:
             self._still = still
         return still
 

@@ -20,7 +20,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 
 from model.face.alignment import lower_face_mask
-from model.face.reference_warp import ReferenceWarp
 from model.networks.autoencoder import decode_latents, encode_pictures
 from model.networks.detail import DetailNetwork
 from model.networks.pixels import from_signed, to_signed
@@ -130,13 +129,11 @@ class Background:
         latents: Of the crop `(B, 4, h, w)`.
         masked_latents: Of the crop with its lower face grey `(B, 4, h, w)`.
         mask: 1 where generated `(B, 1, h, w)`.
-        generated: `(B, S, S)`, True where the crop's pixels are generated.
     """
 
     latents: torch.Tensor
     masked_latents: torch.Tensor
     mask: torch.Tensor
-    generated: NDArray[np.bool_]
 
 
 class CropSampler:
@@ -145,7 +142,7 @@ class CropSampler:
     Args:
         networks: What draws.
         references: Crops of the person `(R, S, S, 3)` uint8, S = `networks.crop_px`; the first one
-            gives latents and warps, all give keys and values.
+            gives latents, all give keys and values.
         landmarks: Their faces `(R, 68, 2)`, crop units.
         steps: Denoising steps.
         scheduler: Which sampler takes them.
@@ -172,7 +169,6 @@ class CropSampler:
         self._scheduler = make_scheduler(networks.scheduler, scheduler)
         part = 1.0 if init == "noise" else strength
         self._timesteps = set_steps(self._scheduler, steps, part, networks.device)
-        self._engine = ReferenceWarp(references[0], landmarks[0])
         self._window = networks.unet.window
 
         faces = torch.from_numpy(landmarks).to(networks.device)
@@ -213,15 +209,7 @@ class CropSampler:
             # Masked pixels are mid grey, which is zero here.
             masked_latents=self._encode(picture * kept.to(picture.dtype)),
             mask=self._tensor(cells.astype(np.float32))[:, None],
-            generated=self.generated(landmarks),
         )
-
-    def generated(self, landmarks: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Pixels `(B, S, S)` of the crops that are generated, for faces `(B, 68, 2)`."""
-        cells = self._cells(landmarks)
-        inside = torch.zeros(cells.shape, dtype=torch.bool)
-        self._window.crop(inside)[:] = True  # a view: cells beyond the window stay the picture's
-        return _enlarge(cells & inside.numpy(), self._factor)
 
     @property
     def _factor(self) -> int:
@@ -232,10 +220,6 @@ class CropSampler:
         """Cells of the lower face `(B, h, w)`."""
         size = self._networks.latent_size
         return np.stack([lower_face_mask(points, size) for points in landmarks])
-
-    def warp(self, targets: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The reference moved to `targets`, `(B, S, S, 3)` uint8, with dark mouths."""
-        return self._engine.render_many(targets)
 
     @torch.inference_mode()
     def sample(
@@ -248,7 +232,7 @@ class CropSampler:
 
         Args:
             targets: `(B, 68, 2)`, crop units.
-            warped: From `warp`.
+            warped: The sources carried to the targets `(B, S, S, 3)` uint8, mouths flat and dark.
             background: From `background`, for one frame or for B.
         Returns:
             `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the

@@ -39,6 +39,9 @@ class PlanDrawer:
         networks: What draws.
         inner_mouths: Needed by presets without steps.
         model_name: For messages.
+    Attributes:
+        scene: What is drawn into.
+        crops: The networks at work; None for presets without steps.
     Raises:
         CheckpointError: The preset needs inner mouths, and there are none.
     """
@@ -56,11 +59,11 @@ class PlanDrawer:
                 "from. Pack it again with `python -m model.training.builders.export`."
             )
         self._plan = plan
-        self._scene = make_scene(plan, inner_mouths)
+        self.scene = make_scene(plan, inner_mouths)
         self._inner: Inner = "flat" if inner_mouths is None else "bank"
-        self._crops: CropDrawer | None = None
+        self.crops: CropDrawer | None = None
         if plan.num_inference_steps:
-            self._crops = CropDrawer(plan, networks, model_name)
+            self.crops = CropDrawer(plan, networks, model_name)
         self._head: MovedPicture | None = None
         if plan.head is not None:
             face = warp_points(invert_affine(plan.affine(0)), plan.reference_landmarks)
@@ -72,8 +75,8 @@ class PlanDrawer:
         all_numbers = range(plan.num_frames)[batch.first : batch.first + plan.batch_size]
         wanted = all_numbers[batch.wanted]
         # The networks see whole batches, so that a part of a video equals the same part of the whole.
-        numbers = wanted if self._crops is None else all_numbers
-        sources = {n: self._scene.source(batch, n) for n in numbers}
+        numbers = wanted if self.crops is None else all_numbers
+        sources = {n: self.scene.source(batch, n) for n in numbers}
         shown = {n: source for n, source in sources.items() if source is not None}
         moved = {n: x.engine.move(plan.target_landmarks[n]) for n, x in shown.items()}
         carried = {n: face.draw(self._inner) for n, face in moved.items()}
@@ -91,7 +94,7 @@ class PlanDrawer:
 
     def movable(self, index: int) -> NDArray[np.bool_]:
         """Where frame `index` may differ from its source `(H, W)`."""
-        mask = self._scene.movable(index)
+        mask = self.scene.movable(index)
         if self._head is not None:
             mask[self._head.region] = True
         return mask
@@ -110,7 +113,7 @@ class PlanDrawer:
         carried: dict[int, Picture],
     ) -> dict[int, NDArray[np.float32]]:
         """The networks' crops by frame."""
-        if self._crops is None or not sources:
+        if self.crops is None or not sources:
             return {}
         faces = CarriedFaces(
             targets=[self._plan.target_landmarks[n] for n in sources],
@@ -119,7 +122,7 @@ class PlanDrawer:
             shown=[source.engine.crop for source in sources.values()],
             own=[source.landmarks for source in sources.values()],
         )
-        return dict(zip(sources, self._crops.draw(faces), strict=True))
+        return dict(zip(sources, self.crops.draw(faces), strict=True))
 
     def _finish(
         self, number: int, source: Source, carried: Picture, crop: NDArray[np.float32] | None

@@ -174,7 +174,7 @@ def draw_subject(job: tuple[Subject, Path, Path]) -> Drawn:
         strength=1.0,
         seed=int(rng.integers(2**31)),
     )
-    warped = sampler.warp(points)
+    warped = ReferenceWarp(small[0], face).render_many(points)
     crops = sampler.sample(points, warped, sampler.background(np.stack(small[1:]), points, warped))
     coloured = [match_colour(*row) for row in zip(crops, warped, points, strict=True)]
     large = ReferenceWarp(reference, face, inner_mouths).render_many(points)
