@@ -13,6 +13,7 @@ and may be left out in use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -43,6 +44,12 @@ class ReferenceCache:
     """Keys and values of every R-Align; computed once per job."""
 
     pairs: list[KeyValue | None]
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> ReferenceCache:
+        """The same with all keys and all values `(B, M, C)` changed."""
+        return ReferenceCache(
+            [pair and KeyValue(change(pair.key), change(pair.value)) for pair in self.pairs]
+        )
 
 
 @dataclass

@@ -11,10 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from redis import Redis, RedisError
 from starlette.testclient import TestClient
 
@@ -143,6 +146,7 @@ class WorkerProcess:
 
 
 StartWorker = Callable[..., WorkerProcess]
+MakeClient = Callable[..., TestClient]
 
 
 @pytest.fixture
@@ -194,10 +198,25 @@ def start_worker(
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
-    settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
-    with TestClient(create_app(settings)) as client:
-        yield client
+def make_app(redis_server: RedisServer, data_dir: Path) -> Callable[..., FastAPI]:
+    """Applications on the test's Redis, each with settings of its own."""
+
+    def make(**options: Any) -> FastAPI:
+        settings = {"redis_url": redis_server.url, "data_dir": data_dir, "min_free_bytes": 0}
+        return create_app(ServiceSettings(**{**settings, **options}))
+
+    return make
+
+
+@pytest.fixture
+def make_client(make_app: Callable[..., FastAPI]) -> Iterator[MakeClient]:
+    with ExitStack() as running:
+        yield lambda **options: running.enter_context(TestClient(make_app(**options)))
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> TestClient:
+    return make_client()
 
 
 @pytest.fixture(scope="session")

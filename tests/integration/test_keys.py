@@ -6,20 +6,18 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from fastapi import FastAPI
 from redis import Redis
 from starlette.testclient import TestClient
 
 from service.dependencies import AdminDep, PrincipalDep, WriterDep
 from service.keys import KEYS_HASH, KeyStore, Scope
-from service.main import create_app
 from service.problems import ProblemError
 from service.quotas import Quotas
 from service.security import Principal
-from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer
 from worker.contract.errors import ErrorCode
 
@@ -27,17 +25,9 @@ OPEN = "tf:{j}:open"
 
 
 @pytest.fixture
-def keyed(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
+def keyed(make_app: Callable[..., FastAPI]) -> Iterator[TestClient]:
     """The application where keys are needed, with a route for each scope."""
-    settings = ServiceSettings(
-        redis_url=redis_server.url,
-        data_dir=data_dir,
-        min_free_bytes=0,
-        require_keys=True,
-        max_concurrent_jobs=5,
-        write_rate="3/hour",
-    )
-    app = create_app(settings)
+    app = make_app(require_keys=True, max_concurrent_jobs=5, write_rate="3/hour")
 
     @app.get("/as/reader")
     def reader(principal: PrincipalDep) -> dict[str, object]:

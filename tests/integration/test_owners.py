@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Message
 
 from service.keys import KeyStore, Scope
-from service.main import create_app
-from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer, StartWorker, eventually
+from tests.integration.conftest import MakeClient, StartWorker, eventually
 from tests.uploads import picture, tone
 
 
@@ -35,16 +33,8 @@ class Caller:
 
 
 @pytest.fixture
-def keyed(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
-    settings = ServiceSettings(
-        redis_url=redis_server.url,
-        data_dir=data_dir,
-        min_free_bytes=0,
-        require_keys=True,
-        max_concurrent_jobs=2,
-    )
-    with TestClient(create_app(settings)) as client:
-        yield client
+def keyed(make_client: MakeClient) -> TestClient:
+    return make_client(require_keys=True, max_concurrent_jobs=2)
 
 
 @pytest.mark.parametrize(
@@ -198,17 +188,9 @@ def test_a_link_shows_the_video_to_whoever_has_it(
 
 
 def test_strangers_of_one_network_share_a_quota_and_no_other(
-    redis_server: RedisServer, data_dir: Path
+    make_app: Callable[..., FastAPI],
 ) -> None:
-    settings = ServiceSettings(
-        redis_url=redis_server.url,
-        data_dir=data_dir,
-        min_free_bytes=0,
-        host="0.0.0.0",
-        allow_anonymous=True,
-        max_concurrent_jobs=1,
-    )
-    app = create_app(settings)
+    app = make_app(host="0.0.0.0", allow_anonymous=True, max_concurrent_jobs=1)
 
     def post(address: str) -> int:
         files = {"audio": ("a.wav", tone(0.4)), "image": ("i.jpg", picture())}
