@@ -16,6 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.layouts import Layout, Source, find_sources
+from model.data.phones import read_phones
+from model.data.sound import read_sound, read_sound_in_step
+from model.data.split import portrait_held_out, portrait_identity, voice_held_out
 from model.errors import InputError, UnsupportedMediaError
 from model.face.alignment import warp_points
 from model.face.detection import DetectedFace, FaceDetector
@@ -23,10 +27,6 @@ from model.face.landmarks import NUM_LANDMARKS, mouth_opening
 from model.face.tracking import smooth_crops, track_face
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
 from model.media.video_reader import read_frames
-from model.data.layouts import Layout, Source, find_sources
-from model.data.sound import read_sound, read_sound_in_step
-from model.data.phones import read_phones
-from model.data.split import portrait_held_out, portrait_identity, voice_held_out
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]

@@ -36,7 +36,6 @@ def carry(source: Points, target: Points, points: Points) -> Points:
     return moved
 
 
-
 def smooth(points: Points, sigma: float) -> Points:
     """Zero-phase Gaussian over time, `(T, ...)`, ends mirrored."""
     reach = int(np.ceil(3 * sigma))
@@ -45,7 +44,6 @@ def smooth(points: Points, sigma: float) -> Points:
     padded = np.pad(points, [(reach, reach)] + [(0, 0)] * (points.ndim - 1), mode="reflect")
     filtered = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
     return np.asarray(filtered, np.float32)
-
 
 
 def stabilise(landmarks: Points) -> Points:
@@ -57,7 +55,6 @@ def stabilise(landmarks: Points) -> Points:
     steady = landmarks.copy()
     steady[:, list(POSE)] = smooth(landmarks[:, list(POSE)], _POSE_SMOOTHING)
     return np.stack([warp_points(crop_affine(frame), frame) for frame in steady])
-
 
 
 def clip_motion(landmarks: Points) -> dict[str, Points]:
@@ -76,11 +73,9 @@ def clip_motion(landmarks: Points) -> dict[str, Points]:
     }
 
 
-
 def shut_frames(opening: Points) -> NDArray[np.bool_]:
     """Frames of a clip `(T,)` whose mouth is shut, or nearest to it."""
     return opening <= max(_SHUT, float(np.quantile(opening, 0.1)))
-
 
 
 def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points, float]:
@@ -109,7 +104,6 @@ def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points
     explained = 1.0 - float(((y - x @ gain) ** 2).sum() / (y**2).sum())
     steady = content - (modes @ gain).reshape(content.shape)
     return steady.astype(np.float32), explained
-
 
 
 def motion_of_clips(landmarks: Points) -> tuple[dict[str, Points], float]:
@@ -147,9 +141,7 @@ def amplitude(pose: Points, content: Points) -> float:
     return float(np.percentile(opening, _WIDE))
 
 
-def population_gains(
-    amplitudes: Mapping[str, float], clips: Mapping[str, int]
-) -> dict[str, float]:
+def population_gains(amplitudes: Mapping[str, float], clips: Mapping[str, int]) -> dict[str, float]:
     """Factor that brings each speaker's motion to the population's amplitude.
 
     Args:

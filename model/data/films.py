@@ -16,12 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.networks.sync_network import SyncNetwork, load_sync_network
-from model.face.alignment import warp_points
-from model.face.tracking import smooth_crops
-from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
-from model.media.video_reader import read_frames
 from model.data.layouts import Layout, Source
+from model.data.phones import UNKNOWN_PHONE, read_phones
 from model.data.quality import (
     QualityLimits,
     Reason,
@@ -32,7 +28,11 @@ from model.data.quality import (
 from model.data.shards import MARGIN, Track, TrackData, encode_picture, stored_picture
 from model.data.sound import read_sound_in_step
 from model.data.tracks import FaceTrack, face_detector, find_tracks
-from model.data.phones import UNKNOWN_PHONE, read_phones
+from model.face.alignment import warp_points
+from model.face.tracking import smooth_crops
+from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
+from model.media.video_reader import read_frames
+from model.networks.sync_network import SyncNetwork, load_sync_network
 
 _SHARPNESS_EVERY: Final = 5  # frames
 _SHARPNESS_PX: Final = 128  # to a crop unit

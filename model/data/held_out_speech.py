@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
-from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
 from model.data.split import clip_held_out
 from model.data.voice_corpora import Corpus, load_corpora
+from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
+from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
 
 Points = NDArray[np.float32]
 
@@ -111,6 +111,7 @@ def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
         return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
     # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
     from model.data.sound import read_sound
+
     def read(path: Path, mel: Points) -> Sound:
         samples = len(mel) * HOP_LENGTH  # whole video frames
         waveform = read_sound(path)[:samples]

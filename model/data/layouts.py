@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from model.errors import InputError
 from model.data.split import clip_held_out, identity_held_out
+from model.errors import InputError
 
 Layout = Literal["grid", "hdtf", "voxceleb", "folder"]
 LAYOUTS: Final[tuple[str, ...]] = get_args(Layout)

@@ -27,8 +27,6 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from model.errors import InputError, UnsupportedMediaError
-from model.media.audio import FPS
 from model.data.films import FilmReport, PrepareSettings, prepare_film
 from model.data.layouts import Source, find_sources
 from model.data.shards import (
@@ -38,6 +36,8 @@ from model.data.shards import (
     read_tracks,
     write_shard,
 )
+from model.errors import InputError, UnsupportedMediaError
+from model.media.audio import FPS
 
 SHARD_BYTES: Final = 64 * 2**20
 PARTS: Final = ".parts"

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.networks.sync_network import MARGIN, SyncNetwork
+from model.data.tracks import FaceTrack, overlaps_larger
 from model.face.alignment import source_pixels
 from model.face.landmarks import NOSE_TIP, OUTER_EYE_CORNERS
-from model.data.tracks import FaceTrack, overlaps_larger
+from model.networks.sync_network import MARGIN, SyncNetwork
 
 Reason = Literal[
     "no face",

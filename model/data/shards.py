@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from model.data.phones import UNKNOWN_PHONE
 from model.errors import ShapeError, UnsupportedMediaError
 from model.face.alignment import Affine, crop_image, warp_points
 from model.face.landmarks import NUM_LANDMARKS
 from model.media.audio import MELS_PER_FRAME, N_MELS
-from model.data.phones import UNKNOWN_PHONE
 
 FORMAT: Final = "talkface-tracks-1"
 MARGIN: Final = 1.25

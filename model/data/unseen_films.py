@@ -1,9 +1,9 @@
 """Films of people whom nothing was trained on, as still faces that speak: what the completer is judged by.
 
-    choosing   GRID's s31 and x14, 19 clips     every choice is made on them
-    grid       GRID, six held-out speakers      read once, at the end
-    cremad     CREMA-D, one actor, six moods    read once, at the end
-    addresses  two weekly addresses             read once, at the end
+choosing   GRID's s31 and x14, 19 clips     every choice is made on them
+grid       GRID, six held-out speakers      read once, at the end
+cremad     CREMA-D, one actor, six moods    read once, at the end
+addresses  two weekly addresses             read once, at the end
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.media.audio import MELS_PER_FRAME
 from model.data.phones import UNKNOWN_PHONE
 from model.data.split import language_held_out, voice_held_out
+from model.media.audio import MELS_PER_FRAME
 
 HELD_OUT: Final[dict[str, Callable[[str], bool]]] = {
     "speech": voice_held_out,
