@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.split import clip_held_out
-from model.data.voice_corpora import Corpus, load_corpora
-from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
+from model.data.voice_corpora import Corpus, load_corpora, spoken_faces
+from model.face.landmarks import join_landmarks, mouth_opening
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
 
 Points = NDArray[np.float32]
@@ -67,11 +67,11 @@ def load_held_out(prepared: Path) -> HeldOut:
     grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
     rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
     corpora = load_corpora(prepared, held_out=True)
-    neutral, speech = motion["neutral"], corpora["speech"]
-    openings = []
-    for start, end in speech.spans // MELS_PER_FRAME:
-        content = neutral[list(CONTENT)] + speech.offsets[start:end]
-        openings.append(mouth_opening(join_landmarks(neutral[list(POSE)], content)))
+    speech = corpora["speech"]
+    openings = [
+        mouth_opening(spoken_faces(motion["neutral"], speech.offsets[start:end]))
+        for start, end in speech.spans // MELS_PER_FRAME
+    ]
     voices, voice_phones = _utterances(speech)
     synthetic, synthetic_phones = (
         _utterances(corpora["synthetic"]) if "synthetic" in corpora else ([], [])

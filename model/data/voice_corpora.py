@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.data.phones import UNKNOWN_PHONE
 from model.data.split import language_held_out, voice_held_out
+from model.face.landmarks import CONTENT, POSE, join_landmarks
 from model.media.audio import MELS_PER_FRAME
 
 HELD_OUT: Final[dict[str, Callable[[str], bool]]] = {
@@ -74,6 +75,11 @@ def load_corpora(prepared: Path, *, held_out: bool) -> dict[str, Corpus]:
             spans[kept],
         )
     return corpora
+
+
+def spoken_faces(neutral: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The teacher's motion `(T, 31, 2)` on the face of `motion.npz`'s `neutral` `(68, 2)`, `(T, 68, 2)`."""
+    return join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
 
 
 class Cutter:

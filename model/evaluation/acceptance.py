@@ -22,7 +22,7 @@ from model.evaluation.metrics.pictures import FINE_PX
 from model.evaluation.protocols.motion import SHARP_ENOUGH
 from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS
 from model.evaluation.protocols.video import DETECTED
-from model.evaluation.report import Table, format_figure
+from model.evaluation.report import Table, format_figure, markdown_table
 
 LANDMARKS: Final = "landmarks"
 """Table of what `model.evaluation.landmark_figures` has measured."""
@@ -208,15 +208,13 @@ def _judge(
 
 def acceptance_table(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
     """Markdown: one line a criterion, what is asked, and for each system what it got and whether that holds."""
-    heads = [cell for name in verdicts for cell in (name, "held?")]
-    lines = [
-        "| figure | asked | " + " | ".join(heads) + " |",
-        "| --- | ---: |" + " ---: | --- |" * len(verdicts),
+    heads = ["figure", "asked", *(cell for name in verdicts for cell in (name, "held?"))]
+    rows = [
+        [row[0].name, row[0].asked]
+        + [cell for verdict in row for cell in (format_figure(verdict.got), _word(verdict))]
+        for row in zip(*verdicts.values(), strict=True)
     ]
-    for row in zip(*verdicts.values(), strict=True):
-        cells = [cell for verdict in row for cell in (format_figure(verdict.got), _word(verdict))]
-        lines.append(f"| {row[0].name} | {row[0].asked} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(heads, rows, ["---", "---:", *["---:", "---"] * len(verdicts)])
 
 
 def _word(verdict: Verdict) -> str:

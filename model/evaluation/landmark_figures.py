@@ -40,7 +40,7 @@ from model.evaluation.metrics.landmarks import (
     same_mouth,
     still_passages,
 )
-from model.evaluation.report import column_table, plot_openings
+from model.evaluation.report import column_table, plot_openings, write_figures
 from model.evaluation.speakers import Speaker, as_served, network_alone
 from model.face.landmarks import CONTENT, LIPS, mouth_opening, mouth_width
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE, log_mel
@@ -293,14 +293,12 @@ def main() -> None:
         for name, speak in speakers.items():
             columns[name] |= sound_figures(speak, data, sounds)
     columns["real video"] = real_figures(data)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     text = (
         column_table(columns, _ROWS) + f"\n\n{len(data.mels)} sentences of the filmed speaker, "
         f"{len(data.voices)} other voices and {len(data.portraits)} photographs, none of them "
         "trained on. Under other voices the last column is the phone teacher's labels.\n"
     )
-    (arguments.output / "figures.json").write_text(json.dumps(columns, indent=2) + "\n")
-    (arguments.output / "figures.md").write_text(text)
+    write_figures(arguments.output, columns, text)
     plot(speakers, data, sounds, arguments.output / "openings.png")
     print(json.dumps(columns, indent=2))
     print(text)

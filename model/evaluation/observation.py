@@ -9,10 +9,11 @@ Landmarks are found again in the drawn frames: what counts is what can be seen, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ class Observer:
 
     def __post_init__(self) -> None:
         self.window = FaceWindow(self.clip.affines, self.clip.landmarks, self.crop_px)
-        self._real_crops = self._crops(self.real)
+        self._real_crops = np.stack(self.window.crops(self.real))
 
     def observe_real(self, waveform: NDArray[np.float32] | None = None) -> Observation:
         """The real video as a system of its own, judged against `waveform` (None = its own sound)."""
@@ -132,9 +133,6 @@ class Observer:
         landmarks = find_landmarks(self.judges.detector, drawn, self.clip.landmarks)
         return self._judge(drawn, landmarks, waveform, is_real=False)
 
-    def _crops(self, frames: Frames) -> Frames:
-        return np.stack([self.window.crop(frame, index) for index, frame in enumerate(frames)])
-
     def _judge(
         self,
         frames: Frames,
@@ -144,24 +142,26 @@ class Observer:
         is_real: bool,
     ) -> Observation:
         judges, mask = self.judges, self.window.mask
-        crops = self._crops(frames)
+        crops = np.stack(self.window.crops(frames))
         real = self._real_crops[: len(crops)]
-        per_frame: dict[str, list[float]] = {"sharpness": []}
-        for frame, own, points in zip(self.real, frames, self.clip.landmarks, strict=False):
-            # In the real lips' box, so that blur is not excused by a smaller mouth.
-            per_frame["sharpness"].append(
-                mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
+        # In the real lips' box, so that blur is not excused by a smaller mouth.
+        values = {
+            "sharpness": np.array(
+                [
+                    mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
+                    for frame, own, points in zip(
+                        self.real, frames, self.clip.landmarks, strict=False
+                    )
+                ]
             )
+        }
         if not is_real:
-            for key in ("psnr_mask", "psnr_face", "ssim_mask", "ssim_face"):
-                per_frame[key] = []
-            for ours, theirs in zip(crops, real, strict=True):
-                per_frame["psnr_mask"].append(psnr(ours, theirs, mask))
-                per_frame["psnr_face"].append(psnr(ours, theirs))
-                whole, inside = ssim(ours, theirs, mask)
-                per_frame["ssim_mask"].append(inside)
-                per_frame["ssim_face"].append(whole)
-        values = {key: np.array(rows, np.float64) for key, rows in per_frame.items()}
+            rows = [
+                (psnr(ours, theirs, mask), psnr(ours, theirs), *ssim(ours, theirs, mask))
+                for ours, theirs in zip(crops, real, strict=True)
+            ]
+            keys = ("psnr_mask", "psnr_face", "ssim_face", "ssim_mask")
+            values |= dict(zip(keys, np.array(rows).T, strict=True))
         if judges.lpips is not None and not is_real:
             values["lpips"] = judges.lpips(crops, real).astype(np.float64)
         if judges.identity is not None:
@@ -178,12 +178,15 @@ class Observer:
         )
 
 
-def sheet_tiles(crops: Frames, opening: NDArray[np.float32]) -> Frames:
+def sheet_tiles(
+    crops: Frames, opening: NDArray[np.float32], photograph: Frames | None = None
+) -> Frames:
     """Mouth and chin in six frames: of each sixth of the clip the one in which the mouth should be widest.
 
     Args:
         crops: `(T, S, S, 3)`.
         opening: Wanted opening, `(T,)` or longer; nan where it is not known.
+        photograph: Shown in place of the first frame, `(S, S, 3)`.
     Returns:
         `(6, s, s, 3)`.
     """
@@ -193,7 +196,10 @@ def sheet_tiles(crops: Frames, opening: NDArray[np.float32]) -> Frames:
     starts = np.minimum(edges[:-1], len(crops) - 1)
     stops = np.maximum(edges[1:], starts + 1)
     chosen = [a + int(wanted[a:b].argmax()) for a, b in zip(starts, stops, strict=True)]
-    return crops[chosen, down, across]
+    tiles = crops[chosen]
+    if photograph is not None:
+        tiles[0] = photograph
+    return tiles[:, down, across]
 
 
 def sync_figures(
@@ -257,6 +263,15 @@ def lip_distance(drawn: Points, real: Points) -> NDArray[np.float32]:
     return distances
 
 
+def mean_figures(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every figure over the rows that have it and where it is finite."""
+    columns: dict[str, list[float]] = {}
+    for key, value in (item for row in rows for item in row.items()):
+        columns.setdefault(key, []).append(value)
+    finite = {key: [x for x in values if np.isfinite(x)] for key, values in columns.items()}
+    return {key: float(np.mean(values)) if values else math.nan for key, values in finite.items()}
+
+
 def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str, float]:
     """Figures of one system over all clips, by the names of `report.TITLES`.
 
@@ -270,9 +285,10 @@ def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str,
         rows = np.concatenate([one.per_frame[key] for one in seen])
         if np.isfinite(rows).any():  # equal frames have an infinite PSNR
             figures[key] = float(rows[np.isfinite(rows)].mean())
-    for key in dict.fromkeys(name for one in seen for name in one.scores):
-        rows = np.array([one.scores[key] for one in seen if key in one.scores])
-        figures[key] = float(np.median(rows) if key == "sync_offset" else rows.mean())
+    figures |= mean_figures([one.scores for one in seen])
+    if "sync_offset" in figures:
+        offsets = [one.scores["sync_offset"] for one in seen if "sync_offset" in one.scores]
+        figures["sync_offset"] = float(np.median(offsets))
 
     # 2. the mouth against the real one
     real = [clip.opening[: len(one.landmarks)] for clip, one in zip(clips, seen, strict=True)]
@@ -325,6 +341,7 @@ def load_judges(
         CheckpointError: A file that was given cannot be used.
     """
     skipped = []
+    networks: dict[str, Any] = {}
     try:
         own: SyncNetwork | None = load_sync_network(sync)
     except CheckpointError as error:
@@ -332,22 +349,16 @@ def load_judges(
             raise
         own = None
         skipped.append(f"sync figures: {error}")
-    for name, path, option in (
-        ("FID", fid_features, "--fid-features"),
-        ("LPIPS", lpips, "--lpips"),
-        ("CSIM", identity, "--identity"),
-        ("the original SyncNet's LSE-C and LSE-D", syncnet, "--syncnet"),
+    for key, path, kind, option in (
+        ("features", fid_features, PictureFeatures, "--fid-features"),
+        ("lpips", lpips, PerceptualDistance, "--lpips"),
+        ("identity", identity, IdentityEmbedder, "--identity"),
+        ("syncnet", syncnet, SyncNet, "--syncnet"),
     ):
-        if path is None:
+        if path is not None:
+            networks[key] = kind(path)
+        else:
             skipped.append(
-                f"{name}: needs a downloaded network; give its TorchScript file as {option}"
+                f"{kind.purpose}: needs a downloaded network; give its TorchScript file as {option}"
             )
-    return Judges(
-        detector=detector,
-        sync=own,
-        features=None if fid_features is None else PictureFeatures(fid_features),
-        lpips=None if lpips is None else PerceptualDistance(lpips),
-        identity=None if identity is None else IdentityEmbedder(identity),
-        syncnet=None if syncnet is None else SyncNet(syncnet),
-        skipped=tuple(skipped),
-    )
+    return Judges(detector, own, skipped=tuple(skipped), **networks)

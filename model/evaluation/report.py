@@ -5,8 +5,9 @@ Nothing heavy is imported here; matplotlib comes when a plot is drawn.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,22 +80,35 @@ TITLES: Final = {
 _SAME: Final = 1e-9
 
 
+def markdown_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], aligned: Sequence[str] | None = None
+) -> str:
+    """Markdown: `heads`, then `rows`; `aligned` says how, by default all but the first column to the right."""
+    marks = aligned or ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, marks, *rows))
+
+
 def column_table(columns: Table, titles: Mapping[str, str] = TITLES) -> str:
     """Markdown: one line a figure, one column a system; figures that nobody has are left out."""
-    lines = ["| figure | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for key, title in titles.items():
-        if any(key in figures for figures in columns.values()):
-            cells = [format_figure(figures.get(key)) for figures in columns.values()]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        [title, *(format_figure(figures.get(key)) for figures in columns.values())]
+        for key, title in titles.items()
+        if any(key in figures for figures in columns.values())
+    ]
+    return markdown_table(["figure", *columns], rows)
 
 
-def row_table(rows: Mapping[str, Mapping[str, str]], columns: Sequence[str]) -> str:
+def row_table(rows: Mapping[str, Mapping[str, str]], columns: Sequence[str], head: str = "") -> str:
     """Markdown: one line a system, one column a figure; `rows` hold finished cells."""
-    lines = ["| | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for title, cells in rows.items():
-        lines.append(f"| {title} | " + " | ".join(cells.get(c, "–") for c in columns) + " |")
-    return "\n".join(lines)
+    lines = [[title, *(cells.get(c, "–") for c in columns)] for title, cells in rows.items()]
+    return markdown_table([head, *columns], lines)
+
+
+def write_figures(output: Path, figures: Mapping[str, Any], text: str) -> None:
+    """Write `figures.json` and `figures.md` into the folder `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (output / "figures.md").write_text(text)
 
 
 def format_figure(value: float | None) -> str:
@@ -135,12 +149,9 @@ def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) 
             names.
         path: PNG.
     """
-    plt = _pyplot()
     shown = clips[:6]
-    figure, axes = plt.subplots(
-        -(-len(shown) // 2), 2, figsize=(12, 1 + 2.4 * -(-len(shown) // 2)), squeeze=False,
-        sharey=True,
-    )  # fmt: skip
+    lines = -(-len(shown) // 2)
+    figure, axes = _subplots(lines, 2, (12, 1 + 2.4 * lines), sharey=True)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     for axis, (title, curves) in zip(axes.flat, shown, strict=False):
@@ -152,9 +163,7 @@ def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) 
         axis.set_ylabel("lip gap / mouth width")
         axis.set_xlabel("seconds")
     axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], path: Path) -> None:
@@ -165,8 +174,7 @@ def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], pa
         drawn: The same of each system, by its title.
         path: PNG.
     """
-    plt = _pyplot()
-    figure, axes = plt.subplots(1, len(drawn), figsize=(4 * len(drawn), 4), squeeze=False)
+    figure, axes = _subplots(1, len(drawn), (4 * len(drawn), 4))
     wanted = np.concatenate(list(real))
     limit = float(np.nanmax(wanted)) * 1.15
     for axis, (title, curves) in zip(axes.flat, drawn.items(), strict=True):
@@ -175,9 +183,7 @@ def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], pa
         axis.scatter(wanted[: len(found)], found, s=3, alpha=0.4)
         axis.set(xlim=(0, limit), ylim=(0, limit), xlabel="real opening", ylabel="drawn opening")
         axis.set_title(title, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def label_row(title: str, tiles: NDArray[np.uint8], side_px: int = 160) -> NDArray[np.uint8]:
@@ -205,10 +211,14 @@ def label_row(title: str, tiles: NDArray[np.uint8], side_px: int = 160) -> NDArr
     return np.asarray(row, np.uint8)
 
 
-def _pyplot() -> Any:
-    import matplotlib as mpl
+def _subplots(lines: int, columns: int, inches: tuple[float, float], **options: Any) -> Any:
+    # A figure by itself, without pyplot: nothing has to choose a display, or be closed.
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = Figure(figsize=inches)
+    return figure, figure.subplots(lines, columns, squeeze=False, **options)
 
-    return plt
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)

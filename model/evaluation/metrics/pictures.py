@@ -8,6 +8,7 @@ real video decides; so every system of a clip is measured on the same pixels:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import cv2
@@ -61,6 +62,10 @@ class FaceWindow:
     def crop(self, frame: NDArray[np.uint8], index: int) -> Crops:
         """The face `(S, S, 3)` of frame `index` `(H, W, 3)`."""
         return crop_image(frame, self._affines[index], self.size_px)
+
+    def crops(self, frames: Iterable[NDArray[np.uint8]]) -> list[Crops]:
+        """The faces of the first frames."""
+        return [self.crop(frame, index) for index, frame in enumerate(frames)]
 
 
 def psnr(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> float:

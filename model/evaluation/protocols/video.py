@@ -11,7 +11,8 @@ face has not learnt to speak.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,10 +21,17 @@ from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, fit_sound, hold_gaps
 from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
-from model.evaluation.observation import Judges, Observation, Observer, fid, row_figures
+from model.evaluation.observation import (
+    Judges,
+    Observation,
+    Observer,
+    fid,
+    mean_figures,
+    row_figures,
+)
 from model.face.alignment import warp_points
 from model.face.landmarks import CONTENT
-from model.media.audio import log_mel
+from model.media.audio import SAMPLES_PER_FRAME, log_mel
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline
@@ -32,6 +40,7 @@ REAL: Final = "real video"
 STATIC: Final = "static image"
 PREDICTED: Final = "predicted landmarks"
 DETECTED: Final = "detected landmarks"
+_DUBBED_SCORES: Final = ("lse_c", "lse_d", "syncnet_lse_c", "syncnet_lse_d")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,16 +158,12 @@ class Reenactment:
 
 @dataclass(frozen=True)
 class _Dub:
-    """One pair of a video and another clip's sound."""
+    """One pair of a video and another clip's sound: figures, drawn and wanted opening `(T,)`."""
 
     pair: str
-    scores: dict[str, float]
-    new: float
-    old: float
+    figures: dict[str, float]
     drawn: NDArray[np.float32]
     wanted: NDArray[np.float32]
-    swap: dict[str, float]
-    equal: float
 
 
 @dataclass
@@ -197,90 +202,60 @@ class Dubbing:
         wanted = np.full(clip.num_frames, np.nan, np.float32)
         wanted[: other.num_frames] = other.opening[: clip.num_frames]
         pair = f"{clip.name} says {other.name}"
-        still = frozen(frames, clip.reference)
+
+        def judge(seen: Observation, more: Mapping[str, float]) -> _Dub:
+            scores = {key: seen.scores[key] for key in _DUBBED_SCORES if key in seen.scores}
+            figures = {**scores, **more, **self._preference(clip, seen, sound)}
+            return _Dub(pair, figures, seen.opening, wanted[: len(seen.opening)])
+
+        still = observer.observe(frozen(frames, clip.reference), sound)
         really = swap_figures(clip.opening, wanted)
-        rows = {
-            REAL: self._judge(
-                pair, observer, observer.observe_real(sound), sound, wanted, swap=really
-            ),
-            STATIC: self._judge(pair, observer, observer.observe(still, sound), sound, wanted),
-        }
+        rows = {REAL: judge(observer.observe_real(sound), really), STATIC: judge(still, {})}
         for name, system in systems.items():
             plan = system.plan(frames, sound, clip.reference)
             drawn = np.stack(list(system.draw(plan)))
             seen = observer.observe(drawn, sound)
-            before = own.get(name)
-            swap = {} if before is None else swap_figures(before.opening, seen.opening)
-            equal = share_equal_outside(system, plan, drawn, frames.frames)
-            rows[name] = self._judge(pair, observer, seen, sound, wanted, swap=swap, equal=equal)
+            more = {"outside_equal": share_equal_outside(system, plan, drawn, frames.frames)}
+            if name in own:
+                more |= swap_figures(own[name].opening, seen.opening)
+            rows[name] = judge(seen, more)
         for title, entry in rows.items():
             self.rows.setdefault(title, []).append(entry)
 
-    def _judge(
-        self,
-        pair: str,
-        observer: Observer,
-        seen: Observation,
-        sound: NDArray[np.float32],
-        wanted: NDArray[np.float32],
-        *,
-        swap: Mapping[str, float] | None = None,
-        equal: float = float("nan"),
-    ) -> _Dub:
-        new = old = float("nan")
+    def _preference(
+        self, clip: Clip, seen: Observation, sound: NDArray[np.float32]
+    ) -> dict[str, float]:
+        """Which sound the sync network hears in a mouth: the new one, or the video's own."""
         held = hold_gaps(seen.landmarks)
-        if self.judges.sync is not None and held is not None:
-            own = observer.clip.waveform[: 640 * len(held)]
-            new = self.judges.sync.matching(log_mel(sound[: 640 * len(held)]), held)
-            old = self.judges.sync.matching(log_mel(own), held)
-        return _Dub(
-            pair, seen.scores, new, old, seen.opening, wanted[: len(seen.opening)],
-            dict(swap or {}), equal,
-        )  # fmt: skip
+        if self.judges.sync is None or held is None:
+            return {}
+        samples = SAMPLES_PER_FRAME * len(held)
+        new, old = (
+            self.judges.sync.matching(log_mel(waveform[:samples]), held)
+            for waveform in (sound, clip.waveform)
+        )
+        return {"sync_matching": new, "sync_matching_old": old, "prefers_new": float(new > old)}
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Row title to figures over all pairs."""
-        return {title: _dub_figures(entries) for title, entries in self.rows.items()}
+        table = {}
+        for title, dubs in self.rows.items():
+            table[title] = {"pairs": float(len(dubs)), **mean_figures([d.figures for d in dubs])}
+            mouth = mouth_figures([d.drawn for d in dubs], [d.wanted for d in dubs])
+            table[title] |= {key: mouth[key] for key in ("opening_r", "best_lag") if key in mouth}
+        return table
 
     def per_pair(self) -> dict[str, dict[str, dict[str, float]]]:
         """Row title to pair to the two matchings."""
+        keys = ("sync_matching", "sync_matching_old")
         return {
-            title: {
-                entry.pair: {"sync_matching": entry.new, "sync_matching_old": entry.old}
-                for entry in entries
-            }
-            for title, entries in self.rows.items()
+            title: {dub.pair: {key: dub.figures.get(key, math.nan) for key in keys} for dub in dubs}
+            for title, dubs in self.rows.items()
         }
 
 
-def _dub_figures(entries: Sequence[_Dub]) -> dict[str, float]:
-    figures: dict[str, float] = {"pairs": float(len(entries))}
-    for key in ("lse_c", "lse_d", "syncnet_lse_c", "syncnet_lse_d"):
-        rows = [entry.scores[key] for entry in entries if key in entry.scores]
-        if rows:
-            figures[key] = float(np.mean(rows))
-    for key in ("swap_difference", "swap_share"):
-        rows = [entry.swap[key] for entry in entries if key in entry.swap]
-        if rows:
-            figures[key] = float(np.mean(rows))
-    judged = [entry for entry in entries if np.isfinite(entry.new)]
-    if judged:
-        figures["sync_matching"] = float(np.mean([entry.new for entry in judged]))
-        figures["sync_matching_old"] = float(np.mean([entry.old for entry in judged]))
-        figures["prefers_new"] = float(np.mean([entry.new > entry.old for entry in judged]))
-    equal = [entry.equal for entry in entries if np.isfinite(entry.equal)]
-    if equal:
-        figures["outside_equal"] = float(np.mean(equal))
-    mouth = mouth_figures([e.drawn for e in entries], [e.wanted for e in entries])
-    figures.update({key: mouth[key] for key in ("opening_r", "best_lag") if key in mouth})
-    return figures
-
-
 def share_equal_outside(
-    system: System,
-    plan: RenderPlan,
-    drawn: NDArray[np.uint8],
-    source: NDArray[np.uint8],
+    system: System, plan: RenderPlan, drawn: NDArray[np.uint8], source: NDArray[np.uint8]
 ) -> float:
     """Share of frames whose every pixel outside the soft mask is the source frame's own.
 

@@ -54,7 +54,7 @@ from model.data.phones import (
 )
 from model.data.speechless_sounds import noise_recordings
 from model.data.split import FILMED, portrait_held_out, speakers_of, trained_on
-from model.data.voice_corpora import HELD_OUT
+from model.data.voice_corpora import HELD_OUT, spoken_faces
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import (
     CONTENT,
@@ -62,7 +62,6 @@ from model.face.landmarks import (
     LIPS,
     LOWER_INNER_LIP,
     LOWER_OUTER_LIP,
-    POSE,
     UPPER_INNER_LIP,
     UPPER_OUTER_LIP,
     join_landmarks,
@@ -219,7 +218,7 @@ def label_speech(
     with torch.no_grad():
         offsets = teacher(teacher_input(phones, mel)[None])[0].numpy()
     offsets *= 1.0 - silence_share(phones)[:, None, None]
-    face = join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
+    face = spoken_faces(neutral, offsets)
     shut_lips(face, closure_share(phones))
     # a pause is as shut as lips get, also where the neutral mouth is a hair open
     shut_lips(face, silence_share(phones))
@@ -336,9 +335,7 @@ def main(config: PhoneTeacherConfig) -> None:
     for corpus in HELD_OUT:
         if (folder / f"{corpus}.npz").exists():
             arrays |= label_voices(teacher, corpus, np.load(folder / f"{corpus}.npz"), neutral)
-    spoken = mouth_opening(
-        join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
-    )[arrays["speech_valid"]]
+    spoken = mouth_opening(spoken_faces(neutral, arrays["speech_offsets"]))[arrays["speech_valid"]]
     print(
         f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "
         f"clips std {float(real.std()):.3f} mean {float(real.mean()):.3f}"
