@@ -103,11 +103,11 @@ class ClipFrames:
 
 
 def find_landmarks(detector: FaceDetector, frames: Iterable[Frames], near: Points) -> Points:
-    """The same person's landmarks in frames that a system drew.
+    """The same person's landmarks in frames `(H, W, 3)` that a system drew.
 
     Args:
         detector: Any.
-        frames: `(H, W, 3)` each.
+        frames: One picture each.
         near: Where that person is, `(T, 68, 2)` pixels; nobody else's face is taken.
     Returns:
         `(T, 68, 2)` float32, pixels; nan where there is no face.
@@ -139,10 +139,8 @@ def hold_gaps(landmarks: Points) -> Points | None:
 def read_clip(source: Source, detector: FaceDetector, max_frames: int) -> tuple[Clip, ClipFrames]:
     """Read one recording, or the first stretch that its set names, and find its face.
 
-    Args:
-        source: A video; `phones/<name>.json` beside it is read where it exists.
-        detector: Finds the face.
-        max_frames: Longer recordings are cut there.
+    `phones/<name>.json` beside the video is read where it exists; longer recordings end after `max_frames`.
+
     Raises:
         UnsupportedMediaError: Not readable as video, or without sound.
         NoFaceError: No frame shows a face.
@@ -176,12 +174,8 @@ def fit_sound(waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.floa
 
 
 def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
-    """Real videos under `folder`, sorted.
+    """Real videos of a layout under `folder`, sorted: `every` one, or those that training leaves out.
 
-    Args:
-        layout: How they are laid out (`model.data.layouts`); it says who is held out.
-        folder: Where they lie.
-        every: All of them; otherwise those that training leaves out.
     Raises:
         InputError: There is none.
     """

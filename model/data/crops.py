@@ -61,11 +61,7 @@ def name_seed(path: Path) -> int:
 
 
 def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
-    """`CLIP_CROPS` jittered crops of a clip.
-
-    Args:
-        job: Film, its landmarks `(T, 68, 2)` in pixels, side of the crops in pixels.
-    """
+    """`CLIP_CROPS` jittered crops of a film, with its landmarks `(T, 68, 2)` in pixels; their side in pixels."""
     path, landmarks, size = job
     rng = np.random.default_rng(name_seed(path))
     wanted = set(spread_frames(landmarks, CLIP_CROPS, rng))
@@ -83,12 +79,10 @@ def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
 
 
 def clip_motions(landmarks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Motion to give to photographs: every third frame of every seventh clip.
+    """Motion to give to photographs, `(T / 3, 68, 2)` in crop units: every third frame of every seventh clip.
 
     Args:
         landmarks: `(N, T, 68, 2)`, pixels.
-    Returns:
-        `(T / 3, 68, 2)` each, crop units.
     """
     return [
         np.stack([warp_points(crop_affine(frame), frame) for frame in clip[::3]])

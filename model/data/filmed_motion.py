@@ -133,9 +133,7 @@ def motion_of_clips(landmarks: Points) -> tuple[dict[str, Points], float]:
 def amplitude(pose: Points, content: Points) -> float:
     """How far a speaker opens the mouth: 95th percentile of the opening over all his clips.
 
-    Args:
-        pose: `(N, 37, 2)`.
-        content: `(N, T, 31, 2)`.
+    Of pose `(N, 37, 2)` and content `(N, T, 31, 2)`.
     """
     opening = mouth_opening(join_landmarks(pose[:, None], content))
     return float(np.percentile(opening, _WIDE))

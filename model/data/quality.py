@@ -57,10 +57,7 @@ class QualityLimits:
 def turn(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far a face looks to the side: the nose tip's distances to the outer eye corners compared.
 
-    Args:
-        landmarks: `(T, 68, 2)`.
-    Returns:
-        `(T,)`, 0 frontal, 1 with the nose over an eye corner.
+    `(T, 68, 2)` -> `(T,)`, 0 frontal, 1 with the nose over an eye corner.
     """
     corners = landmarks[:, list(OUTER_EYE_CORNERS)]
     left, right = np.linalg.norm(corners - landmarks[:, NOSE_TIP, None], axis=-1).T
@@ -71,8 +68,7 @@ def turn(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 def sharpness(crop: NDArray[np.uint8]) -> float:
     """Share of fine detail in a crop's contrast: variance of its Laplacian by its own variance.
 
-    Args:
-        crop: `(S, S, 3)`, uint8 RGB, about 128 pixels to a crop unit.
+    Of `(S, S, 3)` uint8 RGB, about 128 pixels to a crop unit.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_32F).var() / max(float(grey.var()), 1.0))
@@ -114,13 +110,8 @@ def find_offset(
 ) -> int | None:
     """By how many frames the lips are late; None when they do not belong to the sound.
 
-    Args:
-        network: The sync network.
-        log_mel: `(4 T, 80)`.
-        landmarks: `(T, 68, 2)`.
-        limits: What is asked for.
-    Returns:
-        0 when they are in step to within `IN_STEP`, and for tracks too short to be measured.
+    Of log-mel `(4 T, 80)` and landmarks `(T, 68, 2)`. 0 when they are in step to within `IN_STEP`, and
+    for tracks too short to be measured.
     """
     if len(landmarks) < _FEWEST_FRAMES:
         return 0

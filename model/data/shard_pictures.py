@@ -69,12 +69,8 @@ class ShardPictures:
     def crops(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Jittered crops of any frames of any tracks.
+        """`count` jittered crops of any frames of any tracks; of `held_out` ones there must be some.
 
-        Args:
-            rng: Randomness.
-            count: N.
-            held_out: Of the held-out tracks; there must be some.
         Returns:
             `(N, S, S, 3)` uint8 and landmarks `(N, 68, 2)`, crop units.
         """
@@ -94,13 +90,7 @@ class ShardPictures:
     def pairs(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> PairPictures:
-        """Targets and references, as `model.training.builders.pairs` makes them of clips.
-
-        Args:
-            rng: Randomness.
-            count: N.
-            held_out: Of the held-out tracks; there must be some.
-        """
+        """`count` targets and references, as `model.training.builders.pairs` makes them of clips."""
         drawn = _each(lambda own: self._pair(own, held_out), rng, count)
         return PairPictures(*(np.stack(column) for column in zip(*drawn, strict=True)))
 

@@ -94,14 +94,12 @@ def stored_affine(stored_px: int) -> Affine:
 
 
 def stored_picture(image: NDArray[np.uint8], affine: Affine, stored_px: int) -> NDArray[np.uint8]:
-    """Cut one frame's crop with its margin.
+    """Cut one frame's crop with its margin out of `(H, W, 3)`, uint8 RGB.
 
     Args:
-        image: Frame `(H, W, 3)`, uint8 RGB.
+        image: The frame.
         affine: Frame pixels to crop units.
-        stored_px: Side of the stored picture.
-    Returns:
-        `(stored_px, stored_px, 3)`, uint8 RGB.
+        stored_px: Side S of the stored picture `(S, S, 3)`.
     """
     widened = affine / np.float32(MARGIN)
     widened[:, 2] += np.float32((MARGIN - 1) / 2 / MARGIN)

@@ -27,14 +27,10 @@ _PACKET: Final = re.compile(r"^0,\s*-?\d+,\s*(-?\d+),", re.MULTILINE)
 
 
 def read_sound(path: Path, *, from_zero: bool = True) -> NDArray[np.float32]:
-    """Decode a media file's sound.
+    """Decode a media file's sound: `(N,)` float32, 16 kHz mono; gaps between packets are silent.
 
-    Args:
-        path: Any file with a sound track.
-        from_zero: Whether a late start becomes leading silence; otherwise the first sample is the
-            first that there is.
-    Returns:
-        `(N,)` float32, 16 kHz mono; gaps between packets are silent.
+    A late start becomes leading silence `from_zero`; otherwise the first sample is the first that there is.
+
     Raises:
         UnsupportedMediaError: No sound track, or it cannot be decoded.
     """
@@ -44,13 +40,11 @@ def read_sound(path: Path, *, from_zero: bool = True) -> NDArray[np.float32]:
 
 
 def read_sound_in_step(film: Path, sound: Path | None = None) -> NDArray[np.float32]:
-    """Decode the sound that belongs to a film's pictures.
+    """Decode the sound of a film, `(N,)` float32, 16 kHz mono; sample 0 sounds when its first picture is shown.
 
     Args:
         film: A video file.
         sound: A file with its sound, when the film has none; it starts with the first picture.
-    Returns:
-        `(N,)` float32, 16 kHz mono; sample 0 sounds when the first picture is shown.
     Raises:
         UnsupportedMediaError: No picture, no sound, or it cannot be decoded.
     """

@@ -31,14 +31,10 @@ _CODECS: Final = (
 def change_speed(
     waveform: Waveform, phones: NDArray[np.uint8], factor: float
 ) -> tuple[Waveform, NDArray[np.uint8]]:
-    """Play faster and higher, or slower and deeper.
+    """Play `(N,)` at 16 kHz faster and higher (factor above 1), or slower and deeper.
 
-    Args:
-        waveform: `(N,)`, 16 kHz.
-        phones: `(N / 160,)`.
-        factor: Above 1 is faster.
     Returns:
-        Whole video frames, and their phones.
+        Whole video frames, and their phones of `(N / 160,)`.
     """
     ratio = Fraction(factor).limit_denominator(40)
     factor = float(ratio)
@@ -52,11 +48,9 @@ def change_speed(
 
 
 def with_excitation(waveform: Waveform, excitation: NDArray[np.floating[Any]]) -> Waveform:
-    """Speak the same with another source: the throat's envelope, frame by frame, on `excitation`.
+    """Speak `(N,)` at 16 kHz with another source: the throat's envelope, frame by frame, on `excitation`.
 
-    Args:
-        waveform: `(N,)`, 16 kHz.
-        excitation: `(N,)` with a flat spectrum.
+    The `excitation` `(N,)` has a flat spectrum.
     """
     settings = {"nperseg": _WINDOW, "noverlap": _WINDOW - _HOP}
     _, _, spoken = stft(waveform, **settings)

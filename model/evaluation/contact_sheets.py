@@ -87,9 +87,7 @@ class Sitter:
 def choose(sitters: Sequence[Sitter], count: int) -> list[Sitter]:
     """The most different ones: each is the farthest from those chosen before, the first the most usual.
 
-    Args:
-        sitters: At least one.
-        count: How many at most; in the order of their names.
+    Of at least one; `count` at most, in the order of their names.
     """
     features = np.stack([one.features for one in sitters])
     features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
@@ -150,13 +148,7 @@ def _cell(frame: Picture, affine: NDArray[np.float32]) -> Picture:
 
 
 def lay_out(titles: Sequence[str], heads: Sequence[str], rows: Sequence[Picture]) -> Picture:
-    """A sheet: `heads` above the columns, each row under its title.
-
-    Args:
-        titles: One a row.
-        heads: One a column.
-        rows: `(C, C * len(heads), 3)` each.
-    """
+    """A sheet: `heads` above the columns, each row `(C, C * len(heads), 3)` under its title."""
     width = _CELL_PX * len(heads)
     sheet = Image.new("RGB", (width, _TITLE_PX + len(rows) * (_TITLE_PX + _CELL_PX)), "white")
     pen = ImageDraw.Draw(sheet)

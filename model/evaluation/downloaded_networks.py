@@ -181,11 +181,8 @@ class SyncNet(Downloaded):
 
 
 def frechet_distance(first: Rows, second: Rows) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features.
+    """Fréchet distance of the Gaussians fitted to two sets of features, `(N, D)` and `(M, D)`.
 
-    Args:
-        first: `(N, D)`.
-        second: `(M, D)`.
     Source: Heusel et al. 2017, arXiv 1706.08500 eq. (6).
     """
     one, other = first.astype(np.float64), second.astype(np.float64)

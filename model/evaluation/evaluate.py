@@ -59,12 +59,8 @@ _REFERENCE_CLIPS: Final = 4  # silence and leak draw 150 frames a clip
 def evaluate(
     options: EvaluationOptions, judges: Judges, tell: Tell = lambda _: None
 ) -> dict[str, Any]:
-    """Measure and write the report into `options.output`.
+    """Measure and write the report into `options.output`; `tell` is told what goes on.
 
-    Args:
-        options: What to measure.
-        judges: Who judges.
-        tell: Told what goes on.
     Returns:
         What `evaluation.json` holds.
     Raises:

@@ -55,14 +55,7 @@ _TRAINED: Final = Path("runs/landmarks/export/landmark_completer")
 def measure(
     speak: Speaker, data: HeldOut, sounds: Sounds, voices: int | None = None
 ) -> dict[str, float]:
-    """All figures of one system, as in the module's table.
-
-    Args:
-        speak: The system.
-        data: What it is measured on.
-        sounds: The recordings of `data`.
-        voices: Only so many of the other voices.
-    """
+    """All figures of one system, as in the module's table; of the other voices only `voices`, if given."""
     figures: dict[str, float] = {}
 
     # 1. the filmed speaker: first frame as the reference, own voice

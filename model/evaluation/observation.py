@@ -123,11 +123,9 @@ class Observer:
     def observe(
         self, frames: Iterable[Frames], waveform: NDArray[np.float32] | None = None
     ) -> Observation:
-        """Judge a system's frames.
+        """Judge a system's frames `(H, W, 3)`, as many as the clip has or fewer.
 
-        Args:
-            frames: `(H, W, 3)` each, as many as the clip has or fewer.
-            waveform: What they should say, 16 kHz; None = the clip's own sound.
+        They should say `waveform`, 16 kHz; None = the clip's own sound.
         """
         drawn = np.stack(list(frames))[: self.clip.num_frames]
         landmarks = find_landmarks(self.judges.detector, drawn, self.clip.landmarks)
@@ -241,16 +239,10 @@ def lay_on(face: Points, other: Points) -> Points:
 
 
 def lip_distance(drawn: Points, real: Points) -> NDArray[np.float32]:
-    """Landmark distance (LMD) of the lips, a share of the real face's inter-ocular distance.
+    """Landmark distance (LMD): mean of the 20 lip points `(T,)`, a share of the real inter-ocular distance.
 
-    The drawn face is first laid on the real one by its pose points, so that where the head is and
-    the detector's common error do not count.
-
-    Args:
-        drawn: `(T, 68, 2)`, pixels; nan where there is no face.
-        real: `(T, 68, 2)`, pixels.
-    Returns:
-        Mean distance of the 20 lip points `(T,)`, nan where either has no face.
+    The drawn face `(T, 68, 2)` is first laid on the real one by its pose points, so that where the head
+    is and the detector's common error do not count. Nan where either has no face.
     """
     distances = np.full(len(drawn), np.nan, np.float32)
     for index, (own, wanted) in enumerate(zip(drawn, real, strict=True)):
@@ -273,12 +265,7 @@ def mean_figures(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str, float]:
-    """Figures of one system over all clips, by the names of `report.TITLES`.
-
-    Args:
-        clips: What it was measured on.
-        seen: One observation of each.
-    """
+    """Figures of one system over all clips, of one observation each, by the names of `report.TITLES`."""
     figures: dict[str, float] = {}
     # 1. what can be averaged
     for key in dict.fromkeys(name for one in seen for name in one.per_frame):

@@ -142,12 +142,9 @@ def without_nan(value: Any) -> Any:
 
 
 def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> None:
-    """Mouth openings over time, one panel a clip, six at most.
+    """Mouth openings over time as PNG, one panel a clip, six at most.
 
-    Args:
-        clips: Title, and curves `(T,)` by name; the first is drawn black. All clips have the same
-            names.
-        path: PNG.
+    `clips` are titles with curves `(T,)` by name, the same names for all; the first is drawn black.
     """
     shown = clips[:6]
     lines = -(-len(shown) // 2)
@@ -167,13 +164,7 @@ def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) 
 
 
 def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], path: Path) -> None:
-    """Drawn against real opening, every frame a dot, one panel a system.
-
-    Args:
-        real: Openings `(T,)` of each clip.
-        drawn: The same of each system, by its title.
-        path: PNG.
-    """
+    """Drawn against real opening `(T,)` of each clip, every frame a dot, one panel a system, as PNG."""
     figure, axes = _subplots(1, len(drawn), (4 * len(drawn), 4))
     wanted = np.concatenate(list(real))
     limit = float(np.nanmax(wanted)) * 1.15
@@ -187,14 +178,9 @@ def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], pa
 
 
 def label_row(title: str, tiles: NDArray[np.uint8], side_px: int = 160) -> NDArray[np.uint8]:
-    """A line of a contact sheet: its title, then its pictures.
+    """A line of a contact sheet, `(side_px, (K + 1) * side_px, 3)` uint8: its title, then its pictures.
 
-    Args:
-        title: Broken into lines at spaces.
-        tiles: `(K, S, S, 3)`, uint8 RGB.
-        side_px: Side of the pictures on the sheet.
-    Returns:
-        `(side_px, (K + 1) * side_px, 3)`, uint8.
+    The title is broken into lines at spaces; `tiles` are `(K, S, S, 3)`, uint8 RGB.
     """
     from PIL import Image, ImageDraw
 

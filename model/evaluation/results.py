@@ -88,15 +88,9 @@ def write_report(
     results: Results,
     landmarks: Table,
 ) -> dict[str, Any]:
-    """Write JSON, Markdown, sheets and plots.
+    """Write JSON, Markdown, sheets and plots; returns what the JSON holds.
 
-    Args:
-        options: What was measured.
-        systems: By name.
-        results: What came of it.
-        landmarks: What `model.evaluation.landmark_figures` has measured, or nothing.
-    Returns:
-        What the JSON holds.
+    `landmarks` are what `model.evaluation.landmark_figures` has measured, or nothing.
     """
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
@@ -172,11 +166,7 @@ def compare(
 ) -> dict[str, dict[str, str]]:
     """One row a system: mean over its runs, and their standard deviation where there are several.
 
-    Args:
-        options: Name the systems.
-        reenactment: Figures of every run.
-    Returns:
-        Name to column title to cell.
+    Of the figures of every run; name to column title to cell.
     """
     rows: dict[str, dict[str, str]] = {}
     for title in (REAL, STATIC):

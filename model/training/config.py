@@ -98,8 +98,6 @@ def run_program(
         config_type: What `load_config` builds.
         program: Called with it.
         description: The module's docstring.
-    Raises:
-        SystemExit: Bad settings, named.
     """
     fields = dataclasses.fields(config_type)  # type: ignore[arg-type]
     needed = "".join(f"{field.name}: needed\n" for field in fields if _is_required(field))
@@ -185,11 +183,7 @@ _NO_MATCH = object()
 
 
 def _checked(key: str, value: Any, hint: Any) -> Any:
-    """The value as `hint` wants it.
-
-    Raises:
-        ConfigError: It is of another type.
-    """
+    """The value as `hint` wants it; ConfigError where it is of another type."""
     for kind in _alternatives(hint):
         converted = _converted(key, value, kind)
         if converted is not _NO_MATCH:

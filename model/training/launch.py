@@ -44,11 +44,7 @@ class StageModule(Protocol):
 
 
 def load_stage(number: int) -> StageModule:
-    """The module of a stage.
-
-    Raises:
-        ConfigError: There is no such stage.
-    """
+    """The module of a stage; ConfigError where there is no such stage."""
     if number not in STAGES:
         known = ", ".join(map(str, STAGES))
         raise ConfigError(f"stage: expected one of {known}, got {number}")
@@ -62,11 +58,7 @@ def configure(
     settings: Sequence[str],
     max_minutes: float | None = None,
 ) -> Any:
-    """The run's config; `max_minutes` counts before `settings`, which count before the file.
-
-    Raises:
-        ConfigError: See `load_config`.
-    """
+    """The run's config; `max_minutes` counts before `settings`, which count before the file."""
     limit = [] if max_minutes is None else [f"max_minutes={max_minutes}"]
     return load_config(config_type, config_file, [*settings, *limit])
 
@@ -82,21 +74,12 @@ def launch(build: Callable[[Any, str], Stage[Any]], config: Any) -> bool:
 def main(
     config_type: type[Any], build: Callable[[Any, str], Stage[Any]], description: str | None
 ) -> None:
-    """The command line of one stage's module.
-
-    Raises:
-        SystemExit: Bad settings, named.
-    """
+    """The command line of one stage's module."""
     run_program(config_type, lambda config: launch(build, config), description)
 
 
 def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
-    """Join the processes, build the stage, run it; returns whether the run is complete.
-
-    Args:
-        build: `(config, device) -> Stage`, of the stage's module.
-        config: Of that module's `CONFIG`.
-    """
+    """Join the processes, build the stage `(config, device)`, run it; returns whether the run is complete."""
     accelerator = join_processes(
         config.device, config.mixed_precision, config.gradient_accumulation_steps
     )

@@ -308,10 +308,8 @@ class _Run:
 def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool:
     """Train until `max_steps` or `max_minutes`; returns whether the run is complete.
 
-    Args:
-        stage: Its modules lie on the accelerator's device.
-        config: Of the run.
-        accelerator: From `join_processes`.
+    The stage's modules lie on the accelerator's device (`join_processes`).
+
     Raises:
         ConfigError: The processes do not see the same `output`.
     """

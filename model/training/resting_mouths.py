@@ -30,13 +30,7 @@ _PEAK: Final = 2e-3  # learning rate
 def resting_loss(
     completer: LandmarkCompleter, reference: torch.Tensor, shut: torch.Tensor
 ) -> torch.Tensor:
-    """Distance of the resting mouth to the shut one.
-
-    Args:
-        completer: Whose resting mouth it is.
-        reference: Faces `(B, 68, 2)`, crop units.
-        shut: Lips and jaws of their shut mouths `(B, 31, 2)`.
-    """
+    """Distance of the resting mouths of faces `(B, 68, 2)` to their shut lips and jaws `(B, 31, 2)`, crop units."""
     return (completer.resting(reference) - shut).abs().mean() / _UNIT
 
 

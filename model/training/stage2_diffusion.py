@@ -153,12 +153,8 @@ _R_ALIGN = ("r_query", "r_key", "r_out", "extra_key", "extra_value")
 
 
 def begin_from(start: Path, unet: TalkFormerUNet, reference_encoder: ReferenceEncoder) -> list[str]:
-    """Take over a trained checkpoint's weights.
+    """Take over a checkpoint's `unet/` and `reference_encoder/`; R-Align only of the same `reference_places`.
 
-    Args:
-        start: Checkpoint folder with `unet/` and `reference_encoder/`.
-        unet: Gets all that `start` has; R-Align only of the same `reference_places`.
-        reference_encoder: Gets all.
     Returns:
         Parameters of `unet` that keep their initial values.
     Raises:

@@ -120,10 +120,8 @@ class DetailArrays:
 def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
     """Lips' boxes widened by 30 %, in pixels of the window: top, bottom, left, right `(N, 4)`.
 
-    Args:
-        landmarks: `(N, 68, 2)`, crop units.
-        height: Of the window, which ends at the crop's bottom edge, in pixels.
-        width: Of the window, which lies in the crop's middle; the crop is `4 / 3` as wide.
+    Of landmarks `(N, 68, 2)`, crop units. The window ends at the crop's bottom edge and lies in its
+    middle; the crop is `4 / 3` as wide.
     """
     side = width * 4 / 3
     points = landmarks[:, list(OUTER_LIPS)] * side

@@ -68,13 +68,7 @@ class SyncConfig(LoopConfig):
 
 
 def disturb(faces: torch.Tensor, config: SyncConfig, generator: torch.Generator) -> torch.Tensor:
-    """What detectors and renderers do to a moving mouth.
-
-    Args:
-        faces: `(B, T, 68, 2)`, crop units.
-        config: Strengths.
-        generator: Source of all draws.
-    """
+    """What detectors and renderers do to moving mouths: faces `(B, T, 68, 2)`, crop units."""
     batch, frames = faces.shape[:2]
 
     def uniform(low: float, high: float) -> torch.Tensor:

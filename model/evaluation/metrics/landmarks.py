@@ -122,11 +122,8 @@ def slope(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
 
 
 def closures(opening: Curve, phones: NDArray[np.uint8]) -> tuple[int, int]:
-    """How many of the /b p m/ segments shut the lips.
+    """How many of the /b p m/ segments of `phones` `(4T,)` shut the lips of `opening` `(T,)`.
 
-    Args:
-        opening: `(T,)` at 25 fps.
-        phones: `(4T,)`, 10 ms.
     Returns:
         Segments whose smallest opening within the segment ± 40 ms is below `SHUT`, and all segments.
     """

@@ -69,12 +69,8 @@ class FaceWindow:
 
 
 def psnr(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> float:
-    """Peak signal-to-noise ratio in dB over `mask`; infinite where both are equal.
+    """Peak signal-to-noise ratio in dB of `(S, S, 3)` uint8 over `mask` `(S, S)`; infinite where both are equal.
 
-    Args:
-        first: `(S, S, 3)`, uint8.
-        second: The same shape.
-        mask: `(S, S)`; None = everywhere.
     Raises:
         ShapeError: The shapes differ.
     """
@@ -85,12 +81,10 @@ def psnr(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> 
 
 
 def ssim(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> tuple[float, float]:
-    """Structural similarity, mean over the whole crop and over `mask` (scikit-image's, 7 x 7 windows).
+    """Structural similarity (scikit-image's, 7 x 7 windows), mean over the whole crop and over `mask`.
 
-    Args:
-        first: `(S, S, 3)`, uint8.
-        second: The same shape.
-        mask: `(S, S)`; None = everywhere.
+    Of `(S, S, 3)` uint8 each, and `(S, S)`; None = everywhere.
+
     Raises:
         ShapeError: The shapes differ.
     """
@@ -103,12 +97,7 @@ def ssim(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> 
 
 
 def mouth_sharpness(frame: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> float:
-    """Variance of the Laplacian in the box of the outer lips.
-
-    Args:
-        frame: `(H, W, 3)`, uint8 RGB.
-        landmarks: `(68, 2)`, pixels of `frame`.
-    """
+    """Variance of the Laplacian in the box of the outer lips `(68, 2)`, pixels of `frame` `(H, W, 3)` uint8 RGB."""
     lips = landmarks[list(OUTER_LIPS)]
     x0, y0 = np.maximum(lips.min(axis=0).astype(int), 0)
     x1, y1 = lips.max(axis=0).astype(int) + 1
@@ -124,10 +113,7 @@ def fine_sharpness(
 ) -> float:
     """`mouth_sharpness` in a crop of `FINE_PX`, so that it does not depend on the face's size in the picture.
 
-    Args:
-        frame: `(H, W, 3)`, uint8 RGB.
-        affine: Picture pixels to crop units `(2, 3)`.
-        landmarks: The face that the frame shows `(68, 2)`, crop units.
+    The affine is picture pixels to crop units; `landmarks` `(68, 2)` are the face shown, crop units.
     """
     return mouth_sharpness(crop_image(frame, affine, FINE_PX), landmarks * np.float32(FINE_PX))
 

@@ -121,14 +121,7 @@ def real_changes(clip: Clip, frames: ClipFrames) -> dict[str, float]:
 
 
 def mean_changes(crops: Sequence[Frames], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean |difference| of consecutive pictures over `mask`.
-
-    Args:
-        crops: T pictures `(S, S, 3)`, uint8.
-        mask: `(S, S)`.
-    Returns:
-        `(T - 1,)`, grey levels.
-    """
+    """Mean |difference| of T consecutive pictures `(S, S, 3)` over `mask` `(S, S)`: `(T - 1,)`, grey levels."""
     inside = [crop[mask].astype(np.int16) for crop in crops]
     pairs = zip(inside[1:], inside[:-1], strict=True)
     return np.array([np.abs(after - before).mean() for after, before in pairs], np.float64)

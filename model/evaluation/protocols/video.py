@@ -84,12 +84,7 @@ def frozen(frames: ClipFrames, index: int) -> NDArray[np.uint8]:
 
 
 def with_landmarks(plan: RenderPlan, landmarks: NDArray[np.float32]) -> RenderPlan:
-    """`plan` with jaw and lips of real faces.
-
-    Args:
-        plan: Of a video.
-        landmarks: The real faces `(T, 68, 2)`, pixels; T at least the plan's.
-    """
+    """`plan` of a video with jaw and lips of the real faces `(T, 68, 2)`, pixels; T at least the plan's."""
     targets = plan.target_landmarks.copy()
     for index, points in enumerate(landmarks[: plan.num_frames]):
         real = warp_points(plan.affine(index), points)
@@ -111,12 +106,8 @@ class Reenactment:
     rows: dict[str, list[Observation]] = field(default_factory=dict)
 
     def add(self, frames: ClipFrames, observer: Observer, systems: Mapping[str, System]) -> None:
-        """Measure one clip.
+        """Measure one clip: its frames, who judges them, and two rows for each system.
 
-        Args:
-            frames: Its frames.
-            observer: Judges them.
-            systems: By name; two rows each.
         Raises:
             InputError: The clip cannot be used; no row has changed.
         """
@@ -257,13 +248,9 @@ class Dubbing:
 def share_equal_outside(
     system: System, plan: RenderPlan, drawn: NDArray[np.uint8], source: NDArray[np.uint8]
 ) -> float:
-    """Share of frames whose every pixel outside the soft mask is the source frame's own.
+    """Share of frames whose every pixel outside the plan's soft mask is the source frame's own.
 
-    Args:
-        system: Drew `plan`.
-        plan: Says where the mask lies.
-        drawn: `(T, H, W, 3)`.
-        source: What it was drawn into `(T, H, W, 3)`.
+    Of what the system drew `(T, H, W, 3)` and what it was drawn into `(T, H, W, 3)`.
     """
     equal = []
     for index, (ours, theirs) in enumerate(zip(drawn, source, strict=False)):

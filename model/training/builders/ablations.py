@@ -102,11 +102,7 @@ def stages(config: AblationConfig) -> tuple[DiffusionConfig, EndToEndConfig]:
 
 
 def ablate(config: AblationConfig) -> Path:
-    """Train what is not trained yet.
-
-    Returns:
-        The checkpoint to evaluate.
-    """
+    """Train what is not trained yet; returns the checkpoint to evaluate."""
     stage2, stage3 = stages(config)
     start = stage3.weights
     if not (start / "manifest.json").is_file():

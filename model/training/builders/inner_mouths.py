@@ -87,13 +87,9 @@ class Mouth:
 
 
 def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Stretch the inner mouth of a crop to a rectangle.
+    """Stretch the inner mouth of a crop `(S, S, 3)` uint8 RGB to a rectangle `(h, w, 3)` of `PATCH_PX`.
 
-    Args:
-        crop: `(S, S, 3)` uint8 RGB.
-        landmarks: `(68, 2)`, crop units.
-    Returns:
-        `(h, w, 3)` uint8 of `PATCH_PX`; a hair is left out at the lips, so that no lip shows in it.
+    A hair is left out at the lips (`landmarks` `(68, 2)`, crop units), so that no lip shows in it.
     """
     height, width = PATCH_PX
     lips = LipCurves.from_landmarks(landmarks)
@@ -169,15 +165,11 @@ def medoid(
 
 
 def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Give an entry the colours of a mouth in white light.
+    """Give an entry `(h, w, 3)` uint8 RGB the colours of a mouth in white light.
 
-    The clips' light is balanced by their skin. Lower teeth stay dim, as they are in the mouth's own
-    shadow - the clips' speaker shows his much - and everything else becomes a dark red, darker
-    towards the corners, where the clips show lip, and towards the upper lip.
-
-    Args:
-        patch: `(h, w, 3)` uint8 RGB, rectified.
-        skin: `(3,)` mean RGB of the skin around it.
+    The clips' light is balanced by the mean RGB of the skin around it `(3,)`. Lower teeth stay dim, as
+    they are in the mouth's own shadow - the clips' speaker shows his much - and everything else becomes
+    a dark red, darker towards the corners, where the clips show lip, and towards the upper lip.
     """
     picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
     brightness = picture @ LUMA
@@ -206,11 +198,8 @@ def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.f
 def cut_teeth(
     photograph: NDArray[np.uint8], landmarks: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], float]:
-    """Take the upper teeth out of the chosen smile.
+    """Take the upper teeth out of the chosen smile, a photograph `(H, W, 3)` uint8 RGB with landmarks in its pixels.
 
-    Args:
-        photograph: `(H, W, 3)` uint8 RGB.
-        landmarks: `(68, 2)`, its pixels.
     Returns:
         `(h, w, 4)` uint8 RGBA in white light, `TEETH_PX`; row of the front teeth's biting edge.
     """

@@ -126,14 +126,7 @@ PortraitJob = tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int]
 def portrait_pictures(
     job: PortraitJob, count: int, rng: np.random.Generator, inner_mouths: InnerMouthBank
 ) -> list[Crop]:
-    """A photograph as it is, and moved by the portrait engine; each with its own jitter.
-
-    Args:
-        job: What to cut and how to move it.
-        count: Pictures wanted; the first one is the photograph.
-        rng: Of jitter, amplitudes and frames.
-        inner_mouths: What moved mouths show.
-    """
+    """`count` pictures: a photograph as it is, then moved by the portrait engine; each with its own jitter."""
     path, landmarks, motions, size = job
     affine = crop_affine(landmarks)
     base = crop_image(read_picture(path), affine, _ENGINE_PX)
@@ -169,15 +162,9 @@ def encode(
     masks: NDArray[np.bool_] | None = None,
     batch: int = 32,
 ) -> NDArray[np.float16]:
-    """Scaled latents of pictures.
+    """Scaled latents `(N, 4, S / f, S / f)`, float16, of pictures `(N, S, S, 3)` uint8.
 
-    Args:
-        autoencoder: The trained autoencoder, in eval mode.
-        images: `(N, S, S, 3)`, uint8.
-        masks: `(N, S, S)`; masked pixels become mid grey first.
-        batch: Pictures at a time.
-    Returns:
-        `(N, 4, S / f, S / f)`, float16.
+    The autoencoder is in eval mode; pixels in `masks` `(N, S, S)` become mid grey first.
     """
     parts = []
     for start in tqdm(range(0, len(images), batch), desc="encode", mininterval=10):

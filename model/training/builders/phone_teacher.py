@@ -145,13 +145,13 @@ def point_weights() -> torch.Tensor:
 def train_teacher(
     inputs: torch.Tensor, offsets: torch.Tensor, shut: torch.Tensor, steps: int
 ) -> PhoneTeacher:
-    """Fit the teacher.
+    """Fit the teacher in steps of 48 sentences.
 
     Args:
         inputs: `(N, T, 164)`.
         offsets: `(N, T, 31, 2)`, against the shut mouth, crop units.
         shut: Faces with shut mouths `(N, 68, 2)`, crop units.
-        steps: Of 48 sentences.
+        steps: How many.
     """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)

@@ -126,8 +126,7 @@ _SYLLABLES: Final = ("b", "p", "m", "f", "v", "w", "t", "d", "n", "s", "k", "l",
 def to_phones(ipa: str) -> list[str]:
     """One event's IPA -> our phones, in their order; nothing for marks of stress or language.
 
-    Args:
-        ipa: As espeak-ng has it: one phone, a diphthong or an affricate, perhaps with diacritics.
+    espeak-ng gives one phone, a diphthong or an affricate, perhaps with diacritics.
     """
     if ipa.startswith("("):
         return []
@@ -211,13 +210,10 @@ class Synthesizer:
     def __call__(
         self, text: str, voice: str, *, words_per_minute: int = 160, pitch: int = 50
     ) -> Utterance:
-        """Speak.
+        """Speak a text in the language of a voice, LANGUAGE or LANGUAGE+VARIANT.
 
-        Args:
-            text: In the voice's language, UTF-8.
-            voice: LANGUAGE or LANGUAGE+VARIANT.
-            words_per_minute: 80 to 400.
-            pitch: 0 to 99, 50 is the voice's own.
+        80 to 400 words a minute; the pitch is 0 to 99, 50 is the voice's own.
+
         Raises:
             ValueError: There is no such voice, or it has nothing to say to this text.
         """
