@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model.data.layouts import Layout, Source, find_sources
 from model.data.phones import read_phones
-from model.data.sound import read_sound, read_sound_in_step
+from model.data.sound import fit_sound, read_sound, read_sound_in_step
 from model.data.split import portrait_held_out, portrait_identity, voice_held_out
 from model.errors import InputError, UnsupportedMediaError
 from model.face.alignment import warp_points
@@ -164,13 +164,6 @@ def read_clip(source: Source, detector: FaceDetector, max_frames: int) -> tuple[
     sound = fit_sound(waveform, len(frames))
     clip = Clip(path.stem, track.landmarks, track.found, sound, phones)
     return clip, ClipFrames(np.stack(frames))
-
-
-def fit_sound(waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """Cut or pad 16 kHz sound to `num_frames` video frames, `(640 T,)`."""
-    samples = num_frames * SAMPLES_PER_FRAME
-    cut = waveform[:samples]
-    return np.pad(cut, (0, samples - len(cut))).astype(np.float32)
 
 
 def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:

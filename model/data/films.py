@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import cv2
@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 
 from model.data.layouts import Layout, Source
 from model.data.phones import UNKNOWN_PHONE, read_phones
-from model.data.quality import (
-    QualityLimits,
-    Reason,
-    find_offset,
-    sharpness,
-    why_not,
-)
+from model.data.quality import QualityLimits, Reason, find_offset, sharpness, why_not
 from model.data.shards import MARGIN, Track, TrackData, encode_picture, stored_picture
 from model.data.sound import read_sound_in_step
 from model.data.tracks import FaceTrack, face_detector, find_tracks
@@ -173,7 +167,7 @@ def _judge(
         return "too short"
     points = track.landmarks
     affines = smooth_crops(points, FPS)
-    reason = why_not(track, affines, others, settings.limits, FPS)
+    reason = why_not(track, affines, others, settings.limits)
     if reason is not None:
         return reason
     landmarks = np.stack([warp_points(a, p) for a, p in zip(affines, points, strict=True)])
@@ -189,7 +183,7 @@ def _judge(
         mel = _mel(waveform, track.first - offset, len(track))
 
     # 3. pieces of equal length
-    count = max(1, -(-len(track) // max(1, round(settings.max_s * FPS))))
+    count = -(-len(track) // max(1, round(settings.max_s * FPS)))
     bounds = np.linspace(0, len(track), count + 1).round().astype(int).tolist()
     return [
         _Kept(
@@ -221,11 +215,10 @@ def _cut(source: Source, pieces: list[_Kept], stored_px: int) -> list[tuple[list
     """Coded pictures of every piece, and its median sharpness."""
     pictures: list[list[bytes]] = [[] for _ in pieces]
     details: list[list[float]] = [[] for _ in pieces]
+    side = round(MARGIN * _SHARPNESS_PX)
     end = max((piece.track.first + len(piece.track) for piece in pieces), default=0)
     if end:
-        for number, frame in enumerate(read_frames(source.path, fps=FPS)):
-            if number == end:
-                break
+        for number, frame in enumerate(islice(read_frames(source.path, fps=FPS), end)):
             for index, piece in enumerate(pieces):
                 at = number - piece.track.first
                 if not 0 <= at < len(piece.track):
@@ -233,7 +226,6 @@ def _cut(source: Source, pieces: list[_Kept], stored_px: int) -> list[tuple[list
                 picture = stored_picture(frame, piece.affines[at], stored_px)
                 pictures[index].append(encode_picture(picture))
                 if at % _SHARPNESS_EVERY == 0:
-                    side = round(MARGIN * _SHARPNESS_PX)
                     small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
                     details[index].append(sharpness(np.asarray(small, np.uint8)))
     return [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.data.split import clip_held_out
 from model.data.voice_corpora import Corpus, load_corpora, spoken_faces
 from model.face.landmarks import join_landmarks, mouth_opening
-from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
+from model.media.audio import MELS_PER_FRAME
 
 Points = NDArray[np.float32]
 
@@ -110,12 +110,10 @@ def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
     if source is None:
         return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
     # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
-    from model.data.sound import read_sound
+    from model.data.sound import fit_sound, read_sound
 
     def read(path: Path, mel: Points) -> Sound:
-        samples = len(mel) * HOP_LENGTH  # whole video frames
-        waveform = read_sound(path)[:samples]
-        return Sound(mel, np.pad(waveform, (0, samples - len(waveform))))
+        return Sound(mel, fit_sound(read_sound(path), len(mel) // MELS_PER_FRAME))
 
     clips = zip(data.names, data.mels, strict=True)
     voices = zip(data.voice_names, data.voices, strict=True)

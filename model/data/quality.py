@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.data.tracks import FaceTrack, overlaps_larger
 from model.face.alignment import source_pixels
 from model.face.landmarks import NOSE_TIP, OUTER_EYE_CORNERS
+from model.media.audio import FPS
 from model.networks.sync_network import MARGIN, SyncNetwork
 
 Reason = Literal[
@@ -75,25 +76,14 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
 
 
 def why_not(
-    track: FaceTrack,
-    affines: NDArray[np.float32],
-    others: list[FaceTrack],
-    limits: QualityLimits,
-    fps: float,
+    track: FaceTrack, affines: NDArray[np.float32], others: list[FaceTrack], limits: QualityLimits
 ) -> Reason | None:
-    """What speaks against a track before its pictures are cut; None for nothing.
+    """What speaks against a track with crops `(T, 2, 3)`, pixels to crop units, before its pictures are cut.
 
-    Args:
-        track: The track.
-        affines: Its crops `(T, 2, 3)`, pixels to crop units.
-        others: All tracks of the film.
-        limits: What is asked for.
-        fps: Frames a second.
+    `others` are all tracks of the film. None for nothing.
     """
-    if len(track) < limits.min_s * fps:
-        return "too short"
     # Without a face to compare with, the speaker is the one whom the camera shows largest.
-    if overlaps_larger(track, (other for other in others if len(other) >= fps)):
+    if overlaps_larger(track, (other for other in others if len(other) >= FPS)):
         return "beside a larger face"
     if np.median([source_pixels(affine) for affine in affines]) < limits.min_face_px:
         return "too small"

@@ -28,7 +28,7 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True)
 class PairPictures:
-    """Targets and references of the same people.
+    """Targets and references of the same people; of one pair without the first dimension.
 
     Attributes:
         target: `(N, S, S, 3)`, uint8.
@@ -83,25 +83,22 @@ class ShardPictures:
             return pictures[0], landmarks[0]
 
         drawn = _each(cut, rng, count)
-        return np.stack([picture for picture, _ in drawn]), np.stack(
-            [points for _, points in drawn]
-        )
+        pictures, points = zip(*drawn, strict=True)
+        return np.stack(pictures), np.stack(points)
 
     def pairs(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> PairPictures:
         """`count` targets and references, as `model.training.builders.pairs` makes them of clips."""
         drawn = _each(lambda own: self._pair(own, held_out), rng, count)
-        return PairPictures(*(np.stack(column) for column in zip(*drawn, strict=True)))
+        columns = zip(*(vars(pair).values() for pair in drawn), strict=True)
+        return PairPictures(*(np.stack(column) for column in columns))
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         tracks = self.unseen if held_out else self.seen
         return tracks[int(rng.integers(len(tracks)))]
 
-    def _pair(
-        self, rng: np.random.Generator, held_out: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32],
-               NDArray[np.uint8]]:  # fmt: skip
+    def _pair(self, rng: np.random.Generator, held_out: bool) -> PairPictures:
         # 1. two frames; lip-dissimilar references count more: copying must not pay
         track = self._choose(rng, held_out)
         frames = rng.integers(self.shards.tracks[track].num_frames, size=1 + _CANDIDATES)
@@ -122,7 +119,7 @@ class ShardPictures:
 
         # 3. the reference where a prediction would put it
         warped = warp_reference((pictures[1], points[1]), roughen(points[0], rng))
-        return pictures[0], points[0], pictures[1], points[1], warped
+        return PairPictures(pictures[0], points[0], pictures[1], points[1], warped)
 
 
 def _each(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.media.audio import SAMPLE_RATE
+from model.media.audio import SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.media.ffmpeg import ffmpeg_path
 from model.media.probe import probe
 
@@ -60,6 +60,13 @@ def read_sound_in_step(film: Path, sound: Path | None = None) -> NDArray[np.floa
     waveform = read_sound(film, from_zero=False)
     late = round((heard_s - shown_s) * SAMPLE_RATE)
     return np.pad(waveform, (late, 0)) if late > 0 else waveform[-late:]
+
+
+def fit_sound(waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """Cut or pad 16 kHz sound to `num_frames` video frames, `(640 T,)`."""
+    samples = num_frames * SAMPLES_PER_FRAME
+    cut = waveform[:samples]
+    return np.pad(cut, (0, samples - len(cut))).astype(np.float32)
 
 
 def _first_time_s(film: Path, decode: Sequence[str]) -> float:

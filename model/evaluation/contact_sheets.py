@@ -75,13 +75,10 @@ class Sitter:
         face = warp_points(affine, self.landmarks)
         left, right = face[2, 0], face[14, 0]
         turn = (face[30, 0] - (left + right) / 2) / (right - left)
-        crop = crop_image(self.image, affine, 64).astype(np.float64)
-        lightness = crop.mean() / 255
-        saturation = np.ptp(crop, axis=2).mean() / 255
+        crop = crop_image(self.image, affine, 64) / 255
+        light = [crop.mean(), np.ptp(crop, axis=2).mean()]
         size = np.log2(source_pixels(affine))
-        return np.array(
-            [mouth_opening(face), mouth_width(face), turn, lightness, saturation, size], np.float64
-        )
+        return np.array([mouth_opening(face), mouth_width(face), turn, *light, size])
 
 
 def choose(sitters: Sequence[Sitter], count: int) -> list[Sitter]:
@@ -115,12 +112,12 @@ def treat(sitter: Sitter, treatment: str) -> Sitter:
 def treat_some(sitters: Sequence[Sitter]) -> list[Sitter]:
     """Two photographs shrunk, two made grey, none of them grey already; as far as there are so many."""
     treated = list(sitters)
+    coloured = [number for number, one in enumerate(sitters) if one.features[4] > _COLOURED]
     for first, treatment in _TREATMENTS:
-        for number in range(first, len(sitters)):
-            saturation = float(sitters[number].features[4])
-            if treated[number] is sitters[number] and saturation > _COLOURED:
-                treated[number] = treat(sitters[number], treatment)
-                break
+        number = next((number for number in coloured if number >= first), None)
+        if number is not None:
+            coloured.remove(number)
+            treated[number] = treat(sitters[number], treatment)
     return treated
 
 
@@ -135,16 +132,11 @@ def draw_row(system: System, sitter: Sitter, shapes: Sequence[MouthShape]) -> Pi
     frames = system.draw(dataclasses.replace(plan, target_landmarks=targets))
     affine = plan.affine(0)
     whole = crop_image(sitter.image, affine, _CELL_PX)
-    cells = [_cell(frame, affine) for frame in (sitter.image, *frames)]
-    return np.concatenate([whole, *cells], axis=1)
-
-
-def _cell(frame: Picture, affine: NDArray[np.float32]) -> Picture:
     (left, right), (top, _) = _WINDOW
     size = round(_CELL_PX / (right - left))
-    crop = crop_image(frame, affine, size)
     x, y = round(left * size), round(top * size)
-    return crop[y : y + _CELL_PX, x : x + _CELL_PX]
+    crops = [crop_image(frame, affine, size) for frame in (sitter.image, *frames)]
+    return np.concatenate([whole, *(c[y : y + _CELL_PX, x : x + _CELL_PX] for c in crops)], axis=1)
 
 
 def lay_out(titles: Sequence[str], heads: Sequence[str], rows: Sequence[Picture]) -> Picture:

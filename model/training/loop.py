@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,6 @@ class _Batches:
     """Batches in the order of their losses, each drawn in a thread while the one before is trained on.
 
     A draw depends on nothing but its place, so drawing ahead changes no batch.
-
-    Args:
-        stage: Draws.
-        config: Seed, and losses of a step.
-        rank: Of this process.
-        device: Where batches go.
     """
 
     def __init__(
@@ -133,11 +128,7 @@ class _Run:
             fused=self.fused,
         )
         self.ema = EMAModel(
-            self.parameters,
-            decay=config.ema_decay,
-            use_ema_warmup=True,
-            power=0.75,
-            foreach=True,
+            self.parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
         )
         self.folder = RunFolder(config.output)
         # since the last line of the log
@@ -233,10 +224,8 @@ class _Run:
         """Write the means since the last line, over all processes; returns the loss."""
         means = {key: float(np.mean(values)) for key, values in self._merged().items()}
         if self.accelerator.is_main_process:
-            rate = learning_rate(self.config, self.step)
-            self.folder.log(
-                {"step": self.step, "elapsed_s": self._elapsed_s(), "lr": rate, **means}
-            )
+            row = {"step": self.step, "elapsed_s": self._elapsed_s()}
+            self.folder.log({**row, "lr": learning_rate(self.config, self.step), **means})
         self.statistics.clear()
         return means["loss"]
 
@@ -246,10 +235,10 @@ class _Run:
             return
         self.folder.samples.mkdir(exist_ok=True)
         self.module.eval()
-        with _EmaWeights(self.ema, self.parameters), torch.no_grad():
+        with _ema_weights(self.ema, self.parameters), torch.no_grad():
             figures = self.stage.sample(self.folder.samples, self.step)
-        held_out = {f"held_out_{key}": value for key, value in figures.items()}
-        if held_out:
+        if figures:
+            held_out = {f"held_out_{key}": value for key, value in figures.items()}
             self.folder.log({"step": self.step, **held_out})
 
     def save(self) -> None:
@@ -272,7 +261,7 @@ class _Run:
 
     def export(self) -> None:
         """Write the moving average as diffusers folders."""
-        with _EmaWeights(self.ema, self.parameters):
+        with _ema_weights(self.ema, self.parameters):
             for name, network in self.stage.modules.items():
                 network.save_pretrained(self.folder.export / name)  # type: ignore[operator]
 
@@ -317,13 +306,8 @@ def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool
     main = accelerator.is_main_process
     if training.complete and main:  # killed, perhaps, between the last state and its export
         training.export()
-    bar = tqdm(
-        total=config.max_steps,
-        initial=training.step,
-        mininterval=10,
-        desc=config.output.name,
-        disable=not main,
-    )
+    steps = {"total": config.max_steps, "initial": training.step}
+    bar = tqdm(**steps, mininterval=10, desc=config.output.name, disable=not main)
     last = training.complete
     with closing(bar), closing(training.batches):
         while not last:
@@ -345,15 +329,12 @@ def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool
     return training.complete
 
 
-class _EmaWeights:
+@contextmanager
+def _ema_weights(ema: EMAModel, parameters: list[nn.Parameter]) -> Iterator[None]:
     """Within this context the parameters hold their exponential moving average."""
-
-    def __init__(self, ema: EMAModel, parameters: list[nn.Parameter]) -> None:
-        self._ema, self._parameters = ema, parameters
-
-    def __enter__(self) -> None:
-        self._ema.store(self._parameters)
-        self._ema.copy_to(self._parameters)
-
-    def __exit__(self, *_: object) -> None:
-        self._ema.restore(self._parameters)
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)

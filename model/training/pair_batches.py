@@ -151,37 +151,6 @@ class PairArrays:
         return Shown(self.batch(pairs), images, np.full(count, kind == 1))
 
 
-class PairShards:
-    """Pairs of clips out of shards.
-
-    Args:
-        folder: Shards.
-        size: Side of the pictures in pixels.
-        cells: Side of their latent grid.
-    """
-
-    def __init__(self, folder: Path, size: int, cells: int) -> None:
-        # Late: it needs OpenCV, which a machine that only trains on arrays has not.
-        from model.data.shard_pictures import ShardPictures
-        from model.face.alignment import lower_face_mask
-
-        self._mask, self._cells = lower_face_mask, cells
-        self.pictures = ShardPictures(folder, size)
-
-    def draw(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> PairPixels:
-        """`count` pairs, of the tracks that are trained on or of the others."""
-        pairs = self.pictures.pairs(rng, count, held_out=held_out)
-        masks = np.stack([self._mask(points, self._cells) for points in pairs.target_landmarks])
-        return PairPixels(
-            target=torch.from_numpy(pairs.target),
-            reference=torch.from_numpy(pairs.reference),
-            warped=torch.from_numpy(pairs.warped),
-            mask=torch.from_numpy(masks)[:, None].float(),
-            target_landmarks=torch.from_numpy(pairs.target_landmarks),
-            reference_landmarks=torch.from_numpy(pairs.reference_landmarks),
-        )
-
-
 class Pairs:
     """Clips from shards or `pairs.npz`, photographs from `pairs.npz`.
 
@@ -206,12 +175,28 @@ class Pairs:
         self._autoencoder = autoencoder
         self._shards = self._arrays = None
         if shards is not None:
-            self._shards = PairShards(shards, size, size // pixels_per_cell(autoencoder))
+            # Late: it needs OpenCV, which a machine that only trains on arrays has not.
+            from model.data.shard_pictures import ShardPictures
+
+            self._shards = ShardPictures(shards, size)
         if reads_arrays(path, shards):
             self._arrays = PairArrays(path)
         self._portrait_share = portrait_share if self._arrays is not None else 0.0
         if self._shards is not None and self._arrays is not None:
             check_side(path, self._arrays.arrays["images"].shape[1], size)
+
+    def _from_shards(
+        self, rng: np.random.Generator, count: int, *, held_out: bool = False
+    ) -> PairPixels:
+        """`count` pairs, of the tracks that are trained on or of the others."""
+        from model.face.alignment import lower_face_mask  # late, as above
+
+        assert self._shards is not None
+        pairs = self._shards.pairs(rng, count, held_out=held_out)
+        cells = self._shards.size // pixels_per_cell(self._autoencoder)
+        masks = np.stack([lower_face_mask(points, cells) for points in pairs.target_landmarks])
+        tensors = {name: torch.from_numpy(values) for name, values in vars(pairs).items()}
+        return PairPixels(mask=torch.from_numpy(masks)[:, None].float(), **tensors)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[PairBatch | PairPixels]:
         """Training pairs in parts, for `encode`."""
@@ -224,7 +209,7 @@ class Pairs:
         parts: list[PairBatch | PairPixels] = []
         rest = int(from_portraits.sum())
         if rest < count:
-            parts.append(self._shards.draw(rng, count - rest))
+            parts.append(self._from_shards(rng, count - rest))
         if rest:
             assert self._arrays is not None
             parts.append(self._arrays.batch(rng.choice(self._arrays.rows[1], rest)))
@@ -246,8 +231,8 @@ class Pairs:
         if self._shards is None:
             assert self._arrays is not None
             parts.append(self._arrays.shown(rng, 0, count))
-        elif self._shards.pictures.unseen:
-            pairs = self._shards.draw(rng, count, held_out=True)
+        elif self._shards.unseen:
+            pairs = self._from_shards(rng, count, held_out=True)
             there = map_tensors(pairs, lambda tensor: tensor.to(self._autoencoder.device))
             batch = map_tensors(encode_pairs(self._autoencoder, there), torch.Tensor.cpu)
             parts.append(Shown(batch, pairs.target.numpy(), np.zeros(count, bool)))

@@ -10,7 +10,6 @@ photographs from `crops.npz`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -140,13 +139,6 @@ class CropBatch:
     weight: torch.Tensor
 
 
-def _scales(*pictures: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Output, target and weight as they are, then at half the size."""
-    for scale in (1, 2):
-        output, target, weight = (F.avg_pool2d(x, scale) if scale > 1 else x for x in pictures)
-        yield output, target, weight
-
-
 class AutoencoderStage(Stage[CropBatch]):
     """The autoencoder, its loss and its samples."""
 
@@ -181,7 +173,9 @@ class AutoencoderStage(Stage[CropBatch]):
         posterior = self.autoencoder.encode(target).latent_dist
         output = self.autoencoder.decode(posterior.sample()).sample.float()
         pixel = ((output - target).abs() * weight).mean()
-        edge = edge_loss(_scales(output, target, weight))
+        as_they_are = (output, target, weight)
+        half = (F.avg_pool2d(output, 2), F.avg_pool2d(target, 2), F.avg_pool2d(weight, 2))
+        edge = edge_loss([as_they_are, half])
         pixels = self.crops.size**2
         kl = posterior.kl().mean() / pixels
         total = pixel + config.edge_weight * edge + config.kl_weight * kl * pixels

@@ -29,13 +29,7 @@ from model.networks.stable_diffusion import load_stable_diffusion
 from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
 from model.training.launch import main
 from model.training.pair_batches import PairBatch, PairPixels, Pairs
-from model.training.pictures import (
-    generated_weight,
-    mouth_boxes,
-    psnr_db,
-    save_strips,
-    sharpness,
-)
+from model.training.pictures import generated_weight, mouth_boxes, psnr_db, save_strips, sharpness
 from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast, map_tensors
 
 
@@ -129,13 +123,8 @@ def sample_latents(
 
 def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
     """The U-Net to train and the autoencoder behind its latents."""
-    switches = {
-        "m_align": config.m_align,
-        "r_align": config.r_align,
-        "maps": config.maps,
-        "reference_latents": config.reference_latents,
-        "warped_latents": config.warped_latents,
-    }
+    inputs = ("maps", "reference_latents", "warped_latents")
+    switches = {name: getattr(config, name) for name in ("m_align", "r_align", *inputs)}
     if config.stable_diffusion is None:
         autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
         return build_unet(config.variant, **switches), autoencoder.eval()
@@ -264,9 +253,8 @@ class DiffusionStage(Stage[DiffusionBatch]):
         batch = map_tensors(self.shown.batch, lambda tensor: tensor.to(self.device))
         with autocast(self.config, self.device):
             condition = condition_of(self.unet, self.reference_encoder, batch)
-            latents = sample_latents(
-                self.unet, condition, batch.latents, batch.mask, self.config.sample_steps
-            )
+            steps = self.config.sample_steps
+            latents = sample_latents(self.unet, condition, batch.latents, batch.mask, steps)
             drawn, ceiling, warp = (
                 decode_latents(self.autoencoder, x).clamp(-1, 1).cpu()
                 for x in (latents, batch.latents, batch.warped_latents)
@@ -281,9 +269,8 @@ class DiffusionStage(Stage[DiffusionBatch]):
                 continue
             for row, picture in (("", drawn), ("ceiling_", ceiling), ("warp_", warp)):
                 figures[f"{row}{name}_psnr_db"] = psnr_db(picture[rows], target[rows], mask[rows])
-            figures[f"{name}_mouth_sharpness"] = sharpness(drawn[rows], lips[rows]) / sharpness(
-                target[rows], lips[rows]
-            )
+            sharp = [sharpness(picture[rows], lips[rows]) for picture in (drawn, target)]
+            figures[f"{name}_mouth_sharpness"] = sharp[0] / sharp[1]
         pictures = (batch.reference_image, warp, drawn, ceiling)
         strips = [*(to_images(x[::2]) for x in pictures), self.shown.target[::2]]
         save_strips(folder / f"{step:06d}.png", strips)

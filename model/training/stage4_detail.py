@@ -262,16 +262,14 @@ class DetailStage(Stage[DetailBatch]):
                 output = self.network(drawn, warped).float().clamp(-1, 1)
             lips = box_weight(arrays.lips[rows], height, width, SCALE).to(self.device)
             for row, picture in (("", output), ("drawn_", enlarge(drawn)), ("warp_", warped)):
+                share = sharpness(picture, lips) / sharpness(target, lips)
                 figures[f"{row}{name}_psnr_db"] = psnr_db(picture, target)
-                figures[f"{row}{name}_sharpness"] = sharpness(picture, lips) / sharpness(
-                    target, lips
-                )
+                figures[f"{row}{name}_sharpness"] = share
             shown = [to_images(x[:3]) for x in (enlarge(drawn), warped, output, target)]
             strips += [np.concatenate(tiles, axis=1) for tiles in zip(*shown, strict=True)]
         # two columns of strips
-        if len(strips) % 2:
-            strips.append(np.zeros_like(strips[0]))
-        half = len(strips) // 2
+        half = -(-len(strips) // 2)
+        strips += [np.zeros_like(strips[0])] * (len(strips) % 2)
         pairs = list(zip(strips[:half], strips[half:], strict=True))
         save_strips(folder / f"{step:06d}.png", pairs)
         return figures

@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.clips import Clip, ClipFrames, fit_sound, hold_gaps
+from model.data.clips import Clip, ClipFrames, hold_gaps
+from model.data.sound import fit_sound
 from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
 from model.evaluation.observation import (
     Judges,
@@ -194,14 +195,14 @@ class Dubbing:
         wanted[: other.num_frames] = other.opening[: clip.num_frames]
         pair = f"{clip.name} says {other.name}"
 
-        def judge(seen: Observation, more: Mapping[str, float]) -> _Dub:
+        def judge(seen: Observation, **more: float) -> _Dub:
             scores = {key: seen.scores[key] for key in _DUBBED_SCORES if key in seen.scores}
-            figures = {**scores, **more, **self._preference(clip, seen, sound)}
+            figures = scores | more | self._preference(clip, seen, sound)
             return _Dub(pair, figures, seen.opening, wanted[: len(seen.opening)])
 
         still = observer.observe(frozen(frames, clip.reference), sound)
         really = swap_figures(clip.opening, wanted)
-        rows = {REAL: judge(observer.observe_real(sound), really), STATIC: judge(still, {})}
+        rows = {REAL: judge(observer.observe_real(sound), **really), STATIC: judge(still)}
         for name, system in systems.items():
             plan = system.plan(frames, sound, clip.reference)
             drawn = np.stack(list(system.draw(plan)))
@@ -209,7 +210,7 @@ class Dubbing:
             more = {"outside_equal": share_equal_outside(system, plan, drawn, frames.frames)}
             if name in own:
                 more |= swap_figures(own[name].opening, seen.opening)
-            rows[name] = judge(seen, more)
+            rows[name] = judge(seen, **more)
         for title, entry in rows.items():
             self.rows.setdefault(title, []).append(entry)
 

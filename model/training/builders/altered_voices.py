@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from model.data.arrays import write_arrays
 from model.data.phones import UNKNOWN_PHONE
-from model.data.sound import read_sound
+from model.data.sound import fit_sound, read_sound
 from model.data.voice_alteration import alter
-from model.media.audio import HOP_LENGTH, log_mel
+from model.media.audio import MELS_PER_FRAME, log_mel
 from model.training.config import run_program
 
 
@@ -51,10 +51,8 @@ def main(config: AlteredVoicesConfig) -> None:
         phones = all_phones[start:end]
         if (phones == UNKNOWN_PHONE).all():
             continue
-        waveform = read_sound(config.source / "speech" / str(name))
-        length = (end - start) * HOP_LENGTH
-        waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
-        waveform, phones = alter(waveform, phones, rng)
+        sound = read_sound(config.source / "speech" / str(name))
+        waveform, phones = alter(fit_sound(sound, len(phones) // MELS_PER_FRAME), phones, rng)
         names.append(str(name))
         mels.append(log_mel(waveform).astype(np.float16))
         labels.append(phones)

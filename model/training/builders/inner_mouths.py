@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED
+from model.data.crops import film_frames, read_picture
 from model.data.split import clip_held_out
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
 from model.face.mouth_light import LUMA, USUAL_TOOTH
+from model.face.thin_plate import smoothstep
 from model.training.config import run_program
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
@@ -116,15 +118,11 @@ def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[
     usual = float(np.median(inner_width))
     openings = inner_opening(cropped)
     for clip, name in enumerate(tqdm(names, desc="clips", mininterval=5)):
-        capture = cv2.VideoCapture(str(clips / str(name)))
-        for frame in range(len(tracks[clip])):
-            found, picture = capture.read()
-            if not found:
-                break
+        pictures = film_frames(clips / str(name))
+        for frame, (picture, face) in enumerate(zip(pictures, tracks[clip], strict=False)):
             if openings[clip, frame] < 0.03:
                 continue
-            affine = crop_affine(tracks[clip, frame])
-            crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, _CROP_PX)
+            crop = crop_image(picture, crop_affine(face), _CROP_PX)
             points = cropped[clip, frame]
             cheek = ((points[3] + points[48]) / 2 * _CROP_PX).astype(int)
             other = ((points[13] + points[54]) / 2 * _CROP_PX).astype(int)
@@ -174,25 +172,19 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
     picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
     brightness = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
-    tooth = _ramp(brightness / float(skin @ LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
+    tooth = smoothstep((brightness / float(skin @ LUMA) - 0.30) / 0.20) * smoothstep(
+        (0.75 - redness) / 0.35
+    )
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.5)[..., None]
     level = brightness[..., None]
     white = 0.62 * level * _LOWER_TOOTH_HUE
     flesh = 0.58 * level * _FLESH_HUE
     graded = flesh + _LOWER_TOOTH_SHARE * tooth * (white - flesh)
-    u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
-    corner = 0.5 + 0.5 * _ramp(np.minimum(u, 1 - u), 0.0, 0.30)
-    v = (np.arange(patch.shape[0]) + 0.5) / patch.shape[0]
-    depth = 0.45 + 0.55 * _ramp(v, 0.1, 0.8)  # the upper teeth and lip shade what is above
+    v, u = ((np.arange(side, dtype=np.float32) + 0.5) / side for side in patch.shape[:2])
+    corner = 0.5 + 0.5 * smoothstep(np.minimum(u, 1 - u) / 0.30)
+    depth = 0.45 + 0.55 * smoothstep((v - 0.1) / 0.7)  # the upper teeth and lip shade what is above
     graded *= (corner[None] * depth[:, None])[..., None]
     return np.clip(graded + 0.5, 0, 255).astype(np.uint8)
-
-
-def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.float32]:
-    """0 below `start`, 1 above `stop`, smooth between."""
-    t = np.clip((value - start) / (stop - start), 0.0, 1.0)
-    smooth: NDArray[np.float32] = t * t * (3 - 2 * t)
-    return smooth
 
 
 def cut_teeth(
@@ -222,13 +214,13 @@ def cut_teeth(
     shown = cv2.remap(
         picture, np.repeat(columns[None], height, 0), source.astype(np.float32), cv2.INTER_LINEAR
     )
-    gum = _ramp((lip - rows).astype(np.float32), 0.0, 10.0)[..., None]
+    gum = smoothstep(((lip - rows) / 10.0).astype(np.float32))[..., None]
     front = picture[_FRONT_TEETH].reshape(-1, 3).mean(axis=0)
     white = shown * (TOOTH_LUMA * USUAL_TOOTH / front)
     white += gum * (0.45 * TOOTH_LUMA * _GUM_HUE - white)
 
-    alpha = _ramp(edge - rows, -1.2, 1.2)
-    alpha *= _ramp(np.minimum(columns - 20.0, 222.0 - columns), 0.0, 16.0)
+    alpha = smoothstep((edge - rows + 1.2) / 2.4)
+    alpha *= smoothstep(np.minimum(columns - 20.0, 222.0 - columns) / 16.0)
     rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
     return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), float(edge[100:140].max())
 
@@ -241,12 +233,9 @@ def read_teeth(folder: Path, landmarks_file: Path) -> tuple[NDArray[np.uint8], f
     """
     archive = np.load(landmarks_file)
     found = np.flatnonzero(archive["names"] == UPPER_TEETH)
-    picture = cv2.imread(str(folder / UPPER_TEETH))
-    if picture is None or not len(found):
+    if not (folder / UPPER_TEETH).exists() or not len(found):
         raise SystemExit(f"the upper teeth come from {folder / UPPER_TEETH}, which is missing")
-    return cut_teeth(
-        np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8), archive["landmarks"][found[0]]
-    )
+    return cut_teeth(read_picture(folder / UPPER_TEETH), archive["landmarks"][found[0]])
 
 
 def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:

@@ -16,10 +16,11 @@ Every subject is mirrored and recoloured as a whole, every picture has its own c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,13 +36,12 @@ from model.data.crops import (
     clip_crops,
     clip_motions,
     name_seed,
-    portrait_identities,
+    prepared_faces,
     read_picture,
     recolour_and_mirror,
     roughen,
     spread_frames,
 )
-from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import (
     crop_affine,
     crop_image,
@@ -179,40 +179,25 @@ def encode(
 
 def _subjects(config: PairsConfig) -> Iterator[tuple[int, bool, Subject]]:
     """Kind, whether it is held out, and pictures of every clip, then of every photograph."""
-    grid, portraits = (np.load(config.prepared / f"{n}.npz") for n in ("grid", "portraits"))
-    identities = portrait_identities(config.source)
-    clip_names, portrait_names = (
-        [str(name) for name in data["names"]][: config.limit] for data in (grid, portraits)
-    )
-    clip_landmarks = grid["landmarks"]
-    motions = clip_motions(clip_landmarks)
+    (clips, portraits), size = prepared_faces(config.source, config.prepared), config.size
+    motions = clip_motions(clips.landmarks)
     rng = np.random.default_rng(0)
-    clip_jobs = [
-        (config.source / "grid_s1" / name, landmarks, config.size)
-        for name, landmarks in zip(clip_names, clip_landmarks, strict=False)
+    clip_jobs: list[Any] = [
+        (path, landmarks, size)
+        for path, landmarks in zip(clips.paths, clips.landmarks, strict=True)
     ]
-    portrait_jobs = [
-        (
-            config.source / "portraits" / name,
-            landmarks,
-            [motions[i] for i in rng.choice(len(motions), 3, replace=False)],
-            config.size,
-        )
-        for name, landmarks in zip(portrait_names, portraits["landmarks"], strict=False)
+    portrait_jobs: list[Any] = [
+        (path, landmarks, [motions[i] for i in rng.choice(len(motions), 3, replace=False)], size)
+        for path, landmarks in zip(portraits.paths, portraits.landmarks, strict=True)
     ]
-
-    def progress(done: Iterator[Subject], total: int, what: str) -> Iterable[Subject]:
-        return tqdm(done, total=total, desc=what, mininterval=10)
-
+    makers: tuple[Callable[[Any], Subject], ...] = (_clip_subject, _portrait_subject)
+    plans = zip(makers, (clip_jobs, portrait_jobs), (clips, portraits), strict=True)
     with ProcessPoolExecutor(config.workers) as pool:
-        cuts = pool.map(_clip_subject, clip_jobs, chunksize=8)
-        for name, subject in zip(clip_names, progress(cuts, len(clip_jobs), "clips"), strict=True):
-            yield 0, clip_held_out(name), subject
-        moved = pool.map(_portrait_subject, portrait_jobs, chunksize=8)
-        for name, subject in zip(
-            portrait_names, progress(moved, len(portrait_jobs), "portraits"), strict=True
-        ):
-            yield 1, portrait_held_out(identities[name]), subject
+        for kind, (make, jobs, faces) in enumerate(plans):
+            subjects = pool.map(make, jobs[: config.limit], chunksize=8)
+            bar = tqdm(subjects, total=len(jobs[: config.limit]), mininterval=10)
+            for held_out, subject in zip(faces.held_out, bar, strict=False):
+                yield kind, held_out, subject
 
 
 def main(config: PairsConfig) -> None:

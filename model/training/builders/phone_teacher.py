@@ -42,7 +42,7 @@ from torch import nn
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.data.crops import portrait_identities
+from model.data.crops import prepared_faces
 from model.data.filmed_motion import amplitude, motion_of_clips, population_gains
 from model.data.phones import (
     CLOSURES,
@@ -53,7 +53,7 @@ from model.data.phones import (
     silence_share,
 )
 from model.data.speechless_sounds import noise_recordings
-from model.data.split import FILMED, portrait_held_out, speakers_of, trained_on
+from model.data.split import FILMED, speakers_of, trained_on
 from model.data.voice_corpora import HELD_OUT, spoken_faces
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import (
@@ -255,10 +255,6 @@ class PhoneTeacherConfig:
     threads: int = 1
 
 
-def _exists(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.npz").exists()
-
-
 def _gains(
     clips: Mapping[str, Mapping[str, NDArray[Any]]], arrays: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[np.float32]]:
@@ -303,10 +299,11 @@ def main(config: PhoneTeacherConfig) -> None:
     """Train the teacher and label all voices."""
     torch.set_num_threads(config.threads)
     folder = config.prepared
-    portraits = np.load(folder / "portraits.npz")
-
     # 1. motion of the filmed speakers, and by how much each falls short of the population's
-    clips = {name: np.load(folder / f"{name}.npz") for name in FILMED if _exists(folder, name)}
+    clips, voices = (
+        {name: np.load(path) for name in names if (path := folder / f"{name}.npz").exists()}
+        for names in (FILMED, HELD_OUT)
+    )
     arrays: dict[str, NDArray[Any]] = {}
     for name, films in clips.items():
         motion, explained = motion_of_clips(films["landmarks"])
@@ -332,24 +329,19 @@ def main(config: PhoneTeacherConfig) -> None:
     print(f"teacher on {len(grid[0])} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
 
     # 4. labels for the other voices
-    for corpus in HELD_OUT:
-        if (folder / f"{corpus}.npz").exists():
-            arrays |= label_voices(teacher, corpus, np.load(folder / f"{corpus}.npz"), neutral)
-    spoken = mouth_opening(spoken_faces(neutral, arrays["speech_offsets"]))[arrays["speech_valid"]]
+    for corpus, spoken in voices.items():
+        arrays |= label_voices(teacher, corpus, spoken, neutral)
+    said = mouth_opening(spoken_faces(neutral, arrays["speech_offsets"]))[arrays["speech_valid"]]
     print(
-        f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "
+        f"opening: speech std {said.std():.3f} mean {said.mean():.3f}, "
         f"clips std {float(real.std()):.3f} mean {float(real.mean()):.3f}"
     )
 
     # 5. portraits in crop units, noise
-    identities = portrait_identities(config.source)
-    arrays["neutral"] = neutral
-    arrays["portraits"] = np.stack(
-        [warp_points(crop_affine(face), face) for face in portraits["landmarks"]]
-    )
-    arrays["portraits_held_out"] = np.array(
-        [portrait_held_out(identities[str(name)]) for name in portraits["names"]]
-    )
+    _, portraits = prepared_faces(config.source, folder)
+    faces = np.stack([warp_points(crop_affine(face), face) for face in portraits.landmarks])
+    arrays |= {"neutral": neutral, "portraits": faces}
+    arrays["portraits_held_out"] = np.array(portraits.held_out)
     arrays["noise"] = noise_recordings(_NOISES)
     write_arrays(folder / "motion.npz", arrays)
     print(f"{folder / 'motion.npz'} written")

@@ -18,22 +18,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.data.crops import read_picture
+from model.data.crops import film_frames, read_picture
 from model.data.phone_alignment import GRID_GRAMMAR, align_phones, recognise
 from model.data.phones import read_phones
-from model.data.sound import read_sound, read_sound_in_step
+from model.data.sound import fit_sound, read_sound, read_sound_in_step
 from model.data.tracks import face_detector
 from model.errors import UnsupportedMediaError
-from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.media.audio import MELS_PER_FRAME, log_mel
 from model.training.config import run_program
 
 CLIP_FRAMES = 75  # a GRID sentence
@@ -89,21 +89,15 @@ def _read_clip(
     path: Path,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Landmarks `(75, 68, 2)`, sound `(48000,)` and log-mel `(300, 80)` of one GRID sentence."""
-    capture = cv2.VideoCapture(str(path))
     landmarks: list[NDArray[np.float32]] = []
-    while len(landmarks) < CLIP_FRAMES:
-        found, frame = capture.read()
-        if not found:
-            break
-        faces = face_detector()(np.ascontiguousarray(frame[..., ::-1]))
+    for frame in islice(film_frames(path), CLIP_FRAMES):
+        faces = face_detector()(frame)
         if not faces:
             raise ValueError(f"no face in frame {len(landmarks)}")
         landmarks.append(faces[0].landmarks)
     if len(landmarks) < CLIP_FRAMES:
         raise ValueError(f"only {len(landmarks)} frames; expected {CLIP_FRAMES}")
-    samples = CLIP_FRAMES * SAMPLE_RATE // 25
-    sound = read_sound_in_step(path)[:samples]
-    sound = np.pad(sound, (0, samples - len(sound)))
+    sound = fit_sound(read_sound_in_step(path), CLIP_FRAMES)
     return np.stack(landmarks), sound, log_mel(sound)
 
 
@@ -148,18 +142,16 @@ def _prepare_all(
                 yield path_name, outcome
 
 
-def _speaker_paths(folder: Path) -> list[Path]:
-    return [folder / name for name in sorted(_speaker_rows(folder))]
-
-
 def main(config: ArraysConfig) -> None:
     """Prepare everything under `source` into `output`."""
     source, workers = config.source, config.workers or os.cpu_count() or 1
+    speakers = source / "grid_speakers"
+    speaker_paths = [speakers / name for name in sorted(_speaker_rows(speakers))]
     plans: list[tuple[str, Callable[[Path], dict[str, NDArray[Any]]], list[Path], bool]] = [
         ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
         ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
         ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
-        ("speakers", prepare_speaker_clip, _speaker_paths(source / "grid_speakers"), True),
+        ("speakers", prepare_speaker_clip, speaker_paths, True),
     ]
     for name, prepare_one, paths, stacked in plans:
         target = config.output / f"{name}.npz"
