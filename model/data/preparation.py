@@ -29,13 +29,7 @@ from tqdm import tqdm
 
 from model.data.films import FilmReport, PrepareSettings, prepare_film
 from model.data.layouts import Source, find_sources
-from model.data.shards import (
-    ClipShards,
-    TrackData,
-    read_made_from,
-    read_tracks,
-    write_shard,
-)
+from model.data.shards import ClipShards, TrackData, read_made_from, read_tracks, write_shard
 from model.errors import InputError, UnsupportedMediaError
 from model.media.audio import FPS
 

@@ -147,11 +147,7 @@ class SyncNet(Downloaded):
     purpose = "the original SyncNet's LSE-C and LSE-D"
 
     def scores(
-        self,
-        frames: NDArray[np.uint8],
-        landmarks: Rows,
-        waveform: Rows,
-        max_offset: int = 15,
+        self, frames: NDArray[np.uint8], landmarks: Rows, waveform: Rows, max_offset: int = 15
     ) -> tuple[float, float]:
         """LSE-C and LSE-D.
 

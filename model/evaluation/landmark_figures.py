@@ -20,13 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data.held_out_speech import (
-    HeldOut,
-    Sound,
-    Sounds,
-    load_held_out,
-    load_sounds,
-)
+from model.data.held_out_speech import HeldOut, Sound, Sounds, load_held_out, load_sounds
 from model.data.phones import LIP_TO_TEETH, ROUNDED
 from model.evaluation.metrics.landmarks import (
     MAX_LAG,

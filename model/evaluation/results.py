@@ -83,10 +83,7 @@ class Results:
 
 
 def write_report(
-    options: EvaluationOptions,
-    systems: Mapping[str, System],
-    results: Results,
-    landmarks: Table,
+    options: EvaluationOptions, systems: Mapping[str, System], results: Results, landmarks: Table
 ) -> dict[str, Any]:
     """Write JSON, Markdown, sheets and plots; returns what the JSON holds.
 

@@ -145,11 +145,7 @@ def sync_loss(
         first = (everywhere.argmax(dim=1) == all_frames).float() @ weight
         first_inside = (inside.argmax(dim=2).flatten() == own_frames).float() @ weight
         cosine = (audio * lips).sum(dim=-1).flatten() @ weight
-    return loss, {
-        "first_of_all": first,
-        "first_of_window": first_inside,
-        "cosine": cosine,
-    }
+    return loss, {"first_of_all": first, "first_of_window": first_inside, "cosine": cosine}
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,7 @@ def still_passages(opening: Curve) -> NDArray[np.bool_]:
 
 
 def jitter(
-    lips: Sequence[NDArray[np.float32]],
-    still: Sequence[NDArray[np.bool_]],
-    widths: Sequence[float],
+    lips: Sequence[NDArray[np.float32]], still: Sequence[NDArray[np.bool_]], widths: Sequence[float]
 ) -> float:
     """How lips tremble where they should rest: mean second difference over time / mouth width.
 

@@ -11,13 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.metrics.landmarks import (
-    MAX_LAG,
-    articulation,
-    best_lag,
-    correlation,
-    slope,
-)
+from model.evaluation.metrics.landmarks import MAX_LAG, articulation, best_lag, correlation, slope
 
 _STILL: Final = 1e-3
 """Openings that spread less than this are the detector's noise."""

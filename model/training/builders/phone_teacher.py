@@ -44,14 +44,7 @@ from tqdm import tqdm
 from model.data.arrays import write_arrays
 from model.data.crops import prepared_faces
 from model.data.filmed_motion import amplitude, motion_of_clips, population_gains
-from model.data.phones import (
-    CLOSURES,
-    PHONES,
-    SILENCE_PHONE,
-    UNKNOWN_PHONE,
-    runs_of,
-    silence_share,
-)
+from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of, silence_share
 from model.data.speechless_sounds import noise_recordings
 from model.data.split import FILMED, speakers_of, trained_on
 from model.data.voice_corpora import HELD_OUT, spoken_faces

@@ -85,9 +85,7 @@ def _speaker_rows(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["file"]: row for row in json.loads(index.read_text())} if index.exists() else {}
 
 
-def _read_clip(
-    path: Path,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _read_clip(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Landmarks `(75, 68, 2)`, sound `(48000,)` and log-mel `(300, 80)` of one GRID sentence."""
     landmarks: list[NDArray[np.float32]] = []
     for frame in islice(film_frames(path), CLIP_FRAMES):
