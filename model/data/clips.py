@@ -86,11 +86,7 @@ class Clip:
 
 
 class ClipFrames:
-    """The pictures of a clip in memory, read as a video file is.
-
-    Args:
-        frames: `(T, H, W, 3)`, uint8 RGB.
-    """
+    """The pictures of a clip `(T, H, W, 3)`, uint8 RGB, in memory, read as a video file is."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames

@@ -56,13 +56,7 @@ class PrepareSettings:
 
 @dataclass(frozen=True)
 class Drop:
-    """A part of a film that was left out.
-
-    Attributes:
-        reason: Why.
-        first: Its first frame; -1 for frames scattered over the film.
-        frames: How many.
-    """
+    """A part of a film that was left out: why, its first frame (-1: scattered over the film), how many."""
 
     reason: Reason
     first: int

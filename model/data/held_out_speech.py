@@ -51,12 +51,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Sound:
-    """One recording.
-
-    Attributes:
-        mel: Log-mel `(4T, 80)`.
-        waveform: `(N,)` at 16 kHz, or none where only the log-mel was kept.
-    """
+    """One recording: log-mel `(4T, 80)`, and waveform `(N,)` at 16 kHz where it was kept too."""
 
     mel: Points
     waveform: Points | None = None

@@ -46,11 +46,8 @@ class PairPictures:
 
 
 class ShardPictures:
-    """Draws pictures of a folder of shards.
+    """Draws pictures with `size` pixels a side of a folder of shards (`talkface prepare`).
 
-    Args:
-        folder: Shards (`talkface prepare`).
-        size: Side of the pictures in pixels.
     Raises:
         ConfigError: Every track is held out.
     """

@@ -209,13 +209,11 @@ class _Place:
 
 
 class ClipShards:
-    """The tracks of a folder of shards.
+    """The tracks of a folder of shards, where `talkface prepare` has written.
 
     Cheap to build (only headers are read), safe to hand to other processes (files are opened on
     first use, in each of them).
 
-    Args:
-        folder: Where `talkface prepare` has written.
     Raises:
         FileNotFoundError: No shard lies there.
         UnsupportedMediaError: A shard is broken or of another format.
@@ -278,14 +276,14 @@ class ClipShards:
     def crops(
         self, index: int, frames: Sequence[int], *, size: int, jitter: Affine | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Crops of some frames of a track, and their landmarks.
+        """Crops of some frames of a track, in any order, and their landmarks.
 
         Args:
             index: Of the track.
-            frames: Numbers of the frames, 0 to `num_frames - 1`, in any order.
+            frames: Numbers of the frames, 0 to `num_frames - 1`.
             size: Side of the crops in pixels.
-            jitter: `(2, 3)`, crop units to crop units (`jitter_affine` of the identity); applied
-                to pictures and landmarks alike. None leaves the crops as they are.
+            jitter: `(2, 3)`, crop units to crop units (`jitter_affine` of the identity), for pictures and
+                landmarks alike; None leaves them as they are.
         Returns:
             Pictures `(n, size, size, 3)` uint8 RGB and landmarks `(n, 68, 2)` float32, crop units.
         Raises:

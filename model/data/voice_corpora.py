@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.arrays import write_arrays
 from model.data.phones import UNKNOWN_PHONE
 from model.data.split import language_held_out, voice_held_out
 from model.face.landmarks import CONTENT, POSE, join_landmarks
-from model.media.audio import MELS_PER_FRAME
+from model.media.audio import MELS_PER_FRAME, log_mel
 
 HELD_OUT: Final[dict[str, Callable[[str], bool]]] = {
     "speech": voice_held_out,
@@ -47,10 +48,8 @@ class Corpus:
 def load_corpora(prepared: Path, *, held_out: bool) -> dict[str, Corpus]:
     """The voices of a prepared folder that `phone_teacher` has labelled.
 
-    Args:
-        prepared: Folder with `motion.npz`, `speech.npz` and, if they were made, the others.
-        held_out: Those that are measured, or those that are trained on; utterances without any
-            known phone are left out.
+    Those that are measured, `held_out`, or those that are trained on; utterances without any known
+    phone are left out.
     """
     motion = np.load(prepared / "motion.npz")
     corpora = {}
@@ -58,23 +57,42 @@ def load_corpora(prepared: Path, *, held_out: bool) -> dict[str, Corpus]:
         if f"{name}_offsets" not in motion:
             continue
         voices = np.load(prepared / f"{name}.npz")
-        ends, phones = np.cumsum(voices["lengths"]), voices["phones"]
-        spans = np.stack([ends - voices["lengths"], ends], axis=1)
-        kept = [
-            i
-            for i, (start, end) in enumerate(spans)
-            if is_held_out(str(voices["names"][i])) == held_out
-            and not (phones[start:end] == UNKNOWN_PHONE).all()
-        ]
-        corpora[name] = Corpus(
-            voices["log_mel"],
-            phones,
-            motion[f"{name}_offsets"],
-            motion[f"{name}_valid"],
-            [str(voices["names"][i]) for i in kept],
-            spans[kept],
-        )
+        phones = voices["phones"]
+        kept = {
+            utterance: (there.start, there.stop)
+            for utterance, there in utterances(voices)
+            if is_held_out(utterance) == held_out and not (phones[there] == UNKNOWN_PHONE).all()
+        }
+        spans = np.array(list(kept.values()), np.int64).reshape(-1, 2)
+        labels = motion[f"{name}_offsets"], motion[f"{name}_valid"]
+        corpora[name] = Corpus(voices["log_mel"], phones, *labels, list(kept), spans)
     return corpora
+
+
+def utterances(voices: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, slice]]:
+    """Name and place, 10 ms, of every utterance of arrays that are laid out as `speech.npz`."""
+    ends = np.cumsum(voices["lengths"])
+    for name, length, end in zip(voices["names"], voices["lengths"], ends, strict=True):
+        yield str(name), slice(int(end - length), int(end))
+
+
+def write_voices(
+    path: Path, said: Mapping[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]
+) -> None:
+    """Write waveforms `(160 F,)` and their phones `(F,)` by name, laid out as `speech.npz`.
+
+    names (N,), log_mel (M, 80) of all utterances one after another, phones (M,), lengths (N,).
+    """
+    mels = [log_mel(waveform).astype(np.float16) for waveform, _ in said.values()]
+    labels = [phones for _, phones in said.values()]
+    assert [len(mel) for mel in mels] == [len(row) for row in labels]
+    arrays: dict[str, NDArray[Any]] = {
+        "log_mel": np.concatenate(mels),
+        "phones": np.concatenate(labels),
+    }
+    lengths = np.array([len(row) for row in labels])
+    write_arrays(path, {"names": np.array(list(said)), "lengths": lengths, **arrays})
+    print(f"{path}: {len(said)} utterances, {lengths.sum() / 6000:.1f} min")
 
 
 def spoken_faces(neutral: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,12 +101,7 @@ def spoken_faces(neutral: NDArray[np.float32], offsets: NDArray[np.float32]) -> 
 
 
 class Cutter:
-    """Draws pieces of a corpus, longer utterances more often.
-
-    Args:
-        corpus: What is cut.
-        frames: Length of the longest piece, video frames.
-    """
+    """Draws pieces of a corpus, `frames` video frames at most; longer utterances more often."""
 
     def __init__(self, corpus: Corpus, frames: int) -> None:
         self.corpus, self.longest = corpus, frames

@@ -56,13 +56,7 @@ _SHAPE_CLIPS: Final = 16
 
 @dataclass(frozen=True, eq=False)
 class Sitter:
-    """A photograph with what tells it from others.
-
-    Attributes:
-        name: File name without suffix.
-        image: `(H, W, 3)`, uint8 RGB.
-        landmarks: The face `(68, 2)`, pixels.
-    """
+    """A photograph `(H, W, 3)`, uint8 RGB, its face `(68, 2)` in pixels, and what tells it from others."""
 
     name: str
     image: Picture

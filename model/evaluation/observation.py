@@ -47,16 +47,10 @@ _SHEET_COLUMNS: Final = 6
 
 @dataclass(frozen=True)
 class Judges:
-    """Everything that judges. What is None is skipped.
+    """Everything that judges: our sync network, and for FID, LPIPS, CSIM and the original SyncNet.
 
-    Attributes:
-        detector: Finds landmarks in real and drawn frames alike.
-        sync: Our sync network.
-        features: For FID.
-        lpips: For LPIPS.
-        identity: For CSIM.
-        syncnet: The original SyncNet.
-        skipped: Why something is None, and how to give it.
+    The detector finds landmarks in real and drawn frames alike. What is None is skipped; `skipped` says
+    why, and how to give it.
     """
 
     detector: FaceDetector
@@ -94,15 +88,7 @@ class Observation:
 
 @dataclass(eq=False)
 class Observer:
-    """Compares frames with one clip's real ones.
-
-    Attributes:
-        clip: The clip.
-        real: Its frames `(T, H, W, 3)`.
-        judges: Who judges.
-        crop_px: Side of the crops that are compared; None = the face's own size.
-        window: Where the frames are compared.
-    """
+    """Compares frames with one clip's real ones `(T, H, W, 3)`, in crops of `crop_px` (None = the face's size)."""
 
     clip: Clip
     real: Frames
@@ -313,27 +299,19 @@ def load_judges(
     lpips: Path | None = None,
     identity: Path | None = None,
     syncnet: Path | None = None,
-    sync: Path | None = None,
 ) -> Judges:
-    """Load what there is; `skipped` says what there is not.
+    """Load what there is of TorchScript files (`downloaded_networks`), and our sync network.
 
-    Args:
-        detector: Finds landmarks.
-        fid_features: TorchScript file, see `downloaded_networks`.
-        lpips: The same.
-        identity: The same.
-        syncnet: The same.
-        sync: Folder of our sync network; None = the one that ships.
+    `skipped` says what there is not.
+
     Raises:
         CheckpointError: A file that was given cannot be used.
     """
     skipped = []
     networks: dict[str, Any] = {}
     try:
-        own: SyncNetwork | None = load_sync_network(sync)
+        own: SyncNetwork | None = load_sync_network()
     except CheckpointError as error:
-        if sync is not None:
-            raise
         own = None
         skipped.append(f"sync figures: {error}")
     for key, path, kind, option in (

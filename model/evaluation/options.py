@@ -19,11 +19,9 @@ USUAL_PROTOCOLS: Final[tuple[Protocol, ...]] = PROTOCOLS[:4]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One `--weights`.
+    """One `--weights`, None = the one that ships.
 
-    Attributes:
-        name: Title of its rows; checkpoints of one name are runs of one system.
-        folder: Where it is, None = the one that ships.
+    The name is the title of its rows; checkpoints of one name are runs of one system.
     """
 
     name: str

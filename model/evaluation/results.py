@@ -57,18 +57,9 @@ _COMPARED: Final = (
 
 @dataclass
 class Results:
-    """What has been measured.
+    """What has been measured by each protocol, and what not: why, and how to have it measured.
 
-    Attributes:
-        reenactment: Self-reenactment, clip by clip.
-        dubbing: Pairs of a video and another sound.
-        references: Silence and leak.
-        portraits: Photographs.
-        motion: Photographs that real mouths move.
-        steadiness: What moves without a reason.
-        skipped: What was not measured, why, and how to have it measured.
-        clips: Names of the clips that were measured.
-        sheet: Rows of the contact sheet.
+    `clips` are the names of those that were measured, `sheet` the rows of the contact sheet.
     """
 
     reenactment: Reenactment

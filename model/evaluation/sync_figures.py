@@ -47,12 +47,7 @@ _VOICE_FRAMES: Final = 125
 
 @dataclass(frozen=True)
 class Track:
-    """A recording and the face that says it.
-
-    Attributes:
-        log_mel: `(4T, 80)`.
-        landmarks: `(T, 68, 2)`, any unit.
-    """
+    """A recording, log-mel `(4T, 80)`, and the face that says it, `(T, 68, 2)` in any unit."""
 
     log_mel: Points
     landmarks: Points
@@ -79,9 +74,9 @@ def load_tracks(prepared: Path) -> dict[str, list[Track]]:
     return {"clips": clips, "voices": voices}
 
 
-def with_noise(tracks: Sequence[Track], noise_px: float, seed: int = 0) -> list[Track]:
+def with_noise(tracks: Sequence[Track], noise_px: float) -> list[Track]:
     """Landmarks with a detector's noise: `noise_px` of a 128 px crop, independent in every frame."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     noisy = []
     for track in tracks:
         eyes = [track.landmarks[:, list(eye)].mean(axis=1) for eye in (LEFT_EYE, RIGHT_EYE)]

@@ -76,13 +76,8 @@ class Shown:
 class PairPixels:
     """Pairs whose latents are still to be made, on the device, by `encode_pairs`.
 
-    Attributes:
-        target: `(B, S, S, 3)`, uint8.
-        reference: `(B, S, S, 3)`, uint8.
-        warped: `(B, S, S, 3)`, uint8, the reference moved to the target.
-        mask: `(B, 1, h, w)`, float32, 1 where generated.
-        target_landmarks: `(B, 68, 2)`, crop units.
-        reference_landmarks: `(B, 68, 2)`.
+    Pictures `(B, S, S, 3)` uint8 as in `PairPictures`, landmarks `(B, 68, 2)` in crop units, and a mask
+    `(B, 1, h, w)`, float32, 1 where generated.
     """
 
     target: torch.Tensor

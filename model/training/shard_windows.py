@@ -22,12 +22,10 @@ _MOVING_SHARE = 0.5
 
 
 class ShardWindows:
-    """Draws windows of tracks, and measures on those that are held out.
+    """Draws windows of tracks of shards (`talkface prepare`), and measures on those that are held out.
 
-    Args:
-        folder: Shards (`talkface prepare`).
-        frames: Length of a window; shorter tracks are left out.
-        pauses: What cuts silence into still pictures' windows.
+    Windows have `frames` frames; shorter tracks are left out. `pauses` cut silence into still pictures' ones.
+
     Raises:
         ConfigError: No track to train on is long enough.
     """

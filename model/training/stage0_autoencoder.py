@@ -63,6 +63,10 @@ class AutoencoderConfig(LoopConfig):
     window: int = 96
 
 
+Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Crops `(N, S, S, 3)` and their landmarks `(N, 68, 2)`."""
+
+
 class Crops:
     """Where crops come from.
 
@@ -97,10 +101,8 @@ class Crops:
             self.size = self._images.shape[1]
         check_side(path, self._images.shape[1], self.size)
 
-    def draw(
-        self, rng: np.random.Generator, count: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Training crops `(N, S, S, 3)` and their landmarks `(N, 68, 2)`."""
+    def draw(self, rng: np.random.Generator, count: int) -> Pictures:
+        """Training crops."""
         parts = []
         rest = count
         if self._clips is not None:
@@ -109,26 +111,30 @@ class Crops:
             if clips:
                 parts.append(self._clips.crops(rng, clips))
         if rest:
-            rows = rng.choice(self._train, rest, p=self._share)
-            parts.append((self._images[rows], self._landmarks[rows]))
-        images, landmarks = zip(*parts, strict=True)
-        return np.concatenate(images), np.concatenate(landmarks)
+            parts.append(self._rows(rng.choice(self._train, rest, p=self._share)))
+        return _joined(parts)
 
-    def held_out(self, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
+    def held_out(self, count: int) -> Pictures | None:
         """The same of what is never trained on, always the same ones; None where there is nothing."""
         rng = np.random.default_rng(1)
         parts = []
         if self._clips is not None and self._clips.unseen:
             parts.append(self._clips.crops(rng, count // 2, held_out=True))
         if len(self._train) and self._unseen.any():
-            rows = rng.choice(
-                np.flatnonzero(self._unseen), count, replace=self._unseen.sum() < count
-            )
-            parts.append((self._images[rows], self._landmarks[rows]))
+            unseen = np.flatnonzero(self._unseen)
+            parts.append(self._rows(rng.choice(unseen, count, replace=len(unseen) < count)))
         if not parts:
             return None
-        images, landmarks = zip(*parts, strict=True)
-        return np.concatenate(images)[:count], np.concatenate(landmarks)[:count]
+        images, landmarks = _joined(parts)
+        return images[:count], landmarks[:count]
+
+    def _rows(self, rows: NDArray[np.int64]) -> Pictures:
+        return self._images[rows], self._landmarks[rows]
+
+
+def _joined(parts: list[Pictures]) -> Pictures:
+    images, landmarks = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(landmarks)
 
 
 @dataclass(frozen=True)

@@ -103,14 +103,13 @@ def sample_latents(
     known: torch.Tensor,
     mask: torch.Tensor,
     steps: int,
-    seed: int = 0,
 ) -> torch.Tensor:
     """DDIM from one shared noise; latents `(B, 4, H, W)`, generated inside `mask`, `known` outside."""
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
     window = unet.window
     shape = (1, known.shape[1], window.height, window.width)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(known.device)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(known.device)
     latents = denoise(
         lambda latents, timestep: unet(latents, timestep, condition),
         scheduler,

@@ -157,11 +157,7 @@ def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) ->
 class DetailBatch:
     """Parts of samples that mostly hold the mouth.
 
-    Attributes:
-        drawn: `(B, 3, h, w)`, in [-1, 1].
-        warped: `(B, 3, 2h, 2w)`.
-        target: `(B, 3, 2h, 2w)`.
-        lips: `(B, 1, 2h, 2w)`, 1 around the lips.
+    Drawn `(B, 3, h, w)`, in [-1, 1]; warped and target `(B, 3, 2h, 2w)`; `(B, 1, 2h, 2w)`, 1 around the lips.
     """
 
     drawn: torch.Tensor

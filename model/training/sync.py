@@ -150,12 +150,9 @@ def sync_loss(
 
 @dataclass(frozen=True)
 class SyncBatch:
-    """Sound and faces of B windows.
+    """Sound `(B, 4T, 80)` and faces `(2 B, T, 68, 2)` of B windows: mouths that move, then the same held still.
 
-    Attributes:
-        log_mel: `(B, 4T, 80)`.
-        faces: `(2 B, T, 68, 2)`, crop units: mouths that move, then the same held still.
-        valid: `(B, T - 14)`, 0 where the lips' labels are unknown.
+    `valid` `(B, T - 14)` is 0 where the lips' labels are unknown.
     """
 
     log_mel: torch.Tensor

@@ -37,19 +37,14 @@ SHARP_ENOUGH: Final = 0.6
 _UNHEARD: Final = np.zeros(FPS * SAMPLES_PER_FRAME, np.float32)
 
 
-def still_plan(system: System, image: Frames, targets: Points | None = None) -> RenderPlan:
-    """A plan of a photograph that follows given landmarks and no sound.
+def still_plan(system: System, image: Frames) -> RenderPlan:
+    """A plan of a photograph `(H, W, 3)`, uint8 RGB, that hears nothing and shows its own face once.
 
-    Args:
-        system: Will draw it.
-        image: `(H, W, 3)`, uint8 RGB.
-        targets: Faces to draw `(T, 68, 2)`, crop units; None = the photograph's own, once.
     Raises:
         InputError: The photograph shows no face.
     """
     plan = system.pipeline.prepare(image, _UNHEARD, system.options)
-    own = plan.reference_landmarks[None] if targets is None else targets
-    return dataclasses.replace(plan, target_landmarks=np.asarray(own, np.float32))
+    return dataclasses.replace(plan, target_landmarks=plan.reference_landmarks[None])
 
 
 def follow_clip(plan: RenderPlan, clip: Clip, stride: int = 1) -> RenderPlan:
@@ -63,23 +58,18 @@ def follow_clip(plan: RenderPlan, clip: Clip, stride: int = 1) -> RenderPlan:
 
 @dataclass
 class RealMotion(Photographs):
-    """Unseen photographs driven by the landmarks of unseen clips; `REAL` are the clips themselves.
+    """Unseen photographs driven by the landmarks of unseen clips, one in `stride` of their frames.
 
-    Attributes:
-        stride: Every so many frames of a clip are drawn.
+    The row `REAL` are the clips themselves.
     """
 
     stride: int = 1
 
     def add(self, name: str, image: Frames, clip: Clip, frames: ClipFrames, system: System) -> None:
-        """Measure one photograph.
+        """Measure one photograph `(H, W, 3)`, uint8 RGB, with the mouth of a clip.
 
-        Args:
-            name: What it is called.
-            image: `(H, W, 3)`, uint8 RGB.
-            clip: Whose mouth it gets.
-            frames: That clip's pictures; the real video stands beside the drawn ones.
-            system: Draws.
+        The clip's own pictures, the real video, stand beside the drawn ones.
+
         Raises:
             InputError: The photograph shows no face.
         """

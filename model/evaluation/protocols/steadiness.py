@@ -48,26 +48,17 @@ _LIP_MARGIN: Final = 0.05
 
 @dataclass
 class Steadiness:
-    """How much of what is drawn moves without a reason.
-
-    Attributes:
-        per_picture: Row title to picture to figures; the real clips are a row.
-    """
+    """How much of what is drawn moves without a reason: figures by row and picture; the real clips are a row."""
 
     per_picture: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def add(
         self, row: str, name: str, image: Frames, clip: Clip, frames: ClipFrames, system: System
     ) -> None:
-        """Measure one picture.
+        """Measure one picture `(H, W, 3)`, uint8 RGB, with the mouth of a clip; it counts to the row `row`.
 
-        Args:
-            row: Title of the row to which it counts.
-            name: What it is called.
-            image: `(H, W, 3)`, uint8 RGB.
-            clip: Whose mouth it gets, and the real video that stands beside it.
-            frames: That clip's pictures.
-            system: Draws.
+        The clip's own pictures, the real video, stand beside the drawn ones.
+
         Raises:
             InputError: The picture shows no face.
         """

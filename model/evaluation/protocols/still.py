@@ -45,13 +45,7 @@ _LEAK_FRAMES: Final = 2 * FPS
 
 @dataclass(frozen=True, eq=False)
 class _Still:
-    """One drawn video of a still picture.
-
-    Attributes:
-        plan: What was to be drawn.
-        frames: What was drawn `(T, H, W, 3)`.
-        landmarks: Found in it `(T, 68, 2)`, pixels; nan where there was no face.
-    """
+    """A drawn still picture: plan, frames `(T, H, W, 3)` and the faces found `(T, 68, 2)`, pixels, or nan."""
 
     plan: RenderPlan
     frames: Frames
@@ -74,11 +68,7 @@ def _animate(
 
 @dataclass
 class ReferenceTests:
-    """Silence and leak over shut and open references from real clips.
-
-    Attributes:
-        judges: Who judges.
-    """
+    """Silence and leak over shut and open references from real clips."""
 
     judges: Judges
     _quiet: dict[str, dict[str, list[NDArray[np.float32]]]] = field(default_factory=dict)
@@ -167,14 +157,10 @@ class Portraits(Photographs):
         other: NDArray[np.float32] | None,
         system: System,
     ) -> None:
-        """Measure one photograph.
+        """Measure one photograph `(H, W, 3)`, uint8 RGB, even sides.
 
-        Args:
-            name: What it is called.
-            image: `(H, W, 3)`, uint8 RGB, even sides.
-            voice: What it says, 16 kHz.
-            other: Another voice, for the swap test.
-            system: Draws.
+        It says `voice`, 16 kHz, and in the swap test the `other` one.
+
         Raises:
             InputError: The photograph cannot be animated.
         """

@@ -95,13 +95,7 @@ def with_landmarks(plan: RenderPlan, landmarks: NDArray[np.float32]) -> RenderPl
 
 @dataclass
 class Reenactment:
-    """Observations of self-reenactment, clip by clip.
-
-    Attributes:
-        clips: Clips so far.
-        rows: Row title to one observation a clip.
-        plans: Row title to the landmarks' openings that were meant to be drawn.
-    """
+    """Observations of self-reenactment: by the rows' titles, one of each of the `clips` so far."""
 
     clips: list[Clip] = field(default_factory=list)
     rows: dict[str, list[Observation]] = field(default_factory=dict)
@@ -160,12 +154,7 @@ class _Dub:
 
 @dataclass
 class Dubbing:
-    """Pairs of a real video and another clip's sound.
-
-    Attributes:
-        judges: Who judges.
-        rows: Row title to one entry a pair.
-    """
+    """Pairs of a real video and another clip's sound: by the rows' titles, one entry a pair."""
 
     judges: Judges
     rows: dict[str, list[_Dub]] = field(default_factory=dict)

@@ -85,14 +85,10 @@ class DetailPairsConfig:
 
 @dataclass(frozen=True)
 class Subject:
-    """One clip, photograph, or pair of photographs.
+    """One clip, photograph, or pair of photographs: the reference's and the target's.
 
-    Attributes:
-        paths: Its files: one, or the reference's and the target's.
-        landmarks: Of each file, pixels: `(T, 68, 2)` of a clip, `(68, 2)` of a photograph.
-        motions: For a photograph that is moved.
-        held_out: Whether it is never trained on.
-        is_clip: Whether it is a clip.
+    Landmarks in pixels are `(T, 68, 2)` of a clip, `(68, 2)` of a photograph; motions are for a
+    photograph that is moved.
     """
 
     paths: tuple[Path, ...]

@@ -61,6 +61,7 @@ from model.training.config import run_program
 PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
 _ENGINE_PX = 256
+_BATCH = 32  # pictures that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class PairsConfig:
 class Subject:
     """Pictures of one clip or photograph, and warps between them.
 
-    Attributes:
-        pictures: Crop `(S, S, 3)` and landmarks `(68, 2)` of each.
-        pairs: Target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
+    Pairs are target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
     """
 
     pictures: list[Crop]
@@ -157,20 +156,17 @@ def _portrait_subject(job: PortraitJob) -> Subject:
 
 @torch.inference_mode()
 def encode(
-    autoencoder: AutoencoderKL,
-    images: NDArray[np.uint8],
-    masks: NDArray[np.bool_] | None = None,
-    batch: int = 32,
+    autoencoder: AutoencoderKL, images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float16]:
     """Scaled latents `(N, 4, S / f, S / f)`, float16, of pictures `(N, S, S, 3)` uint8.
 
     The autoencoder is in eval mode; pixels in `masks` `(N, S, S)` become mid grey first.
     """
     parts = []
-    for start in tqdm(range(0, len(images), batch), desc="encode", mininterval=10):
-        tensor = to_tensor(images[start : start + batch])
+    for start in tqdm(range(0, len(images), _BATCH), desc="encode", mininterval=10):
+        tensor = to_tensor(images[start : start + _BATCH])
         if masks is not None:
-            tensor = tensor * (~torch.from_numpy(masks[start : start + batch]))[:, None]
+            tensor = tensor * (~torch.from_numpy(masks[start : start + _BATCH]))[:, None]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             latents = encode_pictures(autoencoder, tensor, torch.float32)
         parts.append(latents.half().numpy())

@@ -47,7 +47,7 @@ from model.data.filmed_motion import amplitude, motion_of_clips, population_gain
 from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of, silence_share
 from model.data.speechless_sounds import noise_recordings
 from model.data.split import FILMED, speakers_of, trained_on
-from model.data.voice_corpora import HELD_OUT, spoken_faces
+from model.data.voice_corpora import HELD_OUT, spoken_faces, utterances
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import (
     CONTENT,
@@ -222,11 +222,11 @@ def label_voices(
     teacher: PhoneTeacher, corpus: str, voices: Mapping[str, NDArray[Any]], neutral: Points
 ) -> dict[str, NDArray[Any]]:
     """The rows of `motion.npz` for one set of voices, laid out as `speech.npz`."""
-    labels, ends = [], np.cumsum(voices["lengths"])
     mels, phones = voices["log_mel"], voices["phones"]
-    for start, end in zip(ends - voices["lengths"], ends, strict=True):
-        mel = mels[start:end].astype(np.float32)
-        labels.append(label_speech(teacher, phones[start:end], mel, neutral))
+    labels = [
+        label_speech(teacher, phones[there], mels[there].astype(np.float32), neutral)
+        for _, there in utterances(voices)
+    ]
     known = (phones != UNKNOWN_PHONE).reshape(-1, MELS_PER_FRAME).all(axis=1)
     return {f"{corpus}_offsets": np.concatenate(labels), f"{corpus}_valid": known}
 
