@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import istft, resample_poly, stft
+from scipy.signal import correlate, istft, resample_poly, stft
 
 from model.data.phones import SILENCE_PHONE
 from model.media.audio import HOP_LENGTH, SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -41,9 +41,8 @@ def change_speed(
     played = np.asarray(resample_poly(waveform, ratio.denominator, ratio.numerator), np.float32)
     count = -(-len(played) // SAMPLES_PER_FRAME) * SAMPLES_PER_FRAME
     there = (np.arange(count // HOP_LENGTH) * factor).astype(int)
-    moved = np.where(
-        there < len(phones), phones[np.minimum(there, len(phones) - 1)], SILENCE_PHONE
-    ).astype(np.uint8)
+    spoken = phones[np.minimum(there, len(phones) - 1)]
+    moved = np.where(there < len(phones), spoken, np.uint8(SILENCE_PHONE))
     return np.pad(played, (0, count - len(played))), moved
 
 
@@ -106,23 +105,16 @@ def through_codec(waveform: Waveform, codec: tuple[str, ...]) -> Waveform:
     Raises:
         RuntimeError: ffmpeg cannot do it.
     """
-    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "1"]
-    quiet = [ffmpeg_path(), "-nostdin", "-v", "error"]
-    coded = subprocess.run(
-        [*quiet, *raw, "-i", "pipe:0", *codec, "pipe:1"],
-        input=waveform.tobytes(),
-        capture_output=True,
-        check=False,
-    )
-    heard = subprocess.run(
-        [*quiet, "-i", "pipe:0", *raw, "pipe:1"],
-        input=coded.stdout,
-        capture_output=True,
-        check=False,
-    )
-    if coded.returncode or heard.returncode:
-        raise RuntimeError(f"ffmpeg cannot use the codec {codec}: {coded.stderr.decode()[-200:]}")
-    decoded = np.frombuffer(heard.stdout, np.float32)
+    raw = ("-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "1")
+    sound = waveform.tobytes()
+    for given, wanted in ((raw, codec), ((), raw)):
+        command = [ffmpeg_path(), "-nostdin", "-v", "error", *given, "-i", "pipe:0", *wanted]
+        done = subprocess.run([*command, "pipe:1"], input=sound, capture_output=True, check=False)
+        if done.returncode:
+            reason = done.stderr.decode()[-200:]
+            raise RuntimeError(f"ffmpeg cannot use the codec {codec}: {reason}")
+        sound = done.stdout
+    decoded = np.frombuffer(sound, np.float32)
     # MP3 and AAC without a container begin with their encoder's priming: take the delay that fits.
     late = _delay(waveform, decoded)
     moved = decoded[late:] if late >= 0 else np.pad(decoded, (-late, 0))
@@ -131,10 +123,8 @@ def through_codec(waveform: Waveform, codec: tuple[str, ...]) -> Waveform:
 
 def _delay(waveform: Waveform, decoded: Waveform) -> int:
     """Samples by which `decoded` comes late, by the peak of their correlation."""
-    size = 1 << (len(waveform) + len(decoded)).bit_length()
-    product = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(waveform, size)), size)
-    late = int(np.argmax(product))
-    return late if late < size // 2 else late - size
+    product = correlate(decoded, waveform, method="fft")
+    return int(np.argmax(product)) - (len(waveform) - 1)
 
 
 def alter(

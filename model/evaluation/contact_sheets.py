@@ -179,12 +179,6 @@ def find_sitters(folder: Path, detector: FaceDetector) -> list[Sitter]:
     return sitters
 
 
-def read_shapes(folder: Path, detector: FaceDetector) -> list[MouthShape]:
-    """The six shapes from clips that training has not seen."""
-    sources = spread(find_clips("grid", folder, every=False), _SHAPE_CLIPS)
-    return find_shapes([read_clip(source, detector, 125)[0] for source in sources])
-
-
 def write_sheets(
     system: System, sitters: Sequence[Sitter], shapes: Sequence[MouthShape], output: Path
 ) -> Iterator[Path]:
@@ -218,7 +212,8 @@ def main() -> None:
     pipeline = load_pipeline(arguments.weights)
     pipeline.detector = detector
     system = System(pipeline.model_name, pipeline, arguments.preset, seed=0)
-    shapes = read_shapes(arguments.clips, detector)
+    sources = spread(find_clips("grid", arguments.clips, every=False), _SHAPE_CLIPS)
+    shapes = find_shapes([read_clip(source, detector, 125)[0] for source in sources])
     for shape in shapes:
         print(f"{shape.name}: {shape.clip}, frame {shape.frame}")
     sitters = treat_some(choose(find_sitters(arguments.portraits, detector), arguments.count))

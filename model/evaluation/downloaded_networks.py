@@ -1,15 +1,7 @@
 """Other people's networks by path: TorchScript files, never downloaded by us.
 
-| figure | file | called with | gives |
-| --- | --- | --- | --- |
-| FID | `--fid-features` | pictures (B, 3, H, W) uint8; `return_features=True` if it takes that | (B, D) |
-| LPIPS | `--lpips` | two of (B, 3, H, W) float in [-1, 1] | B distances |
-| LPIPS | the same, a network that takes `return_lpips` | pictures, uint8 | (B, D), squared distances |
-| CSIM | `--identity` | faces (B, 3, 112, 112) float in [-1, 1], RGB, ArcFace's five-point frame | (B, D) |
-| SyncNet | `--syncnet` | MFCC (B, 1, 13, 20); mouths (B, 3, 5, 224, 224) float in [0, 255], BGR | two (B, D) |
-
-The first and third rows are what NVIDIA's `inception-2015-12-05.pt` and `vgg16.pt` take, the last is
-the original SyncNet's interface (Chung, Zisserman 2016) after `torch.jit.script`.
+What each of them takes and gives, and which known files do, stands in docs/evaluation.md; SyncNet's
+interface is the original's (Chung, Zisserman 2016) after `torch.jit.script`.
 """
 
 from __future__ import annotations

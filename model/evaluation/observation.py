@@ -27,8 +27,7 @@ from model.evaluation.downloaded_networks import (
     SyncNet,
     frechet_distance,
 )
-from model.evaluation.metrics.landmarks import closure_rate
-from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.landmarks import closure_rate, mouth_figures
 from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness, psnr, ssim
 from model.face.alignment import fit_similarity, warp_points
 from model.face.detection import FaceDetector

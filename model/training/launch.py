@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
@@ -36,20 +36,12 @@ STAGES: Final = {
 }
 
 
-class StageModule(Protocol):
-    """A module that brings a stage."""
-
-    CONFIG: type[Any]  # its dataclass, a `LoopConfig`
-    build: Callable[[Any, str], Stage[Any]]  # `(config, device)`
-
-
-def load_stage(number: int) -> StageModule:
-    """The module of a stage; ConfigError where there is no such stage."""
+def load_stage(number: int) -> Any:
+    """The module of a stage: its `CONFIG` and `build(config, device)`; ConfigError if there is no such stage."""
     if number not in STAGES:
         known = ", ".join(map(str, STAGES))
         raise ConfigError(f"stage: expected one of {known}, got {number}")
-    module: Any = importlib.import_module(STAGES[number])
-    return module
+    return importlib.import_module(STAGES[number])
 
 
 def configure(
@@ -86,7 +78,10 @@ def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)  # the first weights
-    complete = run(build(config, device_name(accelerator)), config, accelerator)
+    # One of cpu, cuda, cuda:1 ...; accelerate's name of a CPU differs with the number of processes.
+    on_cpu = accelerator.device.type == "cpu"
+    stage = build(config, "cpu" if on_cpu else str(accelerator.device))
+    complete = run(stage, config, accelerator)
     accelerator.end_training()
     return complete
 
@@ -133,8 +128,3 @@ def join_processes(
     if mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("mixed_precision: 'fp16' needs a GPU; use 'bf16' or 'no' on a CPU")
     return accelerator
-
-
-def device_name(accelerator: Accelerator) -> str:
-    """One of cpu, cuda, cuda:1 ...; accelerate's own name of a CPU differs with the number of processes."""
-    return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)

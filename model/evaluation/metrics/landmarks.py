@@ -1,6 +1,7 @@
-"""How well predicted lips follow real ones: figures on mouth openings and landmarks.
+"""How well lips follow real ones, and whether they listen at all: figures on openings and landmarks.
 
-An opening is the lip gap as a share of the mouth's width (`model.face.landmarks.mouth_opening`).
+An opening is the lip gap as a share of the mouth's width (`model.face.landmarks.mouth_opening`); nan
+where no face was found.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ STILL: Final = 0.02
 STILL_REACH: Final = 3
 """for so many frames before and after."""
 _REACH: Final = 4  # of 10 ms around a segment
+_AT_REST: Final = 1e-3
+"""Openings that spread less than this are the detector's noise."""
 
 
 def correlation(predicted: Sequence[Curve], real: Sequence[Curve], lag: int = 0) -> float:
@@ -164,3 +167,50 @@ def same_mouth(
         distance.append(np.linalg.norm(one - other, axis=-1).mean() / width)
     r = float(np.corrcoef(np.concatenate(left), np.concatenate(right))[0, 1])
     return r, float(np.mean(distance))
+
+
+def mouth_figures(
+    drawn: Sequence[NDArray[np.float32]], wanted: Sequence[NDArray[np.float32]]
+) -> dict[str, float]:
+    """Openings `(T,)` of each clip, nan where there was no face, against those that are wanted."""
+    movement, needed = _movement(drawn), _movement(wanted)
+    if min(movement, needed) < _AT_REST:  # a mouth that never moves has no r
+        return {"articulation": movement / needed} if needed else {}
+    figures = {
+        "opening_r": correlation(drawn, wanted),
+        "slope": slope(drawn, wanted),
+        "articulation": articulation(drawn, wanted),
+    }
+    if max(int(np.isfinite(o).sum()) for o in drawn) > 2 * MAX_LAG:  # fewer cannot be shifted
+        lag, highest = best_lag(drawn, wanted)
+        figures |= {"best_lag": float(lag), "r_best_lag": highest}
+    return figures
+
+
+def swap_figures(own: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, float]:
+    """What another voice does to a mouth.
+
+    Args:
+        own: Openings with the first voice `(T,)`, nan where there was no face.
+        other: With another voice `(T',)`.
+    Returns:
+        `swap_difference`, their mean distance over the frames that both have, and `swap_share`, the
+        same over the mean distance of the first from its own mean: 0 of a mouth that does not
+        listen, 1 or more of two curves that have nothing to do with each other. Nothing where no
+        frame can be compared.
+    """
+    count = min(len(own), len(other))
+    gaps = np.abs(own[:count] - other[:count])
+    if not np.isfinite(gaps).any():
+        return {}
+    difference = float(np.nanmean(gaps))
+    usual = float(np.nanmean(np.abs(own - np.nanmean(own))))
+    if usual < _AT_REST:  # a mouth that never moves
+        return {"swap_difference": difference}
+    return {"swap_difference": difference, "swap_share": difference / usual}
+
+
+def _movement(openings: Sequence[NDArray[np.float32]]) -> float:
+    """Mean over clips of the opening's standard deviation; 0 where no clip shows a face."""
+    spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).sum() > 1]
+    return float(np.mean(spreads)) if spreads else 0.0

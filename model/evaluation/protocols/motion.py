@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, find_landmarks
-from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.landmarks import mouth_figures
 from model.evaluation.metrics.pictures import FINE_PX, fine_sharpness
 from model.evaluation.observation import sheet_tiles
 from model.evaluation.protocols.still import Photographs

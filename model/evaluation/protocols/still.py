@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, find_landmarks
 from model.data.sound import fit_sound
-from model.evaluation.metrics.landmarks import same_mouth
-from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.landmarks import mouth_figures, same_mouth, swap_figures
 from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness
 from model.evaluation.observation import (
     Judges,

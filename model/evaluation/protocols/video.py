@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, hold_gaps
 from model.data.sound import fit_sound
-from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.landmarks import mouth_figures, swap_figures
 from model.evaluation.observation import (
     Judges,
     Observation,

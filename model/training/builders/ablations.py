@@ -75,14 +75,13 @@ def stages(config: AblationConfig) -> tuple[DiffusionConfig, EndToEndConfig]:
     switches = SWITCHES[config.name]
     first = "full" if "end_to_end" in switches else config.name
     folder = config.output / config.inputs
+    shared: dict[str, Any] = {k: getattr(config, k) for k in ("prepared", "seed", "num_threads")}
     stage2 = DiffusionConfig(
         output=folder / first / f"seed{config.seed}" / "stage2",
-        prepared=config.prepared,
         autoencoder=config.autoencoder,
         max_steps=config.stage2_steps,
-        seed=config.seed,
-        num_threads=config.num_threads,
         sample_every=config.stage2_steps,
+        **shared,
     )
     inner: dict[str, Any] = {key: on for key, on in switches.items() if key != "end_to_end"}
     if config.inputs == "paper":
@@ -90,11 +89,9 @@ def stages(config: AblationConfig) -> tuple[DiffusionConfig, EndToEndConfig]:
     stage3 = EndToEndConfig(
         output=folder / config.name / f"seed{config.seed}" / "stage3",
         weights=stage2.output.parent / "start",
-        prepared=config.prepared,
         shards=config.shards,
         max_steps=config.stage3_steps,
-        seed=config.seed,
-        num_threads=config.num_threads,
+        **shared,
         end_to_end=switches.get("end_to_end", True),
         every_timestep=False,  # as docs/ablations.md was measured
     )
@@ -107,14 +104,9 @@ def ablate(config: AblationConfig) -> Path:
     start = stage3.weights
     if not (start / "manifest.json").is_file():
         launch(stage2_diffusion.build, stage2)
-        export = stage2.output / "export"
-        parts = {
-            "unet": export / "unet",
-            "reference_encoder": export / "reference_encoder",
-            "autoencoder": config.autoencoder,
-            "landmark_completer": config.landmark_completer,
-            "detail": config.detail,
-        }
+        parts = {name: stage2.output / "export" / name for name in ("unet", "reference_encoder")}
+        given = ("autoencoder", "landmark_completer", "detail")
+        parts |= {name: getattr(config, name) for name in given}
         # By the folder: without end-to-end training the start is the full model's.
         name = f"{config.inputs}-{start.parent.parent.name}-seed{config.seed}"
         pack(parts, SHIPPED / INNER_MOUTHS, start, model_name=name, version="0")
