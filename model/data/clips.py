@@ -76,8 +76,7 @@ class Clip:
     @property
     def crop_landmarks(self) -> Points:
         """The face in every frame's own crop `(T, 68, 2)`, crop units."""
-        pairs = zip(self.affines, self.landmarks, strict=True)
-        return np.stack([warp_points(affine, points) for affine, points in pairs])
+        return np.stack(list(map(warp_points, self.affines, self.landmarks)))
 
     @property
     def opening(self) -> NDArray[np.float32]:
@@ -108,10 +107,8 @@ def find_landmarks(detector: FaceDetector, frames: Iterable[Frames], near: Point
     Returns:
         `(T, 68, 2)` float32, pixels; nan where there is no face.
     """
-    rows = [
-        nearest_face(detector(frame), wanted) for frame, wanted in zip(frames, near, strict=False)
-    ]
-    return np.stack(rows)
+    pairs = zip(frames, near, strict=False)
+    return np.stack([nearest_face(detector(frame), wanted) for frame, wanted in pairs])
 
 
 def nearest_face(faces: Sequence[DetectedFace], wanted: Points) -> Points:

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import CONTENT, NOSE_AND_EYES, POSE, join_landmarks, mouth_opening
@@ -28,8 +29,9 @@ _WIDE: Final = 95  # percentile of the opening that stands for a speaker's ampli
 
 
 def carry(source: Points, target: Points, points: Points) -> Points:
-    """Apply the similarity that carries pose `source` `(T, 37, 2)` to `target` to `points`."""
-    linear, shift = fit_similarity(torch.from_numpy(source), torch.from_numpy(target))
+    """Apply the similarity that carries pose `source` `(T, 37, 2)` to `target`, one or T, to `points`."""
+    wanted = torch.from_numpy(np.broadcast_to(target, source.shape).copy())
+    linear, shift = fit_similarity(torch.from_numpy(source), wanted)
     moved: Points = (
         torch.from_numpy(points) @ linear.transpose(-1, -2) + shift[..., None, :]
     ).numpy()
@@ -38,12 +40,7 @@ def carry(source: Points, target: Points, points: Points) -> Points:
 
 def smooth(points: Points, sigma: float) -> Points:
     """Zero-phase Gaussian over time, `(T, ...)`, ends mirrored."""
-    reach = int(np.ceil(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
-    padded = np.pad(points, [(reach, reach)] + [(0, 0)] * (points.ndim - 1), mode="reflect")
-    filtered = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
-    return np.asarray(filtered, np.float32)
+    return np.asarray(gaussian_filter1d(points, sigma, axis=0, mode="mirror", truncate=3.0))
 
 
 def stabilise(landmarks: Points) -> Points:
@@ -62,9 +59,8 @@ def clip_motion(landmarks: Points) -> dict[str, Points]:
     crop = stabilise(landmarks)
     pose = crop[:, list(POSE)]
     mean_pose = pose.mean(axis=0)
-    content = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), crop[:, list(CONTENT)])
-    rigid = crop[:, list(NOSE_AND_EYES)]
-    there = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), rigid)
+    content = carry(pose, mean_pose, crop[:, list(CONTENT)])
+    there = carry(pose, mean_pose, crop[:, list(NOSE_AND_EYES)])
     return {
         "landmarks": crop,
         "pose": mean_pose,

@@ -164,7 +164,7 @@ def _judge(
     reason = why_not(track, affines, others, settings.limits)
     if reason is not None:
         return reason
-    landmarks = np.stack([warp_points(a, p) for a, p in zip(affines, points, strict=True)])
+    landmarks = np.stack(list(map(warp_points, affines, points)))
 
     # 2. sound
     mel = _mel(waveform, track.first, len(track))

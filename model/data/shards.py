@@ -87,12 +87,6 @@ class TrackData:
             )
 
 
-def stored_affine(stored_px: int) -> Affine:
-    """Transform from pixels of a stored picture to crop units."""
-    scale, shift = MARGIN / stored_px, -(MARGIN - 1) / 2
-    return np.array([(scale, 0, shift), (0, scale, shift)], np.float32)
-
-
 def stored_picture(image: NDArray[np.uint8], affine: Affine, stored_px: int) -> NDArray[np.uint8]:
     """Cut one frame's crop with its margin out of `(H, W, 3)`, uint8 RGB.
 
@@ -296,10 +290,9 @@ class ClipShards:
                 f"frames {outside} of track {self.tracks[index].key}; expected 0 to {count - 1}"
             )
         moved = np.eye(2, 3, dtype=np.float32) if jitter is None else jitter
-        affine = stored_affine(place.stored_px)
-        affine = np.concatenate(
-            [moved[:, :2] @ affine[:, :2], warp_points(moved, affine[:, 2])[:, None]], axis=1
-        )
+        # From pixels of a stored picture to its crop, and on to the jittered one.
+        scale, shift = MARGIN / place.stored_px, np.full(2, -(MARGIN - 1) / 2, np.float32)
+        affine = np.column_stack([moved[:, :2] * np.float32(scale), warp_points(moved, shift)])
         pictures = np.empty((len(frames), size, size, 3), np.uint8)
         landmarks = np.empty((len(frames), NUM_LANDMARKS, 2), np.float32)
         for row, frame in enumerate(frames):

@@ -57,9 +57,8 @@ def measure(
     spoken = [speak(sound, face[0]) for sound, face in zip(sounds.clips, data.faces, strict=True)]
     said = [mouth_opening(face) for face in spoken]
     figures["r"] = correlation(said, real)
-    figures["r_per_clip"] = float(
-        np.mean([np.corrcoef(s, t)[0, 1] for s, t in zip(said, real, strict=True)])
-    )
+    each = [np.corrcoef(s, t)[0, 1] for s, t in zip(said, real, strict=True)]
+    figures["r_per_clip"] = float(np.mean(each))
     lag, figures["r_best_lag"] = best_lag(said, real)
     figures["best_lag"] = float(lag)
     figures["articulation"] = articulation(said, real) / data.gain
@@ -80,23 +79,20 @@ def measure(
     samples = 3 * SAMPLE_RATE
     nothing = np.full((samples // HOP_LENGTH, N_MELS), SILENCE, np.float32)
     silence = Sound(nothing, np.zeros(samples, np.float32))
-    for name, references in (
-        ("shut", [face[mouth_opening(face).argmin()] for face in data.faces]),
-        ("open", [face[mouth_opening(face).argmax()] for face in data.faces]),
-        ("portraits", list(data.portraits)),
-    ):
+    closed = [face[mouth_opening(face).argmin()] for face in data.faces]
+    yawning = [face[mouth_opening(face).argmax()] for face in data.faces]
+    kinds = {"shut": closed, "open": yawning, "portraits": list(data.portraits)}
+    for name, references in kinds.items():
         quiet = [mouth_opening(speak(silence, face)) for face in references[:24]]
         figures[f"silence_{name}_mean"] = float(np.mean(quiet))
         figures[f"silence_{name}_std"] = float(np.mean([q.std() for q in quiet]))
 
     # 4. leak: the same words from an open and from a shut reference
-    shut, wide, widths = [], [], []
-    for sound, face in list(zip(sounds.clips, data.faces, strict=True))[:24]:
-        opening = mouth_opening(face)
-        closed, yawning = face[opening.argmin()], face[opening.argmax()]
-        shut.append(speak(sound, closed)[:, list(CONTENT)])
-        wide.append(speak(sound, yawning)[:, list(CONTENT)])
-        widths.append(float(mouth_width(closed)))
+    shut, wide = (
+        [speak(s, f)[:, list(CONTENT)] for s, f in zip(sounds.clips[:24], faces, strict=False)]
+        for faces in (closed, yawning)
+    )
+    widths = [float(mouth_width(face)) for face in closed[:24]]
     figures["leak_r"], figures["leak_difference"] = same_mouth(shut, wide, widths)
     return figures
 
@@ -188,15 +184,11 @@ def real_figures(data: HeldOut) -> dict[str, float]:
         for o, p in zip(real, data.phones, strict=True)
     ]
     return {
-        "r": 1.0,
-        "r_per_clip": 1.0,
-        "r_best_lag": 1.0,
+        **dict.fromkeys(("r", "r_per_clip", "r_best_lag", "articulation"), 1.0),
         "best_lag": 0.0,
-        "articulation": 1.0,
         "closure": closure_rate(real, list(data.phones)),
         "voices_closure": closure_rate(data.voice_openings, data.voice_phones),
-        "voices_r_teacher": 1.0,
-        "voices_articulation": 1.0,
+        **dict.fromkeys(("voices_r_teacher", "voices_articulation"), 1.0),
         **form_figures(list(data.faces), data),
         "silence_shut_mean": float(np.median(np.concatenate(quiet))),
         "silence_shut_std": float(np.mean([q.std() for q in quiet if len(q) > 1])),
@@ -244,15 +236,6 @@ _ROWS: Final = {
 }
 
 
-def plot(speakers: dict[str, Speaker], data: HeldOut, sounds: Sounds, path: Path) -> None:
-    """Predicted and real opening of six held-out sentences."""
-    panels = []
-    for name, sound, face in list(zip(data.names, sounds.clips, data.faces, strict=True))[:6]:
-        said = {title: mouth_opening(speak(sound, face[0])) for title, speak in speakers.items()}
-        panels.append((name, {"real video": mouth_opening(face), **said}))
-    plot_openings(panels, path)
-
-
 def main() -> None:
     """Command-line door."""
     parser = argparse.ArgumentParser(
@@ -286,7 +269,11 @@ def main() -> None:
         "trained on. Under other voices the last column is the phone teacher's labels.\n"
     )
     write_figures(arguments.output, columns, text)
-    plot(speakers, data, sounds, arguments.output / "openings.png")
+    panels = []  # predicted and real opening of six held-out sentences
+    for name, sound, face in list(zip(data.names, sounds.clips, data.faces, strict=True))[:6]:
+        said = {title: mouth_opening(speak(sound, face[0])) for title, speak in speakers.items()}
+        panels.append((name, {"real video": mouth_opening(face), **said}))
+    plot_openings(panels, arguments.output / "openings.png")
     print(json.dumps(columns, indent=2))
     print(text)
 

@@ -128,16 +128,11 @@ class Observer:
         crops = np.stack(self.window.crops(frames))
         real = self._real_crops[: len(crops)]
         # In the real lips' box, so that blur is not excused by a smaller mouth.
-        values = {
-            "sharpness": np.array(
-                [
-                    mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
-                    for frame, own, points in zip(
-                        self.real, frames, self.clip.landmarks, strict=False
-                    )
-                ]
-            )
-        }
+        sharp = [
+            mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
+            for frame, own, points in zip(self.real, frames, self.clip.landmarks, strict=False)
+        ]
+        values = {"sharpness": np.array(sharp, np.float64)}
         if not is_real:
             rows = [
                 (psnr(ours, theirs, mask), psnr(ours, theirs), *ssim(ours, theirs, mask))

@@ -51,9 +51,7 @@ class FaceWindow:
         self._affines = affines
         native = np.median([source_pixels(affine) for affine in affines])
         self.size_px = crop_px or int(np.clip(round(float(native)), *_CROP_PX))
-        faces = np.stack(
-            [warp_points(a, points) for a, points in zip(affines, landmarks, strict=True)]
-        )
+        faces = np.stack(list(map(warp_points, affines, landmarks)))
         below = lower_face_mask(np.median(faces, axis=0), 128)
         soft = soft_mask(faces, below)
         side = (self.size_px, self.size_px)

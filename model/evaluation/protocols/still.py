@@ -75,10 +75,7 @@ class ReferenceTests:
 
     def add(self, frames: ClipFrames, clip: Clip, system: System) -> None:
         """Measure one clip's most shut and most open face."""
-        references = {
-            "shut": int(np.nanargmin(clip.opening)),
-            "open": int(np.nanargmax(clip.opening)),
-        }
+        references = {"shut": np.nanargmin(clip.opening), "open": np.nanargmax(clip.opening)}
         silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
         words = fit_sound(clip.waveform, min(_LEAK_FRAMES, clip.num_frames))
         quiet = self._quiet.setdefault(system.name, {"shut": [], "open": []})
@@ -87,8 +84,7 @@ class ReferenceTests:
             image = frames.frames[index]
             quiet[kind].append(_animate(system, self.judges, image, silence).opening)
             spoken[kind] = _animate(system, self.judges, image, words)
-        both = np.stack([np.isfinite(one.opening) for one in spoken.values()])
-        seen = both.all(axis=0)
+        seen = np.isfinite([one.opening for one in spoken.values()]).all(axis=0)
         if seen.any():
             # Two frames of one video: the head has moved between them.
             first, second = spoken["shut"].landmarks[seen], spoken["open"].landmarks[seen]

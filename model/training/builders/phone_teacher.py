@@ -129,12 +129,6 @@ class PhoneTeacher(nn.Module):
         return offsets.unflatten(-1, (len(CONTENT), 2)) * 0.05
 
 
-def point_weights() -> torch.Tensor:
-    """Weight of each content point `(31, 1)`: jaw 0.5, outer lips 1, inner lips 2."""
-    values = [2.0 if i in INNER_LIPS else 1.0 if i in LIPS else 0.5 for i in CONTENT]
-    return torch.tensor(values)[:, None]
-
-
 def train_teacher(
     inputs: torch.Tensor, offsets: torch.Tensor, shut: torch.Tensor, steps: int
 ) -> PhoneTeacher:
@@ -151,7 +145,9 @@ def train_teacher(
     teacher = PhoneTeacher()
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    weights = point_weights()
+    # of each point (31, 1): jaw 0.5, outer lips 1, inner lips 2
+    shares = [2.0 if i in INNER_LIPS else 1.0 if i in LIPS else 0.5 for i in CONTENT]
+    weights = torch.tensor(shares)[:, None]
     for _ in tqdm(range(steps), desc="teacher", mininterval=5):
         rows = torch.randint(len(inputs), (48,), generator=generator)
         noisy = inputs[rows]

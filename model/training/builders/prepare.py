@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -125,21 +125,6 @@ def _attempt(
         return path.name, str(error)
 
 
-def _prepare_all(
-    name: str,
-    prepare: Callable[[Path], dict[str, NDArray[Any]]],
-    paths: Sequence[Path],
-    workers: int,
-) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = pool.map(_attempt, [(prepare, path) for path in paths], chunksize=4)
-        for path_name, outcome in tqdm(jobs, total=len(paths), desc=name, mininterval=5):
-            if isinstance(outcome, str):
-                tqdm.write(f"skipped {path_name}: {outcome}")
-            else:
-                yield path_name, outcome
-
-
 def main(config: ArraysConfig) -> None:
     """Prepare everything under `source` into `output`."""
     source, workers = config.source, config.workers or os.cpu_count() or 1
@@ -159,7 +144,14 @@ def main(config: ArraysConfig) -> None:
         if not paths:
             print(f"nothing for {target}")
             continue
-        rows = list(_prepare_all(name, prepare_one, paths, workers))
+        rows: list[tuple[str, dict[str, NDArray[Any]]]] = []
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = pool.map(_attempt, [(prepare_one, path) for path in paths], chunksize=4)
+            for file, outcome in tqdm(jobs, total=len(paths), desc=name, mininterval=5):
+                if isinstance(outcome, str):
+                    tqdm.write(f"skipped {file}: {outcome}")
+                else:
+                    rows.append((file, outcome))
         arrays: dict[str, NDArray[Any]] = {"names": np.array([row_name for row_name, _ in rows])}
         for key in rows[0][1]:
             values = [row[key] for _, row in rows]
