@@ -98,14 +98,9 @@ class ClipFrames:
 
 
 def find_landmarks(detector: FaceDetector, frames: Iterable[Frames], near: Points) -> Points:
-    """The same person's landmarks in frames `(H, W, 3)` that a system drew.
+    """The same person's landmarks `(T, 68, 2)` in frames `(H, W, 3)` that a system drew, pixels.
 
-    Args:
-        detector: Any.
-        frames: One picture each.
-        near: Where that person is, `(T, 68, 2)` pixels; nobody else's face is taken.
-    Returns:
-        `(T, 68, 2)` float32, pixels; nan where there is no face.
+    `near` `(T, 68, 2)` says where that person is; nobody else's face is taken. Nan where there is no face.
     """
     pairs = zip(frames, near, strict=False)
     return np.stack([nearest_face(detector(frame), wanted) for frame, wanted in pairs])
@@ -177,9 +172,7 @@ def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
 
 
 def find_portraits(folder: Path) -> list[Path]:
-    """Photographs of people whom training has not seen.
-
-    By `index.csv` (file, source, identity), as training reads it, if there is one; otherwise all.
+    """Photographs of people whom training has not seen: by `index.csv` (file, source, identity), or all without it.
 
     Raises:
         InputError: There is none.

@@ -27,13 +27,10 @@ Crop = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class PreparedFaces:
-    """Clips or photographs of a prepared folder.
+    """Clips or photographs of a prepared folder: files, and whether they are never trained on.
 
-    Attributes:
-        paths: Their files.
-        landmarks: Of each, pixels: `(T, 68, 2)` of a clip, `(68, 2)` of a photograph.
-        people: Who is on each photograph; the file's name of a clip.
-        held_out: Whether they are never trained on.
+    Landmarks in pixels are `(T, 68, 2)` of a clip, `(68, 2)` of a photograph; `people` says who is on each
+    photograph (the file's name of a clip).
     """
 
     paths: list[Path]
@@ -54,19 +51,13 @@ def prepared_faces(source: Path, prepared: Path) -> tuple[PreparedFaces, Prepare
     clips, portraits = (np.load(prepared / f"{name}.npz") for name in ("grid", "portraits"))
     sentences, files = ([str(name) for name in data["names"]] for data in (clips, portraits))
     people = [identities[name] for name in files]
+    films = [source / "grid_s1" / name for name in sentences]
+    photographs = [source / "portraits" / name for name in files]
+    unseen = [clip_held_out(name) for name in sentences]
+    strangers = [portrait_held_out(person) for person in people]
     return (
-        PreparedFaces(
-            [source / "grid_s1" / name for name in sentences],
-            clips["landmarks"],
-            sentences,
-            [clip_held_out(name) for name in sentences],
-        ),
-        PreparedFaces(
-            [source / "portraits" / name for name in files],
-            portraits["landmarks"],
-            people,
-            [portrait_held_out(person) for person in people],
-        ),
+        PreparedFaces(films, clips["landmarks"], sentences, unseen),
+        PreparedFaces(photographs, portraits["landmarks"], people, strangers),
     )
 
 

@@ -34,13 +34,10 @@ _SHARPNESS_PX: Final = 128  # to a crop unit
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """What decides the shards' content.
+    """What decides the shards' content: layout, and what a track must have.
 
-    Attributes:
-        layout: Of the set.
-        face_px: Pixels of a stored picture in one crop unit: the largest crops that lose nothing.
-        max_s: Longer tracks are divided.
-        limits: What a track must have.
+    `face_px` are the pixels of a stored picture in one crop unit, the largest crops that lose nothing;
+    tracks longer than `max_s` are divided.
     """
 
     layout: Layout

@@ -21,18 +21,13 @@ class HeldOut:
     """What training has not seen.
 
     Attributes:
-        mels: Log-mels `(K, 300, 80)` of GRID sentences.
-        phones: Their phones `(K, 300)`.
+        mels, phones: Of GRID sentences `(K, 300, 80)`, `(K, 300)`; `names` are their files.
         faces: The real video's landmarks, carried to the clip's mean pose `(K, 75, 68, 2)`.
         gain: Brings this speaker's motion to the population's amplitude, in which the completer speaks.
-        voices: Log-mels `(4T, 80)` of other speakers.
-        voice_phones: Their phones.
+        voices, voice_phones: Log-mels `(4T, 80)` of other speakers; `voice_names` are their files.
         voice_openings: Openings `(T,)` of the phone teacher's labels.
         portraits: Photographs' landmarks `(P, 68, 2)`.
-        names: Files of the GRID sentences.
-        voice_names: Files of the other voices.
-        synthetic: Log-mels `(4T, 80)` of synthetic voices in languages that were not trained on.
-        synthetic_phones: Their phones.
+        synthetic, synthetic_phones: The same of synthetic voices in languages that were not trained on.
     """
 
     mels: Points

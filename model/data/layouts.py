@@ -53,12 +53,10 @@ class Source:
 def find_sources(layout: Layout, folder: Path, limit: int | None = None) -> list[Source]:
     """The films of a set, sorted by name.
 
-    Args:
-        layout: How the set is laid out.
-        folder: Where it lies.
-        limit: At most so many, scattered over the set, of which up to a third are held out ones.
+    With a `limit` at most so many, scattered over the set, of which up to a third are held out ones.
+
     Raises:
-        InputError: Nothing of this layout lies there.
+        InputError: Nothing of this layout lies in `folder`.
     """
     finder, expected = _FINDERS[layout]
     sources = sorted(finder(folder), key=lambda source: source.name)

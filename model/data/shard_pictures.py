@@ -28,14 +28,10 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True)
 class PairPictures:
-    """Targets and references of the same people; of one pair without the first dimension.
+    """Targets and references `(N, S, S, 3)` uint8 of the same people, landmarks `(N, 68, 2)` in crop units.
 
-    Attributes:
-        target: `(N, S, S, 3)`, uint8.
-        target_landmarks: `(N, 68, 2)`, crop units.
-        reference: `(N, S, S, 3)`, another frame of the same track, in another crop.
-        reference_landmarks: `(N, 68, 2)`.
-        warped: `(N, S, S, 3)`, the reference moved to the target (`warp_reference`).
+    A reference is another frame of the same track, in another crop; `warped` is the reference moved to
+    the target (`warp_reference`). Of one pair without the first dimension.
     """
 
     target: NDArray[np.uint8]

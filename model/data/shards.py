@@ -88,12 +88,9 @@ class TrackData:
 
 
 def stored_picture(image: NDArray[np.uint8], affine: Affine, stored_px: int) -> NDArray[np.uint8]:
-    """Cut one frame's crop with its margin out of `(H, W, 3)`, uint8 RGB.
+    """Cut one frame's crop with its margin: `(H, W, 3)` -> `(stored_px, stored_px, 3)`, uint8 RGB.
 
-    Args:
-        image: The frame.
-        affine: Frame pixels to crop units.
-        stored_px: Side S of the stored picture `(S, S, 3)`.
+    `affine` is frame pixels to crop units.
     """
     widened = affine / np.float32(MARGIN)
     widened[:, 2] += np.float32((MARGIN - 1) / 2 / MARGIN)
@@ -110,13 +107,10 @@ def encode_picture(picture: NDArray[np.uint8]) -> bytes:
 def write_shard(
     path: Path, tracks: Sequence[TrackData], *, stored_px: int, made_from: dict[str, Any]
 ) -> None:
-    """Write one shard; it appears under its name when it is complete.
+    """Write one shard, `<folder>/shard-<number>.safetensors`; it appears under its name when it is complete.
 
-    Args:
-        path: `<folder>/shard-<number>.safetensors`.
-        tracks: In any order; none is fine (nothing of the sources was good enough).
-        stored_px: Side of the stored pictures.
-        made_from: What decided the content, for `read_made_from`.
+    There may be no tracks (nothing of the sources was good enough). `made_from` is what decided the
+    content, for `read_made_from`.
     """
     frames = [jpeg for data in tracks for jpeg in data.frames]
     tensors: dict[str, NDArray[Any]] = {
@@ -163,17 +157,15 @@ def read_tracks(path: Path) -> list[TrackData]:
     """
     rows = json.loads(_read_metadata(path)["tracks"])
     tensors = load_file(path)
+    tracks = [Track(**row) for row in rows]
+    ends = np.cumsum([0, *(track.num_frames for track in tracks)])
     data: list[TrackData] = []
-    first = 0
-    for row in rows:
-        track = Track(**row)
-        stop = first + track.num_frames
+    for track, (first, stop) in zip(tracks, pairwise(ends), strict=True):
         here, mels = slice(first, stop), slice(MELS_PER_FRAME * first, MELS_PER_FRAME * stop)
         bounds = tensors["offsets"][first : stop + 1]
         frames = [tensors["frames"][a:b].tobytes() for a, b in pairwise(bounds)]
         arrays = (tensors["landmarks"][here], tensors["log_mel"][mels], tensors["phones"][mels])
         data.append(TrackData(track, frames, *arrays))
-        first = stop
     return data
 
 

@@ -28,13 +28,9 @@ HELD_OUT: Final[dict[str, Callable[[str], bool]]] = {
 class Corpus:
     """One set of voices; all utterances stand one after another.
 
-    Attributes:
-        log_mel: `(M, 80)`, standardised, float16.
-        phones: `(M,)`.
-        offsets: The teacher's motion against the shut mouth `(M / 4, 31, 2)`, crop units.
-        valid: `(M / 4,)`, whether the phones are known.
-        names: Utterances.
-        spans: Their first and last 10 ms `(N, 2)`, multiples of 4.
+    Log-mels `(M, 80)`, standardised, float16; phones `(M,)`; the teacher's motion against the shut mouth
+    `(M / 4, 31, 2)`, crop units; `(M / 4,)`, whether the phones are known; the utterances' names, and
+    spans: their first and last 10 ms `(N, 2)`, multiples of 4.
     """
 
     log_mel: NDArray[np.float16]

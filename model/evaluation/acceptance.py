@@ -85,14 +85,9 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One criterion for one system.
+    """One criterion for one system: what was measured, its limits, how to have it measured.
 
-    Attributes:
-        name: What was measured.
-        asked: Its limits.
-        got: The figure, None where there is none.
-        held: Whether it is within the limits, None where there is no figure.
-        how: How to have it measured.
+    `got` and `held`, whether it is within the limits, are None where there is no figure.
     """
 
     name: str

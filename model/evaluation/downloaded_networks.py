@@ -41,12 +41,8 @@ _SYNCNET_MARGIN: Final = 0.4  # of the face's box, as its authors cut it
 
 
 class Downloaded:
-    """A TorchScript file, on the CPU.
+    """A TorchScript file, on the CPU; `purpose` is what it is for, for messages.
 
-    Args:
-        path: The file.
-    Attributes:
-        purpose: What it is for, for messages.
     Raises:
         CheckpointError: It is not a TorchScript file.
     """
@@ -141,13 +137,10 @@ class SyncNet(Downloaded):
     def scores(
         self, frames: NDArray[np.uint8], landmarks: Rows, waveform: Rows, max_offset: int = 15
     ) -> tuple[float, float]:
-        """LSE-C and LSE-D.
+        """LSE-C and LSE-D of `(T, H, W, 3)`, uint8 RGB at 25 fps, and `(640 T,)`, 16 kHz.
 
-        Args:
-            frames: `(T, H, W, 3)`, uint8 RGB at 25 fps.
-            landmarks: `(T, 68, 2)`, pixels, finite.
-            waveform: `(640 T,)`, 16 kHz.
-            max_offset: Largest offset tried, frames; T is above `max_offset + 5`.
+        Landmarks `(T, 68, 2)` are pixels, finite; offsets up to `max_offset` frames are tried, and T is above
+        `max_offset + 5`.
         """
         mouths = _face_boxes(frames, landmarks)  # (T, 224, 224, 3) BGR
         coefficients = mfcc(waveform)

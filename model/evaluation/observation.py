@@ -65,12 +65,8 @@ class Judges:
 class Observation:
     """One system's frames of one clip.
 
-    Attributes:
-        landmarks: Found in its frames `(T, 68, 2)`, pixels; nan where there was no face.
-        per_frame: Figures `(T,)` by name.
-        scores: Figures of the whole clip by name.
-        features: For FID `(T, D)`, or None.
-        sheet: Mouth and chin of six frames `(6, s, s, 3)`.
+    Landmarks found `(T, 68, 2)` in pixels, nan where there was no face; figures `(T,)` and of the whole
+    clip by name; features for FID `(T, D)`, or None; mouth and chin of six frames `(6, s, s, 3)`.
     """
 
     landmarks: Points
@@ -159,14 +155,10 @@ class Observer:
 def sheet_tiles(
     crops: Frames, opening: NDArray[np.float32], photograph: Frames | None = None
 ) -> Frames:
-    """Mouth and chin in six frames: of each sixth of the clip the one in which the mouth should be widest.
+    """Mouth and chin `(6, s, s, 3)` of crops `(T, S, S, 3)`: of each sixth the one whose mouth should be widest.
 
-    Args:
-        crops: `(T, S, S, 3)`.
-        opening: Wanted opening, `(T,)` or longer; nan where it is not known.
-        photograph: Shown in place of the first frame, `(S, S, 3)`.
-    Returns:
-        `(6, s, s, 3)`.
+    The wanted opening is `(T,)` or longer, nan where it is not known; a photograph `(S, S, 3)` is shown
+    in place of the first frame.
     """
     side, wanted = crops.shape[1], np.nan_to_num(opening[: len(crops)])
     across, down = slice(round(0.2 * side), round(0.8 * side)), slice(round(0.4 * side), side)
@@ -183,13 +175,10 @@ def sheet_tiles(
 def sync_figures(
     judges: Judges, frames: Frames, landmarks: Points, waveform: NDArray[np.float32]
 ) -> dict[str, float]:
-    """How sound and mouth fit together.
+    """How sound, 16 kHz, and mouth fit together in frames `(T, H, W, 3)`, uint8 RGB at 25 fps.
 
-    Args:
-        judges: Who judges.
-        frames: `(T, H, W, 3)`, uint8 RGB at 25 fps.
-        landmarks: Found in them `(T, 68, 2)`, pixels; gaps hold the nearest face.
-        waveform: 16 kHz.
+    Of landmarks `(T, 68, 2)` in pixels; gaps hold the nearest face.
+
     Returns:
         `sync_matching`, `lse_c`, `lse_d`, `sync_offset`, and the original SyncNet's `syncnet_lse_c`
         and `syncnet_lse_d`, as far as there is a judge, a face and enough frames.

@@ -131,11 +131,9 @@ def _settings(
         }
         for name, system in systems.items()
     }
+    chosen = ("preset", "seeds", "seconds", "crop_px", "stride")
     return {
-        **{
-            key: getattr(options, key)
-            for key in ("preset", "seeds", "seconds", "crop_px", "stride")
-        },
+        **{key: getattr(options, key) for key in chosen},
         "weights": weights,
         "device": str(next(iter(systems.values())).pipeline.device),
         "clips": results.clips,
@@ -158,16 +156,10 @@ def compare(
             if variant == PREDICTED and key in figures
         }
     for name in dict.fromkeys(checkpoint.name for checkpoint in options.checkpoints):
-        rows[name] = {
-            column: mean_and_spread(
-                [
-                    figures[key]
-                    for title, figures in reenactment.items()
-                    if _belongs(title, name, variant) and key in figures
-                ]
-            )
-            for column, variant, key in _COMPARED
-        }
+        rows[name] = {}
+        for column, variant, key in _COMPARED:
+            own = [row for title, row in reenactment.items() if _belongs(title, name, variant)]
+            rows[name][column] = mean_and_spread([row[key] for row in own if key in row])
     return rows
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -22,7 +21,7 @@ from accelerate.utils import (
 )
 
 from model.errors import ConfigError
-from model.training.config import dump_config, load_config, run_program
+from model.training.config import dump_config, run_program
 from model.training.loop import run
 from model.training.stage import LoopConfig, Stage
 
@@ -42,17 +41,6 @@ def load_stage(number: int) -> Any:
         known = ", ".join(map(str, STAGES))
         raise ConfigError(f"stage: expected one of {known}, got {number}")
     return importlib.import_module(STAGES[number])
-
-
-def configure(
-    config_type: type[Any],
-    config_file: Path | None,
-    settings: Sequence[str],
-    max_minutes: float | None = None,
-) -> Any:
-    """The run's config; `max_minutes` counts before `settings`, which count before the file."""
-    limit = [] if max_minutes is None else [f"max_minutes={max_minutes}"]
-    return load_config(config_type, config_file, [*settings, *limit])
 
 
 def launch(build: Callable[[Any, str], Stage[Any]], config: Any) -> bool:
@@ -89,12 +77,10 @@ def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
 def join_processes(
     device: str, mixed_precision: str, gradient_accumulation_steps: int
 ) -> Accelerator:
-    """Join the run's other processes, if any, and choose this one's device.
+    """Join the run's other processes, if any, and choose this one's device: "auto", "cpu" or "cuda".
 
-    Args:
-        device: "auto", "cpu" or "cuda".
-        mixed_precision: "no", "bf16" or "fp16".
-        gradient_accumulation_steps: Losses of one step in each process.
+    Arithmetic is "no", "bf16" or "fp16".
+
     Raises:
         ConfigError: The device does not exist here, cannot compute in fp16, or `accelerate launch`
             was asked for several processes in the one way in which it starts a single one.

@@ -109,9 +109,7 @@ class _Run:
     """A stage in training: its networks, optimiser and moving average, and where it stands.
 
     Every process has one and calls the same methods in the same order; process 0 writes.
-
-    Raises:
-        ConfigError: The processes do not see the same `output`.
+    ConfigError: the processes do not see the same `output`.
     """
 
     def __init__(self, stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,15 +28,9 @@ _ARRAYS: Final = (
 class PairBatch:
     """Pairs of a target and a reference of one person, float32.
 
-    Attributes:
-        latents: Of the target, scaled, `(B, 4, h, w)`.
-        masked_latents: Of the target with its lower face grey.
-        mask: `(B, 1, h, w)`, 1 where generated.
-        target_landmarks: `(B, 68, 2)`, crop units.
-        reference_landmarks: `(B, 68, 2)`.
-        reference_latents: `(B, 4, h, w)`.
-        reference_image: `(B, 3, S, S)`, in [-1, 1].
-        warped_latents: Of the reference moved to the target.
+    Latents `(B, 4, h, w)` are scaled: of the target, of the target with its lower face grey, of the
+    reference, and of the reference moved to the target. The mask `(B, 1, h, w)` is 1 where generated;
+    landmarks `(B, 68, 2)` are crop units, the reference's picture `(B, 3, S, S)` lies in [-1, 1].
     """
 
     latents: torch.Tensor
@@ -65,11 +60,8 @@ class Shown:
     @classmethod
     def join(cls, parts: Sequence[Shown]) -> Shown:
         """One after the other."""
-        return cls(
-            PairBatch.join([part.batch for part in parts]),
-            np.concatenate([part.target for part in parts]),
-            np.concatenate([part.from_portrait for part in parts]),
-        )
+        batches, targets, from_portrait = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(PairBatch.join(batches), np.concatenate(targets), np.concatenate(from_portrait))
 
 
 @dataclass(frozen=True)
@@ -93,19 +85,18 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairPixels) -> PairBatch:
     """Latents of pictures, by the frozen autoencoder on their device."""
     target, reference, warped = map(to_tensor, (pairs.target, pairs.reference, pairs.warped))
     known = 1.0 - enlarge_cells(pairs.mask, pixels_per_cell(autoencoder))
-    latents, masked_latents, reference_latents, warped_latents = (
-        encode_pictures(autoencoder, pictures, torch.float32)
-        for pictures in (target, target * known, reference, warped)
-    )
+    pictures = {
+        "latents": target,
+        "masked_latents": target * known,
+        "reference_latents": reference,
+        "warped_latents": warped,
+    }
     return PairBatch(
-        latents=latents,
-        masked_latents=masked_latents,
         mask=pairs.mask,
         target_landmarks=pairs.target_landmarks,
         reference_landmarks=pairs.reference_landmarks,
-        reference_latents=reference_latents,
         reference_image=reference,
-        warped_latents=warped_latents,
+        **{name: encode_pictures(autoencoder, x, torch.float32) for name, x in pictures.items()},
     )
 
 
@@ -147,13 +138,11 @@ class PairArrays:
 
 
 class Pairs:
-    """Clips from shards or `pairs.npz`, photographs from `pairs.npz`.
+    """Clips from shards or `pairs.npz` in `prepared`, photographs from `pairs.npz`.
 
-    Args:
-        prepared: Folder with `pairs.npz`.
-        shards: Folder of shards, or None.
-        autoencoder: Whose pictures and latents they are; it encodes those out of shards.
-        portrait_share: Share of photographs, where there are any.
+    The autoencoder, whose pictures and latents they are, encodes those out of shards. Where there are
+    any photographs, `portrait_share` of the samples are.
+
     Raises:
         ConfigError: `pairs.npz` was made for another size of pictures than the shards' crops.
     """
@@ -212,12 +201,8 @@ class Pairs:
 
     def encode(self, parts: Sequence[PairBatch | PairPixels]) -> PairBatch:
         """One batch of all parts, which lie on the autoencoder's device."""
-        return PairBatch.join(
-            [
-                encode_pairs(self._autoencoder, part) if isinstance(part, PairPixels) else part
-                for part in parts
-            ]
-        )
+        encode = partial(encode_pairs, self._autoencoder)
+        return PairBatch.join([encode(x) if isinstance(x, PairPixels) else x for x in parts])
 
     def shown(self, count: int) -> Shown | None:
         """`count` held-out pairs of each kind, always the same ones; None where there are none."""

@@ -59,10 +59,10 @@ def teach_rest(
 
 
 class RestingMouths:
-    """Draws faces and their shut mouths.
+    """Draws faces and their shut mouths, crop units.
 
     Args:
-        clips: Filmed faces in one pose a clip `(N, T, 68, 2)`, crop units.
+        clips: Filmed faces in one pose a clip `(N, T, 68, 2)`.
         closed: Their shut lips and jaws `(N, 31, 2)`.
         portraits: Photographs `(P, 68, 2)`.
         anchors: Faces at many openings `(A, 68, 2)` that a photograph is given; the last one is shut.

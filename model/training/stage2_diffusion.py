@@ -165,14 +165,10 @@ def begin_from(start: Path, unet: TalkFormerUNet, reference_encoder: ReferenceEn
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """One loss's draws.
+    """One loss's draws: B pairs in parts, and noise.
 
-    Attributes:
-        pairs: Parts of the batch, B pairs together.
-        keep: `(2, B, 1, 1, 1)`, whether warped and reference latents are given.
-        landmark_noise: On the target landmarks `(B, 68, 2)`, crop units.
-        noise: `(B, 4, h, w)`, of the window.
-        timestep: `(B,)`.
+    `keep` `(2, B, 1, 1, 1)` says whether warped and reference latents are given; landmark noise is
+    `(B, 68, 2)`, crop units; noise `(B, 4, h, w)`, of the window, and timesteps `(B,)`.
     """
 
     pairs: list[PairBatch | PairPixels]

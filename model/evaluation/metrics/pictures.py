@@ -31,15 +31,12 @@ _SSIM_WINDOW: Final = 7
 
 
 class FaceWindow:
-    """Where the frames of one clip are compared.
+    """Where the frames of one clip are compared: crops of side S, and a mask `(S, S)` of the lower face over it.
 
     Args:
         affines: `(T, 2, 3)`, picture pixels to crop units.
         landmarks: Real landmarks `(T, 68, 2)`, pixels.
         crop_px: Side of the crops; None = the face's own size within 96 to 256.
-    Attributes:
-        size_px: Side S of the crops.
-        mask: `(S, S)`, the lower face over the whole clip.
     """
 
     def __init__(

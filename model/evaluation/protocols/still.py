@@ -112,12 +112,9 @@ class ReferenceTests:
 
 @dataclass
 class Photographs:
-    """Photographs that systems have moved.
+    """Photographs that systems have moved: figures by system and picture.
 
-    Attributes:
-        judges: Who judges.
-        per_picture: System to picture to figures.
-        sheets: Mouth and chin of the photograph and of five drawn frames, by system and picture.
+    `sheets` are mouth and chin of the photograph and of five drawn frames, by system and picture.
     """
 
     judges: Judges

@@ -46,14 +46,10 @@ _DUBBED_SCORES: Final = ("lse_c", "lse_d", "syncnet_lse_c", "syncnet_lse_d")
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A checkpoint under test.
+    """A checkpoint under test, with a preset and a seed of the noise.
 
-    Attributes:
-        name: What its rows are called; runs of one name are averaged.
-        pipeline: Ready to draw.
-        preset: A key of `PRESETS`.
-        seed: Of the noise.
-        weights_bytes: Size of the checkpoint's files, None where it is not known.
+    The name is what its rows are called; runs of one name are averaged. `weights_bytes` is the size of
+    the checkpoint's files, None where it is not known.
     """
 
     name: str
@@ -107,10 +103,8 @@ class Reenactment:
             InputError: The clip cannot be used; no row has changed.
         """
         clip = observer.clip
-        rows = {
-            REAL: observer.observe_real(),
-            STATIC: observer.observe(frozen(frames, clip.reference)),
-        }
+        still = observer.observe(frozen(frames, clip.reference))
+        rows = {REAL: observer.observe_real(), STATIC: still}
         for name, system in systems.items():
             predicted = system.plan(frames, clip.waveform, clip.reference)
             detected = with_landmarks(predicted, clip.landmarks)
@@ -133,12 +127,10 @@ class Reenactment:
 
     def per_clip(self) -> dict[str, dict[str, dict[str, float]]]:
         """Row title to clip name to that clip's figures."""
+        each = {title: zip(self.clips, seen, strict=True) for title, seen in self.rows.items()}
         return {
-            title: {
-                clip.name: row_figures([clip], [one])
-                for clip, one in zip(self.clips, seen, strict=True)
-            }
-            for title, seen in self.rows.items()
+            title: {clip.name: row_figures([clip], [one]) for clip, one in pairs}
+            for title, pairs in each.items()
         }
 
 

@@ -48,9 +48,7 @@ class AblationConfig:
         output: Runs go to `output/inputs/name/seed<seed>`.
         prepared: Folder with the arrays of stages 1 and 2.
         shards: Clips of stage 3.
-        autoencoder: Shared by all, trained before.
-        detail: The detail network, shared by all, trained before.
-        landmark_completer: Shared by all as the start of stage 3.
+        autoencoder: Trained before and shared by all, as detail and the completer's start are.
         stage2_steps: Budget of stage 2, batches of 32.
         stage3_steps: Budget of stage 3, batches of 16 windows with two drawn frames.
         num_threads: torch threads on a CPU; 0 leaves torch's choice.

@@ -28,13 +28,9 @@ PORTRAIT_CROPS = 6
 
 @dataclass(frozen=True)
 class CropsConfig:
-    """Crops of clips and photographs.
+    """Crops of `size` pixels, cut by `workers` processes.
 
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`, and for `crops.npz`.
-        size: Side of the crops in pixels.
-        workers: Processes.
+    `source` was prepared into `prepared`, where `grid.npz` and `portraits.npz` are and `crops.npz` goes.
     """
 
     source: Path

@@ -67,8 +67,7 @@ class DetailPairsConfig:
     """Pairs of the detail network.
 
     Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`, and for `detail.npz`.
+        source: Folder that was prepared into `prepared`: `grid.npz` and `portraits.npz` are there.
         weights: The checkpoint that draws.
         inner_mouths: Folder of the inner mouths; None for the checkpoint's.
         workers: Processes.

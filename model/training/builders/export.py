@@ -71,7 +71,7 @@ def tidy(folder: Path) -> None:
 def pack(
     parts: dict[str, Path], bank: Path, output: Path, *, model_name: str, version: str
 ) -> float:
-    """Write a checkpoint.
+    """Write a checkpoint; returns its size in MB.
 
     Args:
         parts: Folder of each trained network of `_KINDS`; detail may be left out.
@@ -79,8 +79,6 @@ def pack(
         output: Where the checkpoint goes; its former parts are replaced.
         model_name: Name for results and logs.
         version: Version of the weights.
-    Returns:
-        Its size in MB.
     Raises:
         CheckpointError: A part is missing, holds non-finite values in fp16, or the whole is too large
             to ship and goes to where the shipped one is.
@@ -114,18 +112,11 @@ def pack(
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """A checkpoint.
+    """A checkpoint, `version` and `name` of its weights, for results and logs.
 
-    Attributes:
-        version: Of the weights.
-        autoencoder: Folder of stage 0's export.
-        unet: Of stage 2's.
-        reference_encoder: Of stage 2's.
-        landmark_completer: Of stage 1's.
-        detail: Of stage 4's; without it the checkpoint is packed without a detail network.
-        inner_mouths: Folder of the inner mouths.
-        output: Where the checkpoint goes.
-        name: For results and logs.
+    The stages' exports lie where trainings leave them: autoencoder of stage 0, unet and
+    reference_encoder of 2, landmark_completer of 1, detail of 4; without detail the checkpoint is packed
+    without a detail network.
     """
 
     version: str

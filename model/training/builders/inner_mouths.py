@@ -101,10 +101,11 @@ def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[
     inset = np.minimum(0.004, 0.12 * (bottom - top))
     y = top + inset + v * (bottom - top - 2 * inset)
     size = crop.shape[0]
-    map_x = np.broadcast_to((x * size - 0.5).astype(np.float32), y.shape).copy()
-    return np.asarray(
-        cv2.remap(crop, map_x, (y * size - 0.5).astype(np.float32), cv2.INTER_AREA), np.uint8
+    columns, rows = (
+        np.ascontiguousarray(np.broadcast_to(place * size - 0.5, y.shape), np.float32)
+        for place in (x, y)
     )
+    return np.asarray(cv2.remap(crop, columns, rows, cv2.INTER_AREA), np.uint8)
 
 
 def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[Mouth]:
@@ -124,21 +125,11 @@ def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[
                 continue
             crop = crop_image(picture, crop_affine(face), _CROP_PX)
             points = cropped[clip, frame]
-            cheek = ((points[3] + points[48]) / 2 * _CROP_PX).astype(int)
-            other = ((points[13] + points[54]) / 2 * _CROP_PX).astype(int)
-            skin = np.mean(
-                [
-                    crop[row - 6 : row + 7, column - 6 : column + 7].mean((0, 1))
-                    for column, row in (cheek, other)
-                ],
-                axis=0,
-            )
-            yield Mouth(
-                rectify(crop, points),
-                float(openings[clip, frame]),
-                float(inner_width[clip, frame]) / usual,
-                skin.astype(np.float32),
-            )
+            cheeks = (points[[3, 13]] + points[[48, 54]]) / 2 * _CROP_PX
+            patches = [crop[y - 6 : y + 7, x - 6 : x + 7] for x, y in cheeks.astype(int)]
+            skin = np.mean([patch.mean((0, 1)) for patch in patches], axis=0).astype(np.float32)
+            width = float(inner_width[clip, frame]) / usual
+            yield Mouth(rectify(crop, points), float(openings[clip, frame]), width, skin)
 
 
 def medoid(
@@ -150,13 +141,11 @@ def medoid(
     patches = np.stack([mouths[i].patch for i in near]).astype(np.float32)
     small = np.stack([cv2.resize(p, (20, 9), interpolation=cv2.INTER_AREA) for p in patches])
     cost = np.abs(small - np.median(small, axis=0)).mean(axis=(1, 2, 3))
-    # The upper teeth are a picture of their own and hang before the entry: leave the upper part
-    # dark.
+    # The upper teeth are a picture of their own and hang before the entry: leave its top dark.
     cost += 0.6 * small[:, :5].mean(axis=(1, 2, 3))
     if like is not None:
-        cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(
-            axis=(1, 2, 3)
-        )
+        beside = cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)
+        cost += np.abs(small - beside).mean(axis=(1, 2, 3))
     sharpness = np.array([cv2.Laplacian(p.mean(axis=2), cv2.CV_32F).std() for p in patches])
     cost -= 0.25 * sharpness
     return mouths[near[int(np.argmin(cost))]]
@@ -172,9 +161,8 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
     picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
     brightness = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
-    tooth = smoothstep((brightness / float(skin @ LUMA) - 0.30) / 0.20) * smoothstep(
-        (0.75 - redness) / 0.35
-    )
+    bright, white = (brightness / float(skin @ LUMA) - 0.30) / 0.20, (0.75 - redness) / 0.35
+    tooth = smoothstep(bright) * smoothstep(white)
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.5)[..., None]
     level = brightness[..., None]
     white = 0.62 * level * _LOWER_TOOTH_HUE
@@ -245,33 +233,21 @@ def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
     like: NDArray[np.float32] | None = None
     # From the middle of the grid outwards, each entry like the one before.
     for opening in OPENINGS:
-        row = []
-        for width in WIDTHS:
-            row.append(medoid(mouths, opening, width, like))
+        row = [medoid(mouths, opening, width, like) for width in WIDTHS]
         like = row[len(row) // 2].patch.astype(np.float32)
         chosen.append(row)
     skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
     patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
     teeth, edge = read_teeth(source / "portraits", prepared / "portraits.npz")
-    return InnerMouthBank(
-        patches,
-        np.array(OPENINGS, np.float32),
-        np.array(WIDTHS, np.float32),
-        teeth,
-        float(TEETH_SCALE),
-        edge,
-    )
+    openings, widths = np.array(OPENINGS, np.float32), np.array(WIDTHS, np.float32)
+    return InnerMouthBank(patches, openings, widths, teeth, float(TEETH_SCALE), edge)
 
 
 @dataclass(frozen=True)
 class InnerMouthsConfig:
-    """The bank of inner mouths.
+    """The bank of inner mouths, which goes to `output`, of one clip in `every_clip`.
 
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`.
-        output: Where the bank goes.
-        every_clip: One clip of this many is read.
+    `source` was prepared into `prepared`, where `grid.npz` and `portraits.npz` are.
     """
 
     source: Path

@@ -69,8 +69,7 @@ class PairsConfig:
     """Pairs of clips and photographs.
 
     Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`, and for `pairs.npz`.
+        source: Folder that was prepared into `prepared`: `grid.npz` and `portraits.npz` are there.
         autoencoder: Folder of the trained autoencoder.
         size: Side of the pictures in pixels.
         workers: Processes.

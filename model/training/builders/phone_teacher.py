@@ -132,13 +132,9 @@ class PhoneTeacher(nn.Module):
 def train_teacher(
     inputs: torch.Tensor, offsets: torch.Tensor, shut: torch.Tensor, steps: int
 ) -> PhoneTeacher:
-    """Fit the teacher in steps of 48 sentences.
+    """Fit the teacher in `steps` of 48 sentences, inputs `(N, T, 164)`.
 
-    Args:
-        inputs: `(N, T, 164)`.
-        offsets: `(N, T, 31, 2)`, against the shut mouth, crop units.
-        shut: Faces with shut mouths `(N, 68, 2)`, crop units.
-        steps: How many.
+    Offsets `(N, T, 31, 2)` are against the shut mouth of the faces `shut` `(N, 68, 2)`, crop units.
     """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -229,13 +225,9 @@ def label_voices(
 
 @dataclass(frozen=True)
 class PhoneTeacherConfig:
-    """The phone teacher and its labels.
+    """The phone teacher, trained for `steps` with so many torch threads, and its labels.
 
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with the prepared arrays, and for `motion.npz`.
-        steps: Of the teacher's training.
-        threads: torch threads.
+    `source` was prepared into `prepared`, where the arrays are and `motion.npz` goes.
     """
 
     source: Path

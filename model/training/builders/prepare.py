@@ -41,13 +41,7 @@ CLIP_FRAMES = 75  # a GRID sentence
 
 @dataclass(frozen=True)
 class ArraysConfig:
-    """Preparation of the arrays.
-
-    Attributes:
-        source: Folder of these folders.
-        output: Where the arrays go.
-        workers: Processes; 0 for one a core.
-    """
+    """Arrays of the folders of `source`, into `output`, by `workers` processes; 0 for one a core."""
 
     source: Path
     output: Path = Path("data/prepared")
