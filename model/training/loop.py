@@ -66,28 +66,20 @@ class _Batches:
     ) -> None:
         self._stage, self._config, self._rank, self._device = stage, config, rank, device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._ahead: tuple[tuple[int, int], Future[Any]] | None = None
+        self._ahead: Future[Any] | None = None
 
     def get(self, step: int, micro_step: int) -> Any:
         """The batch of a loss, on the device; begins to draw the next one."""
-        place = (step, micro_step)
-        if self._ahead is None or self._ahead[0] != place:
-            self._begin(place)
-        assert self._ahead is not None
-        batch = self._ahead[1].result()
-        self._ahead = None
+        batch = (self._ahead or self._thread.submit(self._draw, step, micro_step)).result()
         last = micro_step + 1 == self._config.gradient_accumulation_steps
         following = (step + 1, 0) if last else (step, micro_step + 1)
-        if following[0] < self._config.max_steps:
-            self._begin(following)
+        ends = following[0] >= self._config.max_steps
+        self._ahead = None if ends else self._thread.submit(self._draw, *following)
         return map_tensors(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
 
     def close(self) -> None:
         """Let go of what was drawn ahead."""
         self._thread.shutdown(cancel_futures=True)
-
-    def _begin(self, place: tuple[int, int]) -> None:
-        self._ahead = (place, self._thread.submit(self._draw, *place))
 
     def _draw(self, step: int, micro_step: int) -> Any:
         batch = self._stage.draw(Draw.at(self._config.seed, step, self._rank, micro_step))
@@ -183,10 +175,10 @@ class _Run:
         # 2. step
         accelerator.unscale_gradients()
         norms = {
-            "gradient_norm" + (f"_{group.name}" if group.name else ""): nn.utils.clip_grad_norm_(
-                group.parameters, group.clip
+            f"gradient_norm_{one.name}".rstrip("_"): nn.utils.clip_grad_norm_(
+                one.parameters, one.clip
             )
-            for group in self.groups
+            for one in self.groups
         }
         self._remember(norms)
         if self._step_optimizer(torch.stack(list(norms.values())).isfinite().all()):

@@ -129,10 +129,8 @@ def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArra
     low, high = points.min(axis=1), points.max(axis=1)
     margin = 0.3 * (high - low)
     low, high = np.floor(low - margin), np.ceil(high + margin)
-    box = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1).astype(np.int64)
-    box[:, :2] = box[:, :2].clip(0, height)
-    box[:, 2:] = box[:, 2:].clip(0, width)
-    return box
+    box = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1)
+    return box.clip(0, [height, height, width, width]).astype(np.int64)
 
 
 def textures(pictures: torch.Tensor) -> torch.Tensor:

@@ -58,43 +58,19 @@ _PHONE_EVENT: Final = 7
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _LEAD_S: Final = 0.24  # silence before and after an utterance
 
-_VOWELS: Final = {
-    **dict.fromkeys("iɨ", "IY"),
-    **dict.fromkeys("ɪɯᵻ", "IH"),
-    **dict.fromkeys("uyʉ", "UW"),
-    **dict.fromkeys("ʊʏøœɵ", "UH"),
-    **dict.fromkeys("eɛ", "EH"),
-    "o": "OW",
-    **dict.fromkeys("ɔɒ", "AO"),
-    **dict.fromkeys("aɑɶ", "AA"),
-    "æ": "AE",
-    **dict.fromkeys("əɐʌɤɘ", "AH"),
-    **dict.fromkeys("ɜɚɝɞ", "ER"),
+_PHONE_OF: Final = {
+    letter: phone
+    for phone, letters in (
+        *(("IY", "iɨ"), ("IH", "ɪɯᵻ"), ("UW", "uyʉ"), ("UH", "ʊʏøœɵ"), ("EH", "eɛ"), ("OW", "o")),
+        *(("AO", "ɔɒ"), ("AA", "aɑɶ"), ("AE", "æ"), ("AH", "əɐʌɤɘ"), ("ER", "ɜɚɝɞ")),
+        *(("B", "bɓ"), ("P", "p"), ("M", "mɱ"), ("F", "fɸ"), ("V", "vʋβ"), ("W", "wɥʍ")),
+        *(("T", "tʈ"), ("D", "dɖɗɾɽ"), ("N", "nɳɲ"), ("NG", "ŋ"), ("S", "s"), ("Z", "z")),
+        *(("SH", "ʃʂɕ"), ("ZH", "ʒʐʑ"), ("TH", "θ"), ("DH", "ð"), ("K", "kqc"), ("G", "gɡɢɟɠʁʀɣ")),
+        *(("HH", "xχhħɦçʔʕ"), ("Y", "jʝ"), ("R", "ɹɻ"), ("L", "lɫʎɭrɬɮ")),
+    )
+    for letter in letters
 }
-_CONSONANTS: Final = {
-    **dict.fromkeys("bɓ", "B"),
-    "p": "P",
-    **dict.fromkeys("mɱ", "M"),
-    **dict.fromkeys("fɸ", "F"),
-    **dict.fromkeys("vʋβ", "V"),
-    **dict.fromkeys("wɥʍ", "W"),
-    **dict.fromkeys("tʈ", "T"),
-    **dict.fromkeys("dɖɗɾɽ", "D"),
-    **dict.fromkeys("nɳɲ", "N"),
-    "ŋ": "NG",
-    "s": "S",
-    "z": "Z",
-    **dict.fromkeys("ʃʂɕ", "SH"),
-    **dict.fromkeys("ʒʐʑ", "ZH"),
-    "θ": "TH",
-    "ð": "DH",
-    **dict.fromkeys("kqc", "K"),
-    **dict.fromkeys("gɡɢɟɠʁʀɣ", "G"),
-    **dict.fromkeys("xχhħɦçʔʕ", "HH"),
-    **dict.fromkeys("jʝ", "Y"),
-    **dict.fromkeys("ɹɻ", "R"),
-    **dict.fromkeys("lɫʎɭrɬɮ", "L"),
-}
+"""Letters of IPA, and our phones with the same lips."""
 _PAIRS: Final = {
     **dict.fromkeys(("aɪ", "ai"), "AY"),
     **dict.fromkeys(("aʊ", "au"), "AW"),
@@ -114,15 +90,11 @@ def to_phones(ipa: str) -> list[str]:
     """
     if ipa.startswith("("):
         return []
-    plain = "".join(
-        letter
-        for letter in unicodedata.normalize("NFD", ipa)
-        if letter in _VOWELS or letter in _CONSONANTS
-    )
+    plain = "".join(x for x in unicodedata.normalize("NFD", ipa) if x in _PHONE_OF)
     phones, at = [], 0
     while at < len(plain):
         pair = _PAIRS.get(plain[at : at + 2])
-        phones.append(pair or _VOWELS.get(plain[at]) or _CONSONANTS[plain[at]])
+        phones.append(pair or _PHONE_OF[plain[at]])
         at += 2 if pair else 1
     # an aspirated stop is one: the /h/ after it says nothing about the lips
     return [p for i, p in enumerate(phones) if not (p == "HH" and i)]
