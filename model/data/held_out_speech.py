@@ -97,17 +97,18 @@ class Sounds:
 
 def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
     """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
-    if source is None:
-        return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
-    # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
-    from model.data.sound import fit_sound, read_sound
 
-    def read(path: Path, mel: Points) -> Sound:
-        return Sound(mel, fit_sound(read_sound(path), len(mel) // MELS_PER_FRAME))
+    def read(folder: str, name: str, mel: Points) -> Sound:
+        if source is None:
+            return Sound(mel)
+        # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
+        from model.data.sound import fit_sound, read_sound
+
+        waveform = read_sound(source / folder / name)
+        return Sound(mel, fit_sound(waveform, len(mel) // MELS_PER_FRAME))
 
     clips = zip(data.names, data.mels, strict=True)
     voices = zip(data.voice_names, data.voices, strict=True)
     return Sounds(
-        [read(source / "grid_s1" / name, mel) for name, mel in clips],
-        [read(source / "speech" / name, mel) for name, mel in voices],
+        [read("grid_s1", *row) for row in clips], [read("speech", *row) for row in voices]
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +79,7 @@ TITLES: Final = {
 """What the figures are called, in the order in which they are printed."""
 
 _SAME: Final = 1e-9
+_LETTER_PX: Final = 6  # usual width of a letter on a contact sheet
 
 
 def markdown_table(
@@ -185,12 +187,8 @@ def label_row(title: str, tiles: NDArray[np.uint8], side_px: int = 160) -> NDArr
     from PIL import Image, ImageDraw
 
     row = Image.new("RGB", ((len(tiles) + 1) * side_px, side_px), "white")
-    draw, top, line = ImageDraw.Draw(row), 6, ""
-    for word in [*title.split(), ""]:
-        if not word or draw.textlength(f"{line} {word}") > side_px - 12:
-            draw.text((6, top), line.strip(), fill="black")
-            top, line = top + 14, ""
-        line = f"{line} {word}"
+    lines = textwrap.wrap(title, (side_px - 12) // _LETTER_PX, break_long_words=False)
+    ImageDraw.Draw(row).multiline_text((6, 6), "\n".join(lines), fill="black")
     for index, tile in enumerate(tiles, start=1):
         picture = Image.fromarray(tile).resize((side_px, side_px), Image.Resampling.LANCZOS)
         row.paste(picture, (index * side_px, 0))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
 from model.networks.pixels import to_tensor
-from model.training.pictures import check_side, reads_arrays
+from model.training.pictures import check_side
 from model.training.stage import map_tensors
 
 _ARRAYS: Final = (
@@ -163,7 +163,7 @@ class Pairs:
             from model.data.shard_pictures import ShardPictures
 
             self._shards = ShardPictures(shards, size)
-        if reads_arrays(path, shards):
+        if shards is None or path.exists():
             self._arrays = PairArrays(path)
         self._portrait_share = portrait_share if self._arrays is not None else 0.0
         if self._shards is not None and self._arrays is not None:

@@ -15,11 +15,6 @@ from model.errors import ConfigError
 from model.face.landmarks import OUTER_LIPS
 
 
-def reads_arrays(arrays: Path, shards: Path | None) -> bool:
-    """Whether a stage reads its prepared `arrays`: always without `shards`, else where they exist."""
-    return shards is None or arrays.exists()
-
-
 def check_side(arrays: Path, side: int, expected: int) -> None:
     """Refuse prepared pictures beside shards that are cut to another side.
 

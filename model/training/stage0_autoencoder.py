@@ -29,7 +29,6 @@ from model.training.pictures import (
     edge_loss,
     mouth_boxes,
     psnr_db,
-    reads_arrays,
     save_strips,
     sharpness,
 )
@@ -87,7 +86,7 @@ class Crops:
             self._clips = ShardPictures(shards, size)
         self.size, self._train = size, np.zeros(0, np.int64)
         path = prepared / "crops.npz"
-        if not reads_arrays(path, shards):
+        if shards is not None and not path.exists():
             return
         data = np.load(path)
         self._images, self._landmarks, kind = data["images"], data["landmarks"], data["kind"]

@@ -99,11 +99,10 @@ class ReferenceTests:
         for name, quiet in self._quiet.items():
             row = table[name] = {}
             for kind, openings in quiet.items():
-                if not np.isfinite(np.concatenate(openings)).any():
-                    continue
-                row[f"silence_{kind}_mean"] = float(np.nanmean(np.concatenate(openings)))
-                spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).any()]
-                row[f"silence_{kind}_std"] = float(np.mean(spreads))
+                seen = [o[np.isfinite(o)] for o in openings if np.isfinite(o).any()]
+                if seen:
+                    row[f"silence_{kind}_mean"] = float(np.concatenate(seen).mean())
+                    row[f"silence_{kind}_std"] = float(np.mean([o.std() for o in seen]))
             if name in self._pairs:
                 first, second, widths = zip(*self._pairs[name], strict=True)
                 row["leak_r"], row["leak_difference"] = same_mouth(first, second, widths)
