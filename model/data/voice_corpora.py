@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,14 +54,15 @@ def load_corpora(prepared: Path, *, held_out: bool) -> dict[str, Corpus]:
             continue
         voices = np.load(prepared / f"{name}.npz")
         phones = voices["phones"]
-        kept = {
-            utterance: (there.start, there.stop)
+        kept = [
+            (utterance, (there.start, there.stop))
             for utterance, there in utterances(voices)
             if is_held_out(utterance) == held_out and not (phones[there] == UNKNOWN_PHONE).all()
-        }
-        spans = np.array(list(kept.values()), np.int64).reshape(-1, 2)
+        ]
+        spans = np.array([span for _, span in kept], np.int64).reshape(-1, 2)
         labels = motion[f"{name}_offsets"], motion[f"{name}_valid"]
-        corpora[name] = Corpus(voices["log_mel"], phones, *labels, list(kept), spans)
+        names = [utterance for utterance, _ in kept]
+        corpora[name] = Corpus(voices["log_mel"], phones, *labels, names, spans)
     return corpora
 
 
@@ -73,22 +74,26 @@ def utterances(voices: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, slice]
 
 
 def write_voices(
-    path: Path, said: Mapping[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]
+    path: Path, said: Iterable[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]
 ) -> None:
-    """Write waveforms `(160 F,)` and their phones `(F,)` by name, laid out as `speech.npz`.
+    """Write names, waveforms `(160 F,)` and their phones `(F,)`, laid out as `speech.npz`.
 
     names (N,), log_mel (M, 80) of all utterances one after another, phones (M,), lengths (N,).
     """
-    mels = [log_mel(waveform).astype(np.float16) for waveform, _ in said.values()]
-    labels = [phones for _, phones in said.values()]
-    assert [len(mel) for mel in mels] == [len(row) for row in labels]
+    names, mels, labels = [], [], []
+    for name, waveform, phones in said:
+        names.append(name)
+        mels.append(log_mel(waveform).astype(np.float16))
+        labels.append(phones)
+        assert len(mels[-1]) == len(phones)
     arrays: dict[str, NDArray[Any]] = {
+        "names": np.array(names),
+        "lengths": np.array([len(row) for row in labels]),
         "log_mel": np.concatenate(mels),
         "phones": np.concatenate(labels),
     }
-    lengths = np.array([len(row) for row in labels])
-    write_arrays(path, {"names": np.array(list(said)), "lengths": lengths, **arrays})
-    print(f"{path}: {len(said)} utterances, {lengths.sum() / 6000:.1f} min")
+    write_arrays(path, arrays)
+    print(f"{path}: {len(names)} utterances, {len(arrays['phones']) / 6000:.1f} min")
 
 
 def spoken_faces(neutral: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,10 +10,13 @@ those whose voice is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.data.phones import UNKNOWN_PHONE
@@ -32,18 +35,23 @@ class AlteredVoicesConfig:
     prepared: Path = Path("data/prepared")
 
 
-def main(config: AlteredVoicesConfig) -> None:
-    """Alter every phone-aligned utterance."""
-    speech = np.load(config.prepared / "speech.npz")
+def alter_all(
+    source: Path, speech: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]:
+    """Every phone-aligned utterance once more: name, waveform, phones."""
     all_phones = speech["phones"]
     rng = np.random.default_rng(0)
-    said = {}
     for name, there in tqdm(list(utterances(speech)), desc="altered voices", mininterval=5):
         phones = all_phones[there]
         if not (phones == UNKNOWN_PHONE).all():
-            sound = read_sound(config.source / "speech" / name)
-            said[name] = alter(fit_sound(sound, len(phones) // MELS_PER_FRAME), phones, rng)
-    write_voices(config.prepared / "altered.npz", said)
+            sound = fit_sound(read_sound(source / "speech" / name), len(phones) // MELS_PER_FRAME)
+            yield name, *alter(sound, phones, rng)
+
+
+def main(config: AlteredVoicesConfig) -> None:
+    """Alter and write."""
+    speech = np.load(config.prepared / "speech.npz")
+    write_voices(config.prepared / "altered.npz", alter_all(config.source, speech))
 
 
 if __name__ == "__main__":

@@ -161,8 +161,8 @@ def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uin
     picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
     brightness = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
-    bright, white = (brightness / float(skin @ LUMA) - 0.30) / 0.20, (0.75 - redness) / 0.35
-    tooth = smoothstep(bright) * smoothstep(white)
+    bright, pale = (brightness / float(skin @ LUMA) - 0.30) / 0.20, (0.75 - redness) / 0.35
+    tooth = smoothstep(bright) * smoothstep(pale)
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.5)[..., None]
     level = brightness[..., None]
     white = 0.62 * level * _LOWER_TOOTH_HUE

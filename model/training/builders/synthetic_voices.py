@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -207,21 +208,19 @@ def random_text(rng: np.random.Generator) -> str:
     return " ".join(words) + "."
 
 
-def synthesize(count: int) -> dict[str, Said]:
-    """`count` utterances by name, but for those to which their voice has nothing to say."""
+def synthesize(count: int) -> Iterator[tuple[str, Waveform, NDArray[np.uint8]]]:
+    """`count` utterances, but for those to which their voice has nothing to say: name, waveform, phones."""
     rng = np.random.default_rng(0)
     speak = Synthesizer()
-    said = {}
     for number in tqdm(range(count), desc="synthetic voices", mininterval=5):
         voice = f"{LANGUAGES[number % len(LANGUAGES)]}+{rng.choice(VARIANTS)}"
         rate, pitch = int(rng.integers(110, 230)), int(rng.integers(20, 80))
         try:
-            utterance = speak(random_text(rng), voice, words_per_minute=rate, pitch=pitch)
+            said = speak(random_text(rng), voice, words_per_minute=rate, pitch=pitch)
         except ValueError as error:
             tqdm.write(f"skipped {error}")
         else:
-            said[f"{voice}-{number:04d}"] = utterance
-    return said
+            yield f"{voice}-{number:04d}", *said
 
 
 @dataclass(frozen=True)
