@@ -56,9 +56,7 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class FilmFaces:
-    """What `find_tracks` saw: tracks by first frame, then the larger one first; frames looked at, and those
-    of them in which nobody was found.
-    """
+    """What `find_tracks` saw: tracks, the earlier and larger ones first; frames seen, and those without a face."""
 
     tracks: list[FaceTrack]
     num_frames: int

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,20 +81,15 @@ class Observation:
         return mouth_opening(self.landmarks)
 
 
-@dataclass(eq=False)
 class Observer:
     """Compares frames with one clip's real ones `(T, H, W, 3)`, in crops of `crop_px` (None = the face's size)."""
 
-    clip: Clip
-    real: Frames
-    judges: Judges
-    crop_px: int | None = None
-    window: FaceWindow = field(init=False)
-    _real_crops: Frames = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.window = FaceWindow(self.clip.affines, self.clip.landmarks, self.crop_px)
-        self._real_crops = np.stack(self.window.crops(self.real))
+    def __init__(
+        self, clip: Clip, real: Frames, judges: Judges, crop_px: int | None = None
+    ) -> None:
+        self.clip, self.real, self.judges = clip, real, judges
+        self.window = FaceWindow(clip.affines, clip.landmarks, crop_px)
+        self._real_crops = np.stack(self.window.crops(real))
 
     def observe_real(self, waveform: NDArray[np.float32] | None = None) -> Observation:
         """The real video as a system of its own, judged against `waveform` (None = its own sound)."""

@@ -172,12 +172,10 @@ class SyncStage(Stage[SyncBatch]):
         self.network = SyncNetwork(width=config.width, embedding=config.embedding).to(device)
         super().__init__({"sync_network": self.network})
         size = sum(p.numel() for p in self.network.parameters())
-        print(
-            f"{len(self.windows.mels)} clips, "
-            f"{sum(len(cutter.spans) for cutter in self.windows.voices)} utterances, "
-            f"{len(self.windows.portraits)} photographs, {size / 1e6:.2f} M parameters",
-            flush=True,
-        )
+        spoken = sum(len(cutter.spans) for cutter in self.windows.voices)
+        there = f"{len(self.windows.mels)} clips, {spoken} utterances"
+        pictures = f"{len(self.windows.portraits)} photographs"
+        print(f"{there}, {pictures}, {size / 1e6:.2f} M parameters", flush=True)
 
     def draw(self, draw: Draw) -> SyncBatch:
         """Stage 1's windows, shortened, and what detectors and renderers do to them."""
