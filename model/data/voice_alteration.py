@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import correlate, istft, resample_poly, stft
 
 from model.data.phones import SILENCE_PHONE
+from model.data.speechless_sounds import music
 from model.media.audio import HOP_LENGTH, SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.media.ffmpeg import ffmpeg_path
 
@@ -19,6 +21,7 @@ Waveform = NDArray[np.float32]
 _WINDOW: Final = 512
 _HOP: Final = 128
 _ENVELOPE: Final = 36  # cepstral coefficients that are the throat, not the voice
+_MUSIC_DB: Final = -5.0  # against the speech
 _CODECS: Final = (
     ("-ar", "8000", "-c:a", "pcm_mulaw", "-f", "wav"),
     ("-c:a", "libopus", "-b:a", "8k", "-f", "ogg"),
@@ -141,3 +144,21 @@ def alter(
     if kind > 0.6:
         waveform = through_codec(waveform, _CODECS[rng.integers(len(_CODECS))])
     return waveform, phones
+
+
+def with_music(waveform: Waveform, rng: np.random.Generator) -> Waveform:
+    """Music 5 dB below the speech `(N,)`."""
+    accompaniment = np.resize(music(rng), len(waveform))
+    level = float(waveform.std() / accompaniment.std()) * 10 ** (_MUSIC_DB / 20)
+    mixed = waveform + level * accompaniment
+    return np.asarray(mixed / max(1.0, float(np.abs(mixed).max())), np.float32)
+
+
+DIFFICULT: Final[dict[str, Callable[[Waveform, np.random.Generator], Waveform]]] = {
+    "whispered": whisper,
+    "sung": sing,
+    "telephone": lambda waveform, _: through_codec(waveform, _CODECS[0]),
+    "with_music": with_music,
+}
+"""What speech-driven lips stumble over: a sentence again with its timing, so that the real video still
+says what the lips should do."""

@@ -153,11 +153,12 @@ def _own_correlation(predicted: Sequence[Points], real: Sequence[Points]) -> flo
 def sound_figures(speak: Speaker, data: HeldOut, sounds: Sounds) -> dict[str, float]:
     """Whispered, sung, telephoned and accompanied sentences; music and breath without speech."""
     # Late: what alters voices decodes films too, which a machine that only trains need not.
-    from model.evaluation.difficult_sounds import ALTERATIONS, SPEECHLESS, speechless
+    from model.data.speechless_sounds import SPEECHLESS, speechless
+    from model.data.voice_alteration import DIFFICULT
 
     figures: dict[str, float] = {}
     real = list(mouth_opening(data.faces))
-    for name, alter in ALTERATIONS.items():
+    for name, alter in DIFFICULT.items():
         rng = np.random.default_rng(0)
         said = []
         for sound, face in zip(sounds.clips, data.faces, strict=True):
