@@ -40,13 +40,14 @@ def train(
     """
     try:  # Late: torch takes seconds, and the extra `train` may be absent.
         from model.errors import ConfigError, ModelError
-        from model.training.config import dump_config
-        from model.training.launch import configure, launch, load_stage
+        from model.training.config import dump_config, load_config
+        from model.training.launch import launch, load_stage
     except ModuleNotFoundError as error:
         fail(Exit.INCOMPLETE, f"{error}; training needs pip install 'talkface[worker,train]'")
     try:
         module = load_stage(stage)
-        resolved = configure(module.CONFIG, config, settings or [], max_minutes)
+        limit = [] if max_minutes is None else [f"max_minutes={max_minutes}"]
+        resolved = load_config(module.CONFIG, config, [*(settings or []), *limit])
         if show:
             typer.echo(dump_config(resolved), nl=False)
             return

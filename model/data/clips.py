@@ -16,6 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.layouts import Layout, Source, find_sources
+from model.data.phones import read_phones
+from model.data.sound import fit_sound, read_sound, read_sound_in_step
+from model.data.split import portrait_held_out, portrait_identity, voice_held_out
 from model.errors import InputError, UnsupportedMediaError
 from model.face.alignment import warp_points
 from model.face.detection import DetectedFace, FaceDetector
@@ -23,10 +27,6 @@ from model.face.landmarks import NUM_LANDMARKS, mouth_opening
 from model.face.tracking import smooth_crops, track_face
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
 from model.media.video_reader import read_frames
-from model.data.layouts import Layout, Source, find_sources
-from model.data.sound import read_sound, read_sound_in_step
-from model.data.phones import read_phones
-from model.data.split import portrait_held_out, portrait_identity, voice_held_out
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -76,8 +76,7 @@ class Clip:
     @property
     def crop_landmarks(self) -> Points:
         """The face in every frame's own crop `(T, 68, 2)`, crop units."""
-        pairs = zip(self.affines, self.landmarks, strict=True)
-        return np.stack([warp_points(affine, points) for affine, points in pairs])
+        return np.stack(list(map(warp_points, self.affines, self.landmarks)))
 
     @property
     def opening(self) -> NDArray[np.float32]:
@@ -86,11 +85,7 @@ class Clip:
 
 
 class ClipFrames:
-    """The pictures of a clip in memory, read as a video file is.
-
-    Args:
-        frames: `(T, H, W, 3)`, uint8 RGB.
-    """
+    """The pictures of a clip `(T, H, W, 3)`, uint8 RGB, in memory, read as a video file is."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
@@ -103,19 +98,12 @@ class ClipFrames:
 
 
 def find_landmarks(detector: FaceDetector, frames: Iterable[Frames], near: Points) -> Points:
-    """The same person's landmarks in frames that a system drew.
+    """The same person's landmarks `(T, 68, 2)` in frames `(H, W, 3)` that a system drew, pixels.
 
-    Args:
-        detector: Any.
-        frames: `(H, W, 3)` each.
-        near: Where that person is, `(T, 68, 2)` pixels; nobody else's face is taken.
-    Returns:
-        `(T, 68, 2)` float32, pixels; nan where there is no face.
+    `near` `(T, 68, 2)` says where that person is; nobody else's face is taken. Nan where there is no face.
     """
-    rows = [
-        nearest_face(detector(frame), wanted) for frame, wanted in zip(frames, near, strict=False)
-    ]
-    return np.stack(rows)
+    pairs = zip(frames, near, strict=False)
+    return np.stack([nearest_face(detector(frame), wanted) for frame, wanted in pairs])
 
 
 def nearest_face(faces: Sequence[DetectedFace], wanted: Points) -> Points:
@@ -139,10 +127,8 @@ def hold_gaps(landmarks: Points) -> Points | None:
 def read_clip(source: Source, detector: FaceDetector, max_frames: int) -> tuple[Clip, ClipFrames]:
     """Read one recording, or the first stretch that its set names, and find its face.
 
-    Args:
-        source: A video; `phones/<name>.json` beside it is read where it exists.
-        detector: Finds the face.
-        max_frames: Longer recordings are cut there.
+    `phones/<name>.json` beside the video is read where it exists; longer recordings end after `max_frames`.
+
     Raises:
         UnsupportedMediaError: Not readable as video, or without sound.
         NoFaceError: No frame shows a face.
@@ -168,20 +154,9 @@ def read_clip(source: Source, detector: FaceDetector, max_frames: int) -> tuple[
     return clip, ClipFrames(np.stack(frames))
 
 
-def fit_sound(waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """Cut or pad 16 kHz sound to `num_frames` video frames, `(640 T,)`."""
-    samples = num_frames * SAMPLES_PER_FRAME
-    cut = waveform[:samples]
-    return np.pad(cut, (0, samples - len(cut))).astype(np.float32)
-
-
 def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
-    """Real videos under `folder`, sorted.
+    """Real videos of a layout under `folder`, sorted: `every` one, or those that training leaves out.
 
-    Args:
-        layout: How they are laid out (`model.data.layouts`); it says who is held out.
-        folder: Where they lie.
-        every: All of them; otherwise those that training leaves out.
     Raises:
         InputError: There is none.
     """
@@ -197,9 +172,7 @@ def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
 
 
 def find_portraits(folder: Path) -> list[Path]:
-    """Photographs of people whom training has not seen.
-
-    By `index.csv` (file, source, identity), as training reads it, if there is one; otherwise all.
+    """Photographs of people whom training has not seen: by `index.csv` (file, source, identity), or all without it.
 
     Raises:
         InputError: There is none.

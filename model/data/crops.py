@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.split import portrait_identity
+from model.data.split import clip_held_out, portrait_held_out, portrait_identity
 from model.errors import UnsupportedMediaError
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
 from model.face.landmarks import CONTENT, flip_landmarks, mouth_opening
@@ -23,10 +25,47 @@ Crop = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Picture `(S, S, 3)` and its landmarks `(68, 2)`, crop units."""
 
 
+@dataclass(frozen=True)
+class PreparedFaces:
+    """Clips or photographs of a prepared folder: files, and whether they are never trained on.
+
+    Landmarks in pixels are `(T, 68, 2)` of a clip, `(68, 2)` of a photograph; `people` says who is on each
+    photograph (the file's name of a clip).
+    """
+
+    paths: list[Path]
+    landmarks: NDArray[np.float32]
+    people: list[str]
+    held_out: list[bool]
+
+
 def portrait_identities(source: Path) -> dict[str, str]:
     """File name -> identity, from `index.csv`."""
     with (source / "portraits" / "index.csv").open() as file:
         return {row["file"]: portrait_identity(row) for row in csv.DictReader(file)}
+
+
+def prepared_faces(source: Path, prepared: Path) -> tuple[PreparedFaces, PreparedFaces]:
+    """The clips and the photographs of `grid.npz` and `portraits.npz`; `source` was prepared."""
+    identities = portrait_identities(source)
+    clips, portraits = (np.load(prepared / f"{name}.npz") for name in ("grid", "portraits"))
+    sentences, files = ([str(name) for name in data["names"]] for data in (clips, portraits))
+    people = [identities[name] for name in files]
+    films = [source / "grid_s1" / name for name in sentences]
+    photographs = [source / "portraits" / name for name in files]
+    unseen = [clip_held_out(name) for name in sentences]
+    strangers = [portrait_held_out(person) for person in people]
+    return (
+        PreparedFaces(films, clips["landmarks"], sentences, unseen),
+        PreparedFaces(photographs, portraits["landmarks"], people, strangers),
+    )
+
+
+def film_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a film as they are stored, `(H, W, 3)` uint8 RGB."""
+    capture = cv2.VideoCapture(str(path))
+    while (read := capture.read())[0]:
+        yield np.ascontiguousarray(read[1][..., ::-1]).astype(np.uint8)
 
 
 def spread_frames(
@@ -35,11 +74,9 @@ def spread_frames(
     """`count` frames of a clip `(T, 68, 2)` whose mouth openings are spread over the clip's range."""
     opening = mouth_opening(landmarks)
     wanted = rng.uniform(opening.min(), opening.max(), count)
+    noise = [rng.normal(0, 0.01, len(opening)) for _ in wanted]
     return sorted(
-        {
-            int(np.abs(opening - value + rng.normal(0, 0.01, len(opening))).argmin())
-            for value in wanted
-        }
+        {int(np.abs(opening - v + n).argmin()) for v, n in zip(wanted, noise, strict=True)}
     )
 
 
@@ -61,34 +98,23 @@ def name_seed(path: Path) -> int:
 
 
 def clip_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
-    """`CLIP_CROPS` jittered crops of a clip.
-
-    Args:
-        job: Film, its landmarks `(T, 68, 2)` in pixels, side of the crops in pixels.
-    """
+    """`CLIP_CROPS` jittered crops of a film, with its landmarks `(T, 68, 2)` in pixels; their side in pixels."""
     path, landmarks, size = job
     rng = np.random.default_rng(name_seed(path))
     wanted = set(spread_frames(landmarks, CLIP_CROPS, rng))
     crops: list[Crop] = []
-    capture = cv2.VideoCapture(str(path))
-    for index in range(len(landmarks)):
-        found, frame = capture.read()
-        if not found:
-            break
+    for index, (image, face) in enumerate(zip(film_frames(path), landmarks, strict=False)):
         if index in wanted:
-            affine = jitter_affine(crop_affine(landmarks[index]), rng)
-            image = np.ascontiguousarray(frame[..., ::-1]).astype(np.uint8)
-            crops.append((crop_image(image, affine, size), warp_points(affine, landmarks[index])))
+            affine = jitter_affine(crop_affine(face), rng)
+            crops.append((crop_image(image, affine, size), warp_points(affine, face)))
     return crops
 
 
 def clip_motions(landmarks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Motion to give to photographs: every third frame of every seventh clip.
+    """Motion to give to photographs, `(T / 3, 68, 2)` in crop units: every third frame of every seventh clip.
 
     Args:
         landmarks: `(N, T, 68, 2)`, pixels.
-    Returns:
-        `(T / 3, 68, 2)` each, crop units.
     """
     return [
         np.stack([warp_points(crop_affine(frame), frame) for frame in clip[::3]])
@@ -99,10 +125,8 @@ def clip_motions(landmarks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 def recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:
     """Another exposure and tint, sometimes grey; the same for the same seed."""
     rng = np.random.default_rng(rng_seed)
-    gain, shift = (
-        1 + 0.10 * rng.standard_normal() + 0.05 * rng.standard_normal(3),
-        12 * rng.standard_normal(),
-    )
+    gain = 1 + 0.10 * rng.standard_normal() + 0.05 * rng.standard_normal(3)
+    shift = 12 * rng.standard_normal()
     if rng.random() < 0.06:
         image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
     return np.clip(image * gain + shift, 0, 255).astype(np.uint8)

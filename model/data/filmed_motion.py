@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import CONTENT, NOSE_AND_EYES, POSE, join_landmarks, mouth_opening
@@ -28,24 +29,18 @@ _WIDE: Final = 95  # percentile of the opening that stands for a speaker's ampli
 
 
 def carry(source: Points, target: Points, points: Points) -> Points:
-    """Apply the similarity that carries pose `source` `(T, 37, 2)` to `target` to `points`."""
-    linear, shift = fit_similarity(torch.from_numpy(source), torch.from_numpy(target))
+    """Apply the similarity that carries pose `source` `(T, 37, 2)` to `target`, one or T, to `points`."""
+    wanted = torch.from_numpy(np.broadcast_to(target, source.shape).copy())
+    linear, shift = fit_similarity(torch.from_numpy(source), wanted)
     moved: Points = (
         torch.from_numpy(points) @ linear.transpose(-1, -2) + shift[..., None, :]
     ).numpy()
     return moved
 
 
-
 def smooth(points: Points, sigma: float) -> Points:
     """Zero-phase Gaussian over time, `(T, ...)`, ends mirrored."""
-    reach = int(np.ceil(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
-    padded = np.pad(points, [(reach, reach)] + [(0, 0)] * (points.ndim - 1), mode="reflect")
-    filtered = sum(k * padded[i : i + len(points)] for i, k in enumerate(kernel))
-    return np.asarray(filtered, np.float32)
-
+    return np.asarray(gaussian_filter1d(points, sigma, axis=0, mode="mirror", truncate=3.0))
 
 
 def stabilise(landmarks: Points) -> Points:
@@ -59,15 +54,13 @@ def stabilise(landmarks: Points) -> Points:
     return np.stack([warp_points(crop_affine(frame), frame) for frame in steady])
 
 
-
 def clip_motion(landmarks: Points) -> dict[str, Points]:
     """One clip `(T, 68, 2)` in pixels -> crop landmarks, mean pose, content there, and tilt."""
     crop = stabilise(landmarks)
     pose = crop[:, list(POSE)]
     mean_pose = pose.mean(axis=0)
-    content = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), crop[:, list(CONTENT)])
-    rigid = crop[:, list(NOSE_AND_EYES)]
-    there = carry(pose, np.broadcast_to(mean_pose, pose.shape).copy(), rigid)
+    content = carry(pose, mean_pose, crop[:, list(CONTENT)])
+    there = carry(pose, mean_pose, crop[:, list(NOSE_AND_EYES)])
     return {
         "landmarks": crop,
         "pose": mean_pose,
@@ -76,11 +69,9 @@ def clip_motion(landmarks: Points) -> dict[str, Points]:
     }
 
 
-
 def shut_frames(opening: Points) -> NDArray[np.bool_]:
     """Frames of a clip `(T,)` whose mouth is shut, or nearest to it."""
     return opening <= max(_SHUT, float(np.quantile(opening, 0.1)))
-
 
 
 def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points, float]:
@@ -111,7 +102,6 @@ def without_tilt(content: Points, tilt: Points, opening: Points) -> tuple[Points
     return steady.astype(np.float32), explained
 
 
-
 def motion_of_clips(landmarks: Points) -> tuple[dict[str, Points], float]:
     """The motion of clips of one length.
 
@@ -139,17 +129,13 @@ def motion_of_clips(landmarks: Points) -> tuple[dict[str, Points], float]:
 def amplitude(pose: Points, content: Points) -> float:
     """How far a speaker opens the mouth: 95th percentile of the opening over all his clips.
 
-    Args:
-        pose: `(N, 37, 2)`.
-        content: `(N, T, 31, 2)`.
+    Of pose `(N, 37, 2)` and content `(N, T, 31, 2)`.
     """
     opening = mouth_opening(join_landmarks(pose[:, None], content))
     return float(np.percentile(opening, _WIDE))
 
 
-def population_gains(
-    amplitudes: Mapping[str, float], clips: Mapping[str, int]
-) -> dict[str, float]:
+def population_gains(amplitudes: Mapping[str, float], clips: Mapping[str, int]) -> dict[str, float]:
     """Factor that brings each speaker's motion to the population's amplitude.
 
     Args:

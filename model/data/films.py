@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import cv2
@@ -16,23 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.networks.sync_network import SyncNetwork, load_sync_network
+from model.data.layouts import Layout, Source
+from model.data.phones import UNKNOWN_PHONE, read_phones
+from model.data.quality import QualityLimits, Reason, find_offset, sharpness, why_not
+from model.data.shards import MARGIN, Track, TrackData, encode_picture, stored_picture
+from model.data.sound import read_sound_in_step
+from model.data.tracks import FaceTrack, face_detector, find_tracks
 from model.face.alignment import warp_points
 from model.face.tracking import smooth_crops
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLES_PER_FRAME, log_mel
 from model.media.video_reader import read_frames
-from model.data.layouts import Layout, Source
-from model.data.quality import (
-    QualityLimits,
-    Reason,
-    find_offset,
-    sharpness,
-    why_not,
-)
-from model.data.shards import MARGIN, Track, TrackData, encode_picture, stored_picture
-from model.data.sound import read_sound_in_step
-from model.data.tracks import FaceTrack, face_detector, find_tracks
-from model.data.phones import UNKNOWN_PHONE, read_phones
+from model.networks.sync_network import SyncNetwork, load_sync_network
 
 _SHARPNESS_EVERY: Final = 5  # frames
 _SHARPNESS_PX: Final = 128  # to a crop unit
@@ -40,13 +34,10 @@ _SHARPNESS_PX: Final = 128  # to a crop unit
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """What decides the shards' content.
+    """What decides the shards' content: layout, and what a track must have.
 
-    Attributes:
-        layout: Of the set.
-        face_px: Pixels of a stored picture in one crop unit: the largest crops that lose nothing.
-        max_s: Longer tracks are divided.
-        limits: What a track must have.
+    `face_px` are the pixels of a stored picture in one crop unit, the largest crops that lose nothing;
+    tracks longer than `max_s` are divided.
     """
 
     layout: Layout
@@ -62,13 +53,7 @@ class PrepareSettings:
 
 @dataclass(frozen=True)
 class Drop:
-    """A part of a film that was left out.
-
-    Attributes:
-        reason: Why.
-        first: Its first frame; -1 for frames scattered over the film.
-        frames: How many.
-    """
+    """A part of a film that was left out: why, its first frame (-1: scattered over the film), how many."""
 
     reason: Reason
     first: int
@@ -173,10 +158,10 @@ def _judge(
         return "too short"
     points = track.landmarks
     affines = smooth_crops(points, FPS)
-    reason = why_not(track, affines, others, settings.limits, FPS)
+    reason = why_not(track, affines, others, settings.limits)
     if reason is not None:
         return reason
-    landmarks = np.stack([warp_points(a, p) for a, p in zip(affines, points, strict=True)])
+    landmarks = np.stack(list(map(warp_points, affines, points)))
 
     # 2. sound
     mel = _mel(waveform, track.first, len(track))
@@ -189,7 +174,7 @@ def _judge(
         mel = _mel(waveform, track.first - offset, len(track))
 
     # 3. pieces of equal length
-    count = max(1, -(-len(track) // max(1, round(settings.max_s * FPS))))
+    count = -(-len(track) // max(1, round(settings.max_s * FPS)))
     bounds = np.linspace(0, len(track), count + 1).round().astype(int).tolist()
     return [
         _Kept(
@@ -221,11 +206,10 @@ def _cut(source: Source, pieces: list[_Kept], stored_px: int) -> list[tuple[list
     """Coded pictures of every piece, and its median sharpness."""
     pictures: list[list[bytes]] = [[] for _ in pieces]
     details: list[list[float]] = [[] for _ in pieces]
+    side = round(MARGIN * _SHARPNESS_PX)
     end = max((piece.track.first + len(piece.track) for piece in pieces), default=0)
     if end:
-        for number, frame in enumerate(read_frames(source.path, fps=FPS)):
-            if number == end:
-                break
+        for number, frame in enumerate(islice(read_frames(source.path, fps=FPS), end)):
             for index, piece in enumerate(pieces):
                 at = number - piece.track.first
                 if not 0 <= at < len(piece.track):
@@ -233,7 +217,6 @@ def _cut(source: Source, pieces: list[_Kept], stored_px: int) -> list[tuple[list
                 picture = stored_picture(frame, piece.affines[at], stored_px)
                 pictures[index].append(encode_picture(picture))
                 if at % _SHARPNESS_EVERY == 0:
-                    side = round(MARGIN * _SHARPNESS_PX)
                     small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
                     details[index].append(sharpness(np.asarray(small, np.uint8)))
     return [

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
-from model.media.audio import HOP_LENGTH, MELS_PER_FRAME
 from model.data.split import clip_held_out
-from model.data.voice_corpora import Corpus, load_corpora
+from model.data.voice_corpora import Corpus, load_corpora, spoken_faces
+from model.face.landmarks import join_landmarks, mouth_opening
+from model.media.audio import MELS_PER_FRAME
 
 Points = NDArray[np.float32]
 
@@ -21,18 +21,13 @@ class HeldOut:
     """What training has not seen.
 
     Attributes:
-        mels: Log-mels `(K, 300, 80)` of GRID sentences.
-        phones: Their phones `(K, 300)`.
+        mels, phones: Of GRID sentences `(K, 300, 80)`, `(K, 300)`; `names` are their files.
         faces: The real video's landmarks, carried to the clip's mean pose `(K, 75, 68, 2)`.
         gain: Brings this speaker's motion to the population's amplitude, in which the completer speaks.
-        voices: Log-mels `(4T, 80)` of other speakers.
-        voice_phones: Their phones.
+        voices, voice_phones: Log-mels `(4T, 80)` of other speakers; `voice_names` are their files.
         voice_openings: Openings `(T,)` of the phone teacher's labels.
         portraits: Photographs' landmarks `(P, 68, 2)`.
-        names: Files of the GRID sentences.
-        voice_names: Files of the other voices.
-        synthetic: Log-mels `(4T, 80)` of synthetic voices in languages that were not trained on.
-        synthetic_phones: Their phones.
+        synthetic, synthetic_phones: The same of synthetic voices in languages that were not trained on.
     """
 
     mels: Points
@@ -51,12 +46,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Sound:
-    """One recording.
-
-    Attributes:
-        mel: Log-mel `(4T, 80)`.
-        waveform: `(N,)` at 16 kHz, or none where only the log-mel was kept.
-    """
+    """One recording: log-mel `(4T, 80)`, and waveform `(N,)` at 16 kHz where it was kept too."""
 
     mel: Points
     waveform: Points | None = None
@@ -67,11 +57,11 @@ def load_held_out(prepared: Path) -> HeldOut:
     grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
     rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
     corpora = load_corpora(prepared, held_out=True)
-    neutral, speech = motion["neutral"], corpora["speech"]
-    openings = []
-    for start, end in speech.spans // MELS_PER_FRAME:
-        content = neutral[list(CONTENT)] + speech.offsets[start:end]
-        openings.append(mouth_opening(join_landmarks(neutral[list(POSE)], content)))
+    speech = corpora["speech"]
+    openings = [
+        mouth_opening(spoken_faces(motion["neutral"], speech.offsets[start:end]))
+        for start, end in speech.spans // MELS_PER_FRAME
+    ]
     voices, voice_phones = _utterances(speech)
     synthetic, synthetic_phones = (
         _utterances(corpora["synthetic"]) if "synthetic" in corpora else ([], [])
@@ -107,18 +97,18 @@ class Sounds:
 
 def load_sounds(data: HeldOut, source: Path | None = None) -> Sounds:
     """Log-mels, and waveforms too where `source` (the folder that was prepared) is given."""
-    if source is None:
-        return Sounds([Sound(mel) for mel in data.mels], [Sound(mel) for mel in data.voices])
-    # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
-    from model.data.sound import read_sound
-    def read(path: Path, mel: Points) -> Sound:
-        samples = len(mel) * HOP_LENGTH  # whole video frames
-        waveform = read_sound(path)[:samples]
-        return Sound(mel, np.pad(waveform, (0, samples - len(waveform))))
+
+    def read(folder: str, name: str, mel: Points) -> Sound:
+        if source is None:
+            return Sound(mel)
+        # Late: it needs ffmpeg, which a machine that only trains on arrays has not.
+        from model.data.sound import fit_sound, read_sound
+
+        waveform = read_sound(source / folder / name)
+        return Sound(mel, fit_sound(waveform, len(mel) // MELS_PER_FRAME))
 
     clips = zip(data.names, data.mels, strict=True)
     voices = zip(data.voice_names, data.voices, strict=True)
     return Sounds(
-        [read(source / "grid_s1" / name, mel) for name, mel in clips],
-        [read(source / "speech" / name, mel) for name, mel in voices],
+        [read("grid_s1", *row) for row in clips], [read("speech", *row) for row in voices]
     )

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from model.errors import InputError
 from model.data.split import clip_held_out, identity_held_out
+from model.errors import InputError
 
 Layout = Literal["grid", "hdtf", "voxceleb", "folder"]
 LAYOUTS: Final[tuple[str, ...]] = get_args(Layout)
@@ -53,18 +53,16 @@ class Source:
 def find_sources(layout: Layout, folder: Path, limit: int | None = None) -> list[Source]:
     """The films of a set, sorted by name.
 
-    Args:
-        layout: How the set is laid out.
-        folder: Where it lies.
-        limit: At most so many, scattered over the set, of which up to a third are held out ones.
+    With a `limit` at most so many, scattered over the set, of which up to a third are held out ones.
+
     Raises:
-        InputError: Nothing of this layout lies there.
+        InputError: Nothing of this layout lies in `folder`.
     """
-    finders = {"grid": _grid, "hdtf": _hdtf, "voxceleb": _voxceleb, "folder": _folder}
-    sources = sorted(finders[layout](folder), key=lambda source: source.name)
+    finder, expected = _FINDERS[layout]
+    sources = sorted(finder(folder), key=lambda source: source.name)
     if not sources:
         raise InputError(
-            f"{folder} holds no film in the layout {layout!r}; expected {_EXPECTED[layout]}. "
+            f"{folder} holds no film in the layout {layout!r}; expected {expected}. "
             f"Choose another layout ({', '.join(LAYOUTS)}) or folder."
         )
     if limit is None:
@@ -74,14 +72,6 @@ def find_sources(layout: Layout, folder: Path, limit: int | None = None) -> list
     others = [source for source in scattered if not source.held_out]
     chosen = held_out + others[: limit - len(held_out)]
     return sorted(chosen, key=lambda source: source.name)
-
-
-_EXPECTED: Final[dict[Layout, str]] = {
-    "grid": "s1/*.mpg, or the clips of one speaker",
-    "hdtf": "*.mp4",
-    "voxceleb": "id*/<video>/<clip>.mp4, at any depth",
-    "folder": "*" + ", *".join(FILM_SUFFIXES),
-}
 
 
 def _films(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -140,10 +130,7 @@ def _read_stretches(path: Path) -> dict[str, tuple[Stretch, ...]]:
 
 def _seconds(clock: str) -> float:
     """`1:02:03`, `02:03` or `3.5` in seconds."""
-    seconds = 0.0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + float(part)
-    return seconds
+    return sum(60**power * float(part) for power, part in enumerate(reversed(clock.split(":"))))
 
 
 def _voxceleb(folder: Path) -> Iterator[Source]:
@@ -161,3 +148,12 @@ def _folder(folder: Path) -> Iterator[Source]:
     for name, path in _films(folder):
         identity = path.relative_to(folder).parts[0] if "/" in name else path.stem
         yield Source(name, path, identity, identity_held_out(identity))
+
+
+_FINDERS: Final[dict[Layout, tuple[Callable[[Path], Iterator[Source]], str]]] = {
+    "grid": (_grid, "s1/*.mpg, or the clips of one speaker"),
+    "hdtf": (_hdtf, "*.mp4"),
+    "voxceleb": (_voxceleb, "id*/<video>/<clip>.mp4, at any depth"),
+    "folder": (_folder, "*" + ", *".join(FILM_SUFFIXES)),
+}
+"""Reads a set; what should lie there."""

@@ -28,14 +28,10 @@ public <sentence> = <command> <colour> <preposition> <letter> <digit> <adverb>;
 
 
 def align_phones(waveform: NDArray[np.float32], text: str, count: int) -> NDArray[np.uint8]:
-    """Label 10 ms frames with the phones of what is said.
+    """Label `count` 10 ms frames of `(N,)`, float32, 16 kHz, with the phones of what is said.
 
-    Args:
-        waveform: `(N,)`, float32, 16 kHz.
-        text: Its words, lower case, all of them in CMUdict.
-        count: Frames of 10 ms to label.
-    Returns:
-        `(count,)`, indices into `PHONES`; `UNKNOWN_PHONE` everywhere where the text does not fit.
+    The text is lower case, all its words in CMUdict. Indices into `PHONES`, `(count,)`; `UNKNOWN_PHONE`
+    everywhere where the text does not fit.
     """
     import pocketsphinx
 

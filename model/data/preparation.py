@@ -19,7 +19,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,17 +27,11 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from model.errors import InputError, UnsupportedMediaError
-from model.media.audio import FPS
 from model.data.films import FilmReport, PrepareSettings, prepare_film
 from model.data.layouts import Source, find_sources
-from model.data.shards import (
-    ClipShards,
-    TrackData,
-    read_made_from,
-    read_tracks,
-    write_shard,
-)
+from model.data.shards import ClipShards, TrackData, read_made_from, read_tracks, write_shard
+from model.errors import InputError, UnsupportedMediaError
+from model.media.audio import FPS
 
 SHARD_BYTES: Final = 64 * 2**20
 PARTS: Final = ".parts"
@@ -102,11 +96,8 @@ def _finish(source: Source, output: Path, settings: PrepareSettings) -> Path:
     """Prepare one film into its part, unless that lies there already."""
     part = part_path(output, source)
     if part.exists():
-        try:
+        with suppress(UnsupportedMediaError):  # not whole: made again
             _finished(part, settings)
-        except UnsupportedMediaError:
-            part.unlink()
-        else:
             return part
     tracks: list[TrackData] = []
     try:

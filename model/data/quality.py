@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.networks.sync_network import MARGIN, SyncNetwork
+from model.data.tracks import FaceTrack, overlaps_larger
 from model.face.alignment import source_pixels
 from model.face.landmarks import NOSE_TIP, OUTER_EYE_CORNERS
-from model.data.tracks import FaceTrack, overlaps_larger
+from model.media.audio import FPS
+from model.networks.sync_network import MARGIN, SyncNetwork
 
 Reason = Literal[
     "no face",
@@ -57,10 +58,7 @@ class QualityLimits:
 def turn(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far a face looks to the side: the nose tip's distances to the outer eye corners compared.
 
-    Args:
-        landmarks: `(T, 68, 2)`.
-    Returns:
-        `(T,)`, 0 frontal, 1 with the nose over an eye corner.
+    `(T, 68, 2)` -> `(T,)`, 0 frontal, 1 with the nose over an eye corner.
     """
     corners = landmarks[:, list(OUTER_EYE_CORNERS)]
     left, right = np.linalg.norm(corners - landmarks[:, NOSE_TIP, None], axis=-1).T
@@ -71,33 +69,21 @@ def turn(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 def sharpness(crop: NDArray[np.uint8]) -> float:
     """Share of fine detail in a crop's contrast: variance of its Laplacian by its own variance.
 
-    Args:
-        crop: `(S, S, 3)`, uint8 RGB, about 128 pixels to a crop unit.
+    Of `(S, S, 3)` uint8 RGB, about 128 pixels to a crop unit.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_32F).var() / max(float(grey.var()), 1.0))
 
 
 def why_not(
-    track: FaceTrack,
-    affines: NDArray[np.float32],
-    others: list[FaceTrack],
-    limits: QualityLimits,
-    fps: float,
+    track: FaceTrack, affines: NDArray[np.float32], others: list[FaceTrack], limits: QualityLimits
 ) -> Reason | None:
-    """What speaks against a track before its pictures are cut; None for nothing.
+    """What speaks against a track with crops `(T, 2, 3)`, pixels to crop units, before its pictures are cut.
 
-    Args:
-        track: The track.
-        affines: Its crops `(T, 2, 3)`, pixels to crop units.
-        others: All tracks of the film.
-        limits: What is asked for.
-        fps: Frames a second.
+    `others` are all tracks of the film. None for nothing.
     """
-    if len(track) < limits.min_s * fps:
-        return "too short"
     # Without a face to compare with, the speaker is the one whom the camera shows largest.
-    if overlaps_larger(track, (other for other in others if len(other) >= fps)):
+    if overlaps_larger(track, (other for other in others if len(other) >= FPS)):
         return "beside a larger face"
     if np.median([source_pixels(affine) for affine in affines]) < limits.min_face_px:
         return "too small"
@@ -114,13 +100,8 @@ def find_offset(
 ) -> int | None:
     """By how many frames the lips are late; None when they do not belong to the sound.
 
-    Args:
-        network: The sync network.
-        log_mel: `(4 T, 80)`.
-        landmarks: `(T, 68, 2)`.
-        limits: What is asked for.
-    Returns:
-        0 when they are in step to within `IN_STEP`, and for tracks too short to be measured.
+    Of log-mel `(4 T, 80)` and landmarks `(T, 68, 2)`. 0 when they are in step to within `IN_STEP`, and
+    for tracks too short to be measured.
     """
     if len(landmarks) < _FEWEST_FRAMES:
         return 0

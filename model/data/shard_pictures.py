@@ -28,14 +28,10 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True)
 class PairPictures:
-    """Targets and references of the same people.
+    """Targets and references `(N, S, S, 3)` uint8 of the same people, landmarks `(N, 68, 2)` in crop units.
 
-    Attributes:
-        target: `(N, S, S, 3)`, uint8.
-        target_landmarks: `(N, 68, 2)`, crop units.
-        reference: `(N, S, S, 3)`, another frame of the same track, in another crop.
-        reference_landmarks: `(N, 68, 2)`.
-        warped: `(N, S, S, 3)`, the reference moved to the target (`warp_reference`).
+    A reference is another frame of the same track, in another crop; `warped` is the reference moved to
+    the target (`warp_reference`). Of one pair without the first dimension.
     """
 
     target: NDArray[np.uint8]
@@ -46,11 +42,8 @@ class PairPictures:
 
 
 class ShardPictures:
-    """Draws pictures of a folder of shards.
+    """Draws pictures with `size` pixels a side of a folder of shards (`talkface prepare`).
 
-    Args:
-        folder: Shards (`talkface prepare`).
-        size: Side of the pictures in pixels.
     Raises:
         ConfigError: Every track is held out.
     """
@@ -69,12 +62,8 @@ class ShardPictures:
     def crops(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Jittered crops of any frames of any tracks.
+        """`count` jittered crops of any frames of any tracks; of `held_out` ones there must be some.
 
-        Args:
-            rng: Randomness.
-            count: N.
-            held_out: Of the held-out tracks; there must be some.
         Returns:
             `(N, S, S, 3)` uint8 and landmarks `(N, 68, 2)`, crop units.
         """
@@ -87,31 +76,22 @@ class ShardPictures:
             return pictures[0], landmarks[0]
 
         drawn = _each(cut, rng, count)
-        return np.stack([picture for picture, _ in drawn]), np.stack(
-            [points for _, points in drawn]
-        )
+        pictures, points = zip(*drawn, strict=True)
+        return np.stack(pictures), np.stack(points)
 
     def pairs(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> PairPictures:
-        """Targets and references, as `model.training.builders.pairs` makes them of clips.
-
-        Args:
-            rng: Randomness.
-            count: N.
-            held_out: Of the held-out tracks; there must be some.
-        """
+        """`count` targets and references, as `model.training.builders.pairs` makes them of clips."""
         drawn = _each(lambda own: self._pair(own, held_out), rng, count)
-        return PairPictures(*(np.stack(column) for column in zip(*drawn, strict=True)))
+        columns = zip(*(vars(pair).values() for pair in drawn), strict=True)
+        return PairPictures(*(np.stack(column) for column in columns))
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         tracks = self.unseen if held_out else self.seen
         return tracks[int(rng.integers(len(tracks)))]
 
-    def _pair(
-        self, rng: np.random.Generator, held_out: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32],
-               NDArray[np.uint8]]:  # fmt: skip
+    def _pair(self, rng: np.random.Generator, held_out: bool) -> PairPictures:
         # 1. two frames; lip-dissimilar references count more: copying must not pay
         track = self._choose(rng, held_out)
         frames = rng.integers(self.shards.tracks[track].num_frames, size=1 + _CANDIDATES)
@@ -132,7 +112,7 @@ class ShardPictures:
 
         # 3. the reference where a prediction would put it
         warped = warp_reference((pictures[1], points[1]), roughen(points[0], rng))
-        return pictures[0], points[0], pictures[1], points[1], warped
+        return PairPictures(pictures[0], points[0], pictures[1], points[1], warped)
 
 
 def _each(

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from model.data.phones import UNKNOWN_PHONE
 from model.errors import ShapeError, UnsupportedMediaError
 from model.face.alignment import Affine, crop_image, warp_points
 from model.face.landmarks import NUM_LANDMARKS
 from model.media.audio import MELS_PER_FRAME, N_MELS
-from model.data.phones import UNKNOWN_PHONE
 
 FORMAT: Final = "talkface-tracks-1"
 MARGIN: Final = 1.25
@@ -87,21 +87,10 @@ class TrackData:
             )
 
 
-def stored_affine(stored_px: int) -> Affine:
-    """Transform from pixels of a stored picture to crop units."""
-    scale, shift = MARGIN / stored_px, -(MARGIN - 1) / 2
-    return np.array([(scale, 0, shift), (0, scale, shift)], np.float32)
-
-
 def stored_picture(image: NDArray[np.uint8], affine: Affine, stored_px: int) -> NDArray[np.uint8]:
-    """Cut one frame's crop with its margin.
+    """Cut one frame's crop with its margin: `(H, W, 3)` -> `(stored_px, stored_px, 3)`, uint8 RGB.
 
-    Args:
-        image: Frame `(H, W, 3)`, uint8 RGB.
-        affine: Frame pixels to crop units.
-        stored_px: Side of the stored picture.
-    Returns:
-        `(stored_px, stored_px, 3)`, uint8 RGB.
+    `affine` is frame pixels to crop units.
     """
     widened = affine / np.float32(MARGIN)
     widened[:, 2] += np.float32((MARGIN - 1) / 2 / MARGIN)
@@ -118,13 +107,10 @@ def encode_picture(picture: NDArray[np.uint8]) -> bytes:
 def write_shard(
     path: Path, tracks: Sequence[TrackData], *, stored_px: int, made_from: dict[str, Any]
 ) -> None:
-    """Write one shard; it appears under its name when it is complete.
+    """Write one shard, `<folder>/shard-<number>.safetensors`; it appears under its name when it is complete.
 
-    Args:
-        path: `<folder>/shard-<number>.safetensors`.
-        tracks: In any order; none is fine (nothing of the sources was good enough).
-        stored_px: Side of the stored pictures.
-        made_from: What decided the content, for `read_made_from`.
+    There may be no tracks (nothing of the sources was good enough). `made_from` is what decided the
+    content, for `read_made_from`.
     """
     frames = [jpeg for data in tracks for jpeg in data.frames]
     tensors: dict[str, NDArray[Any]] = {
@@ -171,17 +157,15 @@ def read_tracks(path: Path) -> list[TrackData]:
     """
     rows = json.loads(_read_metadata(path)["tracks"])
     tensors = load_file(path)
+    tracks = [Track(**row) for row in rows]
+    ends = np.cumsum([0, *(track.num_frames for track in tracks)])
     data: list[TrackData] = []
-    first = 0
-    for row in rows:
-        track = Track(**row)
-        stop = first + track.num_frames
+    for track, (first, stop) in zip(tracks, pairwise(ends), strict=True):
         here, mels = slice(first, stop), slice(MELS_PER_FRAME * first, MELS_PER_FRAME * stop)
         bounds = tensors["offsets"][first : stop + 1]
         frames = [tensors["frames"][a:b].tobytes() for a, b in pairwise(bounds)]
         arrays = (tensors["landmarks"][here], tensors["log_mel"][mels], tensors["phones"][mels])
         data.append(TrackData(track, frames, *arrays))
-        first = stop
     return data
 
 
@@ -211,13 +195,11 @@ class _Place:
 
 
 class ClipShards:
-    """The tracks of a folder of shards.
+    """The tracks of a folder of shards, where `talkface prepare` has written.
 
     Cheap to build (only headers are read), safe to hand to other processes (files are opened on
     first use, in each of them).
 
-    Args:
-        folder: Where `talkface prepare` has written.
     Raises:
         FileNotFoundError: No shard lies there.
         UnsupportedMediaError: A shard is broken or of another format.
@@ -280,14 +262,14 @@ class ClipShards:
     def crops(
         self, index: int, frames: Sequence[int], *, size: int, jitter: Affine | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Crops of some frames of a track, and their landmarks.
+        """Crops of some frames of a track, in any order, and their landmarks.
 
         Args:
             index: Of the track.
-            frames: Numbers of the frames, 0 to `num_frames - 1`, in any order.
+            frames: Numbers of the frames, 0 to `num_frames - 1`.
             size: Side of the crops in pixels.
-            jitter: `(2, 3)`, crop units to crop units (`jitter_affine` of the identity); applied
-                to pictures and landmarks alike. None leaves the crops as they are.
+            jitter: `(2, 3)`, crop units to crop units (`jitter_affine` of the identity), for pictures and
+                landmarks alike; None leaves them as they are.
         Returns:
             Pictures `(n, size, size, 3)` uint8 RGB and landmarks `(n, 68, 2)` float32, crop units.
         Raises:
@@ -300,10 +282,9 @@ class ClipShards:
                 f"frames {outside} of track {self.tracks[index].key}; expected 0 to {count - 1}"
             )
         moved = np.eye(2, 3, dtype=np.float32) if jitter is None else jitter
-        affine = stored_affine(place.stored_px)
-        affine = np.concatenate(
-            [moved[:, :2] @ affine[:, :2], warp_points(moved, affine[:, 2])[:, None]], axis=1
-        )
+        # From pixels of a stored picture to its crop, and on to the jittered one.
+        scale, shift = MARGIN / place.stored_px, np.full(2, -(MARGIN - 1) / 2, np.float32)
+        affine = np.column_stack([moved[:, :2] * np.float32(scale), warp_points(moved, shift)])
         pictures = np.empty((len(frames), size, size, 3), np.uint8)
         landmarks = np.empty((len(frames), NUM_LANDMARKS, 2), np.float32)
         for row, frame in enumerate(frames):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.media.audio import SAMPLE_RATE
+from model.media.audio import SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.media.ffmpeg import ffmpeg_path
 from model.media.probe import probe
 
@@ -27,14 +27,10 @@ _PACKET: Final = re.compile(r"^0,\s*-?\d+,\s*(-?\d+),", re.MULTILINE)
 
 
 def read_sound(path: Path, *, from_zero: bool = True) -> NDArray[np.float32]:
-    """Decode a media file's sound.
+    """Decode a media file's sound: `(N,)` float32, 16 kHz mono; gaps between packets are silent.
 
-    Args:
-        path: Any file with a sound track.
-        from_zero: Whether a late start becomes leading silence; otherwise the first sample is the
-            first that there is.
-    Returns:
-        `(N,)` float32, 16 kHz mono; gaps between packets are silent.
+    A late start becomes leading silence `from_zero`; otherwise the first sample is the first that there is.
+
     Raises:
         UnsupportedMediaError: No sound track, or it cannot be decoded.
     """
@@ -44,13 +40,11 @@ def read_sound(path: Path, *, from_zero: bool = True) -> NDArray[np.float32]:
 
 
 def read_sound_in_step(film: Path, sound: Path | None = None) -> NDArray[np.float32]:
-    """Decode the sound that belongs to a film's pictures.
+    """Decode the sound of a film, `(N,)` float32, 16 kHz mono; sample 0 sounds when its first picture is shown.
 
     Args:
         film: A video file.
         sound: A file with its sound, when the film has none; it starts with the first picture.
-    Returns:
-        `(N,)` float32, 16 kHz mono; sample 0 sounds when the first picture is shown.
     Raises:
         UnsupportedMediaError: No picture, no sound, or it cannot be decoded.
     """
@@ -66,6 +60,13 @@ def read_sound_in_step(film: Path, sound: Path | None = None) -> NDArray[np.floa
     waveform = read_sound(film, from_zero=False)
     late = round((heard_s - shown_s) * SAMPLE_RATE)
     return np.pad(waveform, (late, 0)) if late > 0 else waveform[-late:]
+
+
+def fit_sound(waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """Cut or pad 16 kHz sound to `num_frames` video frames, `(640 T,)`."""
+    samples = num_frames * SAMPLES_PER_FRAME
+    cut = waveform[:samples]
+    return np.pad(cut, (0, samples - len(cut))).astype(np.float32)
 
 
 def _first_time_s(film: Path, decode: Sequence[str]) -> float:

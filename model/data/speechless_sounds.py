@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +17,9 @@ _MUSIC_SHARE = 0.30
 _SCALE = (0, 2, 4, 5, 7, 9, 11)  # semitones of a major scale
 
 
-def noise_recordings(count: int, seed: int = 0) -> NDArray[np.float16]:
+def noise_recordings(count: int) -> NDArray[np.float16]:
     """Log-mels `(count, 300, 80)` of rooms, breath and music at many levels, three seconds each."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     mels = []
     for _ in range(count):
         kind = rng.random()
@@ -110,3 +112,14 @@ def _hiss(rng: np.random.Generator, tilt: float, resonances: int) -> Waveform:
         spectrum *= 1 + rng.uniform(0, 6) * np.exp(-0.5 * (np.log(frequency / centre) / width) ** 2)
     sound = np.fft.irfft(spectrum, _LENGTH)
     return np.asarray(sound / sound.std(), np.float64)
+
+
+SPEECHLESS: Final = {"music": music, "breath": breath}
+"""Sounds in which it is measured whether a mouth rests."""
+
+
+def speechless(name: str, count: int) -> list[NDArray[np.float32]]:
+    """`count` recordings `(48000,)` of one of `SPEECHLESS`, peak 0.3, never those of training."""
+    rng = np.random.default_rng([7, list(SPEECHLESS).index(name)])
+    sounds = [SPEECHLESS[name](rng) for _ in range(count)]
+    return [(0.3 * sound / np.abs(sound).max()).astype(np.float32) for sound in sounds]

@@ -31,12 +31,7 @@ def face_detector() -> FaceDetector:
 
 @dataclass
 class FaceTrack:
-    """One face in consecutive frames.
-
-    Attributes:
-        first: Number of its first frame in the film.
-        faces: One per frame.
-    """
+    """One face in consecutive frames, the first of which has the number `first` in the film."""
 
     first: int
     faces: list[DetectedFace] = field(default_factory=list)
@@ -61,13 +56,7 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class FilmFaces:
-    """What `find_tracks` saw.
-
-    Attributes:
-        tracks: By first frame, then the larger one first.
-        num_frames: Frames looked at.
-        num_empty: Those of them in which nobody was found.
-    """
+    """What `find_tracks` saw: tracks, the earlier and larger ones first; frames seen, and those without a face."""
 
     tracks: list[FaceTrack]
     num_frames: int
@@ -79,12 +68,9 @@ def find_tracks(
     detector: FaceDetector,
     wanted: NDArray[np.bool_] | None = None,
 ) -> FilmFaces:
-    """Follow every face of a film.
+    """Follow every face of a film, `(H, W, 3)` uint8 RGB each; one frame is held at a time.
 
-    Args:
-        frames: `(H, W, 3)` uint8 RGB each; one is held at a time.
-        detector: Finds the faces.
-        wanted: Per frame, whether it is looked at; frames beyond its end are not. None for all.
+    `wanted` says of each frame whether it is looked at; frames beyond its end are not. None for all.
     """
     open_tracks: list[FaceTrack] = []
     closed: list[FaceTrack] = []

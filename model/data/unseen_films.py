@@ -1,9 +1,9 @@
 """Films of people whom nothing was trained on, as still faces that speak: what the completer is judged by.
 
-    choosing   GRID's s31 and x14, 19 clips     every choice is made on them
-    grid       GRID, six held-out speakers      read once, at the end
-    cremad     CREMA-D, one actor, six moods    read once, at the end
-    addresses  two weekly addresses             read once, at the end
+choosing   GRID's s31 and x14, 19 clips     every choice is made on them
+grid       GRID, six held-out speakers      read once, at the end
+cremad     CREMA-D, one actor, six moods    read once, at the end
+addresses  two weekly addresses             read once, at the end
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.clips import fit_sound
 from model.data.filmed_motion import carry, stabilise
 from model.data.held_out_speech import Sound
 from model.data.phone_alignment import GRID_GRAMMAR, align_phones, recognise
-from model.data.sound import read_sound_in_step
+from model.data.sound import fit_sound, read_sound_in_step
 from model.data.split import CHOOSING_SPEAKERS
 from model.data.tracks import face_detector
 from model.errors import InputError

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import istft, resample_poly, stft
+from scipy.signal import correlate, istft, resample_poly, stft
 
 from model.data.phones import SILENCE_PHONE
+from model.data.speechless_sounds import music
 from model.media.audio import HOP_LENGTH, SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.media.ffmpeg import ffmpeg_path
 
@@ -19,6 +21,7 @@ Waveform = NDArray[np.float32]
 _WINDOW: Final = 512
 _HOP: Final = 128
 _ENVELOPE: Final = 36  # cepstral coefficients that are the throat, not the voice
+_MUSIC_DB: Final = -5.0  # against the speech
 _CODECS: Final = (
     ("-ar", "8000", "-c:a", "pcm_mulaw", "-f", "wav"),
     ("-c:a", "libopus", "-b:a", "8k", "-f", "ogg"),
@@ -31,32 +34,25 @@ _CODECS: Final = (
 def change_speed(
     waveform: Waveform, phones: NDArray[np.uint8], factor: float
 ) -> tuple[Waveform, NDArray[np.uint8]]:
-    """Play faster and higher, or slower and deeper.
+    """Play `(N,)` at 16 kHz faster and higher (factor above 1), or slower and deeper.
 
-    Args:
-        waveform: `(N,)`, 16 kHz.
-        phones: `(N / 160,)`.
-        factor: Above 1 is faster.
     Returns:
-        Whole video frames, and their phones.
+        Whole video frames, and their phones of `(N / 160,)`.
     """
     ratio = Fraction(factor).limit_denominator(40)
     factor = float(ratio)
     played = np.asarray(resample_poly(waveform, ratio.denominator, ratio.numerator), np.float32)
     count = -(-len(played) // SAMPLES_PER_FRAME) * SAMPLES_PER_FRAME
     there = (np.arange(count // HOP_LENGTH) * factor).astype(int)
-    moved = np.where(
-        there < len(phones), phones[np.minimum(there, len(phones) - 1)], SILENCE_PHONE
-    ).astype(np.uint8)
+    spoken = phones[np.minimum(there, len(phones) - 1)]
+    moved = np.where(there < len(phones), spoken, np.uint8(SILENCE_PHONE))
     return np.pad(played, (0, count - len(played))), moved
 
 
 def with_excitation(waveform: Waveform, excitation: NDArray[np.floating[Any]]) -> Waveform:
-    """Speak the same with another source: the throat's envelope, frame by frame, on `excitation`.
+    """Speak `(N,)` at 16 kHz with another source: the throat's envelope, frame by frame, on `excitation`.
 
-    Args:
-        waveform: `(N,)`, 16 kHz.
-        excitation: `(N,)` with a flat spectrum.
+    The `excitation` `(N,)` has a flat spectrum.
     """
     settings = {"nperseg": _WINDOW, "noverlap": _WINDOW - _HOP}
     _, _, spoken = stft(waveform, **settings)
@@ -112,23 +108,16 @@ def through_codec(waveform: Waveform, codec: tuple[str, ...]) -> Waveform:
     Raises:
         RuntimeError: ffmpeg cannot do it.
     """
-    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "1"]
-    quiet = [ffmpeg_path(), "-nostdin", "-v", "error"]
-    coded = subprocess.run(
-        [*quiet, *raw, "-i", "pipe:0", *codec, "pipe:1"],
-        input=waveform.tobytes(),
-        capture_output=True,
-        check=False,
-    )
-    heard = subprocess.run(
-        [*quiet, "-i", "pipe:0", *raw, "pipe:1"],
-        input=coded.stdout,
-        capture_output=True,
-        check=False,
-    )
-    if coded.returncode or heard.returncode:
-        raise RuntimeError(f"ffmpeg cannot use the codec {codec}: {coded.stderr.decode()[-200:]}")
-    decoded = np.frombuffer(heard.stdout, np.float32)
+    raw = ("-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "1")
+    sound = waveform.tobytes()
+    for given, wanted in ((raw, codec), ((), raw)):
+        command = [ffmpeg_path(), "-nostdin", "-v", "error", *given, "-i", "pipe:0", *wanted]
+        done = subprocess.run([*command, "pipe:1"], input=sound, capture_output=True, check=False)
+        if done.returncode:
+            reason = done.stderr.decode()[-200:]
+            raise RuntimeError(f"ffmpeg cannot use the codec {codec}: {reason}")
+        sound = done.stdout
+    decoded = np.frombuffer(sound, np.float32)
     # MP3 and AAC without a container begin with their encoder's priming: take the delay that fits.
     late = _delay(waveform, decoded)
     moved = decoded[late:] if late >= 0 else np.pad(decoded, (-late, 0))
@@ -137,10 +126,8 @@ def through_codec(waveform: Waveform, codec: tuple[str, ...]) -> Waveform:
 
 def _delay(waveform: Waveform, decoded: Waveform) -> int:
     """Samples by which `decoded` comes late, by the peak of their correlation."""
-    size = 1 << (len(waveform) + len(decoded)).bit_length()
-    product = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(waveform, size)), size)
-    late = int(np.argmax(product))
-    return late if late < size // 2 else late - size
+    product = correlate(decoded, waveform, method="fft")
+    return int(np.argmax(product)) - (len(waveform) - 1)
 
 
 def alter(
@@ -157,3 +144,21 @@ def alter(
     if kind > 0.6:
         waveform = through_codec(waveform, _CODECS[rng.integers(len(_CODECS))])
     return waveform, phones
+
+
+def with_music(waveform: Waveform, rng: np.random.Generator) -> Waveform:
+    """Music 5 dB below the speech `(N,)`."""
+    accompaniment = np.resize(music(rng), len(waveform))
+    level = float(waveform.std() / accompaniment.std()) * 10 ** (_MUSIC_DB / 20)
+    mixed = waveform + level * accompaniment
+    return np.asarray(mixed / max(1.0, float(np.abs(mixed).max())), np.float32)
+
+
+DIFFICULT: Final[dict[str, Callable[[Waveform, np.random.Generator], Waveform]]] = {
+    "whispered": whisper,
+    "sung": sing,
+    "telephone": lambda waveform, _: through_codec(waveform, _CODECS[0]),
+    "with_music": with_music,
+}
+"""What speech-driven lips stumble over: a sentence again with its timing, so that the real video still
+says what the lips should do."""

@@ -22,7 +22,7 @@ from model.evaluation.metrics.pictures import FINE_PX
 from model.evaluation.protocols.motion import SHARP_ENOUGH
 from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS
 from model.evaluation.protocols.video import DETECTED
-from model.evaluation.report import Table, format_figure
+from model.evaluation.report import Table, format_figure, markdown_table
 
 LANDMARKS: Final = "landmarks"
 """Table of what `model.evaluation.landmark_figures` has measured."""
@@ -63,6 +63,8 @@ class Criterion:
     @property
     def asked(self) -> str:
         """The limits, as a table shows them."""
+        if not self.bounded:
+            return "–"
         if self.least == self.most:
             return f"{self.least:g}{self.unit}"
         if not math.isfinite(self.most):
@@ -71,6 +73,11 @@ class Criterion:
             return f"≤ {self.most:g}{self.unit}"
         return f"{self.least:g} to {self.most:g}{self.unit}"
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a limit."""
+        return math.isfinite(self.least) or math.isfinite(self.most)
+
     def excess(self, value: float) -> float:
         """How far `value` lies beyond the limits; negative within them."""
         return max(self.least - value, value - self.most)
@@ -78,14 +85,9 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One criterion for one system.
+    """One criterion for one system: what was measured, its limits, how to have it measured.
 
-    Attributes:
-        name: What was measured.
-        asked: Its limits.
-        got: The figure, None where there is none.
-        held: Whether it is within the limits, None where there is no figure.
-        how: How to have it measured.
+    `got` and `held`, whether it is within the limits, are None where there is no figure.
     """
 
     name: str
@@ -197,10 +199,8 @@ def _judge(
     rows = [table.get(row.format(system=system), {}) for row in criterion.rows]
     values = [row[key] for row in rows for key in criterion.keys if key in row]
     values = [value for value in values if math.isfinite(value)]
-    bounded = math.isfinite(criterion.least) or math.isfinite(criterion.most)
-    if not values or not bounded or criterion.crop_px not in (None, crop_px):
-        asked = criterion.asked if bounded else "–"
-        return Verdict(criterion.name, asked, None, None, criterion.how)
+    if not values or not criterion.bounded or criterion.crop_px not in (None, crop_px):
+        return Verdict(criterion.name, criterion.asked, None, None, criterion.how)
     worst = max(values, key=criterion.excess)
     held = criterion.excess(worst) <= 0
     return Verdict(criterion.name, criterion.asked, worst, held, criterion.how)
@@ -208,15 +208,13 @@ def _judge(
 
 def acceptance_table(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
     """Markdown: one line a criterion, what is asked, and for each system what it got and whether that holds."""
-    heads = [cell for name in verdicts for cell in (name, "held?")]
-    lines = [
-        "| figure | asked | " + " | ".join(heads) + " |",
-        "| --- | ---: |" + " ---: | --- |" * len(verdicts),
+    heads = ["figure", "asked", *(cell for name in verdicts for cell in (name, "held?"))]
+    rows = [
+        [row[0].name, row[0].asked]
+        + [cell for verdict in row for cell in (format_figure(verdict.got), _word(verdict))]
+        for row in zip(*verdicts.values(), strict=True)
     ]
-    for row in zip(*verdicts.values(), strict=True):
-        cells = [cell for verdict in row for cell in (format_figure(verdict.got), _word(verdict))]
-        lines.append(f"| {row[0].name} | {row[0].asked} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(heads, rows, ["---", "---:", *["---:", "---"] * len(verdicts)])
 
 
 def _word(verdict: Verdict) -> str:
@@ -252,12 +250,9 @@ def read_landmark_figures(path: Path) -> Table:
 
 @dataclass(frozen=True)
 class Reports:
-    """What several `evaluation.json` say of the same weights.
+    """What several `evaluation.json` say of the same weights: figures by table and row, and systems.
 
-    Attributes:
-        tables: Table to row to figures.
-        systems: Names.
-        crop_px: Side at which videos were compared; None = the face's own size.
+    Videos were compared at `crop_px`; None = the face's own size.
     """
 
     tables: dict[str, Table]
@@ -268,11 +263,11 @@ class Reports:
 def join_reports(paths: Sequence[Path]) -> Reports:
     """Read the reports of several evaluations; of a table that two have, the later one counts.
 
-    Args:
-        paths: `evaluation.json` files, at least one.
     Raises:
-        InputError: One is no report, or they are not about the same weights, seeds and preset.
+        InputError: There is none, one is no report, or they are not about the same weights, seeds and preset.
     """
+    if not paths:
+        raise InputError("no report was given; expected at least one evaluation.json")
     tables: dict[str, Table] = {}
     about: dict[str, Any] = {}
     sizes: dict[str, dict[str, float]] = {}
@@ -294,22 +289,17 @@ def join_reports(paths: Sequence[Path]) -> Reports:
                 "reports on one checkpoint"
             )
         about = measured
-        for name, one in weights.items():
-            if one.get("bytes") is not None:
-                sizes[name] = {"megabytes": one["bytes"] / 1e6}
-        found = {one.table for one in CRITERIA} & set(report)
-        for name in found:
-            tables[name] = {row: _numbers(cells) for row, cells in report[name].items()}
-        if "reenactment" in found:
+        bytes_of = {name: one["bytes"] for name, one in weights.items() if one.get("bytes")}
+        sizes |= {name: {"megabytes": size / 1e6} for name, size in bytes_of.items()}
+        for name in {one.table for one in CRITERIA} & set(report):
+            tables[name] = {
+                row: {key: value for key, value in cells.items() if value is not None}
+                for row, cells in report[name].items()
+            }
+        if "reenactment" in report:
             crop_px = settings["crop_px"]
-    if not about:
-        raise InputError("no report was given; expected at least one evaluation.json")
     tables[CHECKPOINT] = sizes
     return Reports(tables, tuple(about["weights"]), crop_px)
-
-
-def _numbers(cells: Mapping[str, float | None]) -> dict[str, float]:
-    return {key: value for key, value in cells.items() if value is not None}
 
 
 def main() -> None:

@@ -56,13 +56,7 @@ _SHAPE_CLIPS: Final = 16
 
 @dataclass(frozen=True, eq=False)
 class Sitter:
-    """A photograph with what tells it from others.
-
-    Attributes:
-        name: File name without suffix.
-        image: `(H, W, 3)`, uint8 RGB.
-        landmarks: The face `(68, 2)`, pixels.
-    """
+    """A photograph `(H, W, 3)`, uint8 RGB, its face `(68, 2)` in pixels, and what tells it from others."""
 
     name: str
     image: Picture
@@ -75,21 +69,16 @@ class Sitter:
         face = warp_points(affine, self.landmarks)
         left, right = face[2, 0], face[14, 0]
         turn = (face[30, 0] - (left + right) / 2) / (right - left)
-        crop = crop_image(self.image, affine, 64).astype(np.float64)
-        lightness = crop.mean() / 255
-        saturation = np.ptp(crop, axis=2).mean() / 255
+        crop = crop_image(self.image, affine, 64) / 255
+        light = [crop.mean(), np.ptp(crop, axis=2).mean()]
         size = np.log2(source_pixels(affine))
-        return np.array(
-            [mouth_opening(face), mouth_width(face), turn, lightness, saturation, size], np.float64
-        )
+        return np.array([mouth_opening(face), mouth_width(face), turn, *light, size])
 
 
 def choose(sitters: Sequence[Sitter], count: int) -> list[Sitter]:
     """The most different ones: each is the farthest from those chosen before, the first the most usual.
 
-    Args:
-        sitters: At least one.
-        count: How many at most; in the order of their names.
+    Of at least one; `count` at most, in the order of their names.
     """
     features = np.stack([one.features for one in sitters])
     features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
@@ -117,12 +106,12 @@ def treat(sitter: Sitter, treatment: str) -> Sitter:
 def treat_some(sitters: Sequence[Sitter]) -> list[Sitter]:
     """Two photographs shrunk, two made grey, none of them grey already; as far as there are so many."""
     treated = list(sitters)
+    coloured = [number for number, one in enumerate(sitters) if one.features[4] > _COLOURED]
     for first, treatment in _TREATMENTS:
-        for number in range(first, len(sitters)):
-            saturation = float(sitters[number].features[4])
-            if treated[number] is sitters[number] and saturation > _COLOURED:
-                treated[number] = treat(sitters[number], treatment)
-                break
+        number = next((number for number in coloured if number >= first), None)
+        if number is not None:
+            coloured.remove(number)
+            treated[number] = treat(sitters[number], treatment)
     return treated
 
 
@@ -137,26 +126,15 @@ def draw_row(system: System, sitter: Sitter, shapes: Sequence[MouthShape]) -> Pi
     frames = system.draw(dataclasses.replace(plan, target_landmarks=targets))
     affine = plan.affine(0)
     whole = crop_image(sitter.image, affine, _CELL_PX)
-    cells = [_cell(frame, affine) for frame in (sitter.image, *frames)]
-    return np.concatenate([whole, *cells], axis=1)
-
-
-def _cell(frame: Picture, affine: NDArray[np.float32]) -> Picture:
     (left, right), (top, _) = _WINDOW
     size = round(_CELL_PX / (right - left))
-    crop = crop_image(frame, affine, size)
     x, y = round(left * size), round(top * size)
-    return crop[y : y + _CELL_PX, x : x + _CELL_PX]
+    crops = [crop_image(frame, affine, size) for frame in (sitter.image, *frames)]
+    return np.concatenate([whole, *(c[y : y + _CELL_PX, x : x + _CELL_PX] for c in crops)], axis=1)
 
 
 def lay_out(titles: Sequence[str], heads: Sequence[str], rows: Sequence[Picture]) -> Picture:
-    """A sheet: `heads` above the columns, each row under its title.
-
-    Args:
-        titles: One a row.
-        heads: One a column.
-        rows: `(C, C * len(heads), 3)` each.
-    """
+    """A sheet: `heads` above the columns, each row `(C, C * len(heads), 3)` under its title."""
     width = _CELL_PX * len(heads)
     sheet = Image.new("RGB", (width, _TITLE_PX + len(rows) * (_TITLE_PX + _CELL_PX)), "white")
     pen = ImageDraw.Draw(sheet)
@@ -201,12 +179,6 @@ def find_sitters(folder: Path, detector: FaceDetector) -> list[Sitter]:
     return sitters
 
 
-def read_shapes(folder: Path, detector: FaceDetector) -> list[MouthShape]:
-    """The six shapes from clips that training has not seen."""
-    sources = spread(find_clips("grid", folder, every=False), _SHAPE_CLIPS)
-    return find_shapes([read_clip(source, detector, 125)[0] for source in sources])
-
-
 def write_sheets(
     system: System, sitters: Sequence[Sitter], shapes: Sequence[MouthShape], output: Path
 ) -> Iterator[Path]:
@@ -240,7 +212,8 @@ def main() -> None:
     pipeline = load_pipeline(arguments.weights)
     pipeline.detector = detector
     system = System(pipeline.model_name, pipeline, arguments.preset, seed=0)
-    shapes = read_shapes(arguments.clips, detector)
+    sources = spread(find_clips("grid", arguments.clips, every=False), _SHAPE_CLIPS)
+    shapes = find_shapes([read_clip(source, detector, 125)[0] for source in sources])
     for shape in shapes:
         print(f"{shape.name}: {shape.clip}, frame {shape.frame}")
     sitters = treat_some(choose(find_sitters(arguments.portraits, detector), arguments.count))

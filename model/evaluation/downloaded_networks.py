@@ -1,15 +1,7 @@
 """Other people's networks by path: TorchScript files, never downloaded by us.
 
-| figure | file | called with | gives |
-| --- | --- | --- | --- |
-| FID | `--fid-features` | pictures (B, 3, H, W) uint8; `return_features=True` if it takes that | (B, D) |
-| LPIPS | `--lpips` | two of (B, 3, H, W) float in [-1, 1] | B distances |
-| LPIPS | the same, a network that takes `return_lpips` | pictures, uint8 | (B, D), squared distances |
-| CSIM | `--identity` | faces (B, 3, 112, 112) float in [-1, 1], RGB, ArcFace's five-point frame | (B, D) |
-| SyncNet | `--syncnet` | MFCC (B, 1, 13, 20); mouths (B, 3, 5, 224, 224) float in [0, 255], BGR | two (B, D) |
-
-The first and third rows are what NVIDIA's `inception-2015-12-05.pt` and `vgg16.pt` take, the last is
-the original SyncNet's interface (Chung, Zisserman 2016) after `torch.jit.script`.
+What each of them takes and gives, and which known files do, stands in docs/evaluation.md; SyncNet's
+interface is the original's (Chung, Zisserman 2016) after `torch.jit.script`.
 """
 
 from __future__ import annotations
@@ -49,16 +41,15 @@ _SYNCNET_MARGIN: Final = 0.4  # of the face's box, as its authors cut it
 
 
 class Downloaded:
-    """A TorchScript file, on the CPU.
+    """A TorchScript file, on the CPU; `purpose` is what it is for, for messages.
 
-    Args:
-        path: The file.
-        purpose: What it is for, for messages.
     Raises:
         CheckpointError: It is not a TorchScript file.
     """
 
-    def __init__(self, path: Path, purpose: str) -> None:
+    purpose: str
+
+    def __init__(self, path: Path) -> None:
         try:
             with warnings.catch_warnings():
                 # What others publish is TorchScript, whatever torch thinks of it today.
@@ -67,11 +58,10 @@ class Downloaded:
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{path} is not a TorchScript file ({str(error).splitlines()[0]}); expected the "
-                f"network for {purpose}, saved with torch.jit.save"
+                f"network for {self.purpose}, saved with torch.jit.save"
             ) from error
-        self._what = f"{path.name} ({purpose})"
-        schema = self._module.forward.schema
-        self._accepts = {argument.name for argument in schema.arguments}
+        self._what = f"{path.name} ({self.purpose})"
+        self._accepts = {argument.name for argument in self._module.forward.schema.arguments}
 
     @torch.inference_mode()
     def _call(self, *inputs: torch.Tensor, **options: bool) -> Any:
@@ -91,80 +81,66 @@ class Downloaded:
             raise CheckpointError(f"{self._what} gave {got}; expected {count} rows (B, D)")
         return np.asarray(output.float().flatten(1).numpy(), np.float32)
 
+    def _in_batches(self, pictures: Crops, *, signed: bool = False, **options: bool) -> Rows:
+        """Rows `(N, D)` of pictures `(N, S, S, 3)`, given as uint8 or `signed`."""
+        parts = []
+        for part in _batches(pictures):
+            tensor = to_signed(_channels_first(part)) if signed else _channels_first(part)
+            parts.append(self._rows(self._call(tensor, **options), len(part)))
+        return np.concatenate(parts)
+
 
 class PictureFeatures(Downloaded):
     """Features for the Fréchet distance."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "FID")
+    purpose = "FID"
 
     def __call__(self, crops: Crops) -> Rows:
         """`(N, S, S, 3)` uint8 -> `(N, D)`."""
-        parts = [
-            self._rows(self._call(_channels_first(part), return_features=True), len(part))
-            for part in _batches(crops)
-        ]
-        return np.concatenate(parts)
+        return self._in_batches(crops, return_features=True)
 
 
 class PerceptualDistance(Downloaded):
     """LPIPS."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "LPIPS")
+    purpose = "LPIPS"
 
     def __call__(self, first: Crops, second: Crops) -> Rows:
         """Distances `(N,)` of `(N, S, S, 3)` uint8 each."""
+        if "return_lpips" in self._accepts:
+            left, right = (self._in_batches(x, return_lpips=True) for x in (first, second))
+            return np.asarray(((left - right) ** 2).sum(axis=1))
         distances = []
         for one, other in zip(_batches(first), _batches(second), strict=True):
-            a, b = _channels_first(one), _channels_first(other)
-            if "return_lpips" in self._accepts:
-                left = self._rows(self._call(a, return_lpips=True), len(one))
-                right = self._rows(self._call(b, return_lpips=True), len(one))
-                distances.append(((left - right) ** 2).sum(axis=1))
-            else:
-                output = self._call(to_signed(a), to_signed(b))
-                distances.append(self._rows(output.reshape(-1, 1), len(one))[:, 0])
+            output = self._call(to_signed(_channels_first(one)), to_signed(_channels_first(other)))
+            distances.append(self._rows(output.reshape(-1, 1), len(one))[:, 0])
         return np.concatenate(distances)
 
 
 class IdentityEmbedder(Downloaded):
     """Whose face it is; CSIM is the cosine of two embeddings."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "CSIM")
+    purpose = "CSIM"
 
     def __call__(self, frames: list[NDArray[np.uint8]], landmarks: Rows) -> Rows:
         """Unit vectors `(N, D)` of the faces with `landmarks` `(N, 68, 2)`, pixels, in `frames`."""
         faces = np.stack([_arcface_crop(f, p) for f, p in zip(frames, landmarks, strict=True)])
-        parts = [
-            self._rows(self._call(to_signed(_channels_first(part))), len(part))
-            for part in _batches(faces)
-        ]
-        embeddings = np.concatenate(parts)
+        embeddings = self._in_batches(faces, signed=True)
         return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9)
 
 
 class SyncNet(Downloaded):
     """The original SyncNet, for figures that others report too."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "LSE-C and LSE-D")
+    purpose = "the original SyncNet's LSE-C and LSE-D"
 
     def scores(
-        self,
-        frames: NDArray[np.uint8],
-        landmarks: Rows,
-        waveform: Rows,
-        max_offset: int = 15,
+        self, frames: NDArray[np.uint8], landmarks: Rows, waveform: Rows, max_offset: int = 15
     ) -> tuple[float, float]:
-        """LSE-C and LSE-D.
+        """LSE-C and LSE-D of `(T, H, W, 3)`, uint8 RGB at 25 fps, and `(640 T,)`, 16 kHz.
 
-        Args:
-            frames: `(T, H, W, 3)`, uint8 RGB at 25 fps.
-            landmarks: `(T, 68, 2)`, pixels, finite.
-            waveform: `(640 T,)`, 16 kHz.
-            max_offset: Largest offset tried, frames; T is above `max_offset + 5`.
+        Landmarks `(T, 68, 2)` are pixels, finite; offsets up to `max_offset` frames are tried, and T is above
+        `max_offset + 5`.
         """
         mouths = _face_boxes(frames, landmarks)  # (T, 224, 224, 3) BGR
         coefficients = mfcc(waveform)
@@ -186,11 +162,8 @@ class SyncNet(Downloaded):
 
 
 def frechet_distance(first: Rows, second: Rows) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features.
+    """Fréchet distance of the Gaussians fitted to two sets of features, `(N, D)` and `(M, D)`.
 
-    Args:
-        first: `(N, D)`.
-        second: `(M, D)`.
     Source: Heusel et al. 2017, arXiv 1706.08500 eq. (6).
     """
     one, other = first.astype(np.float64), second.astype(np.float64)

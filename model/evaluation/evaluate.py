@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -40,12 +41,7 @@ from model.evaluation.options import EvaluationOptions
 from model.evaluation.protocols.motion import RealMotion
 from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
 from model.evaluation.protocols.still import Portraits, ReferenceTests
-from model.evaluation.protocols.video import (
-    PREDICTED,
-    Dubbing,
-    Reenactment,
-    System,
-)
+from model.evaluation.protocols.video import PREDICTED, Dubbing, Reenactment, System
 from model.evaluation.report import label_row
 from model.evaluation.results import Results, write_report
 from model.pipelines.talking_face import load_pipeline
@@ -63,12 +59,8 @@ _REFERENCE_CLIPS: Final = 4  # silence and leak draw 150 frames a clip
 def evaluate(
     options: EvaluationOptions, judges: Judges, tell: Tell = lambda _: None
 ) -> dict[str, Any]:
-    """Measure and write the report into `options.output`.
+    """Measure and write the report into `options.output`; `tell` is told what goes on.
 
-    Args:
-        options: What to measure.
-        judges: Who judges.
-        tell: Told what goes on.
     Returns:
         What `evaluation.json` holds.
     Raises:
@@ -78,23 +70,25 @@ def evaluate(
     systems = load_systems(options, judges)
     results = Results(
         Reenactment(), Dubbing(judges), ReferenceTests(judges), Portraits(judges),
-        RealMotion(judges, options.stride), Steadiness(), list(judges.skipped),
+        RealMotion(judges, stride=options.stride), Steadiness(), list(judges.skipped),
     )  # fmt: skip
     given = options.landmark_figures
     landmarks = {} if given is None else read_landmark_figures(given)
-    wants_clips = _ON_CLIPS & set(options.protocols)
-    if wants_clips and options.clips is None:
+    measuring = _Measuring(options, judges, systems, results, tell)
+    wanted = set(options.protocols)
+    if wanted & _ON_CLIPS and options.clips is None:
         results.skipped.append(
-            f"{', '.join(sorted(wants_clips))}: needs real videos; give their folder as --clips"
+            f"{', '.join(sorted(wanted & _ON_CLIPS))}: needs real videos; give their folder as --clips"
         )
-    elif wants_clips - _DRIVEN:
-        _measure_clips(options, judges, systems, results, tell)
-    if "motion" in wants_clips and options.clips is not None:
-        _measure_motion(options, judges, systems, results, tell)
-    if "steadiness" in wants_clips and options.clips is not None:
-        _measure_steadiness(options, judges, systems, results, tell)
-    if "portraits" in options.protocols:
-        _measure_portraits(options, systems, results, tell)
+        wanted -= _ON_CLIPS
+    if wanted & _ON_CLIPS - _DRIVEN:
+        measuring.clips()
+    if "motion" in wanted:
+        measuring.motion()
+    if "steadiness" in wanted:
+        measuring.steadiness()
+    if "portraits" in wanted:
+        measuring.portraits()
     return write_report(options, systems, results, landmarks)
 
 
@@ -108,45 +102,10 @@ def load_systems(options: EvaluationOptions, judges: Judges) -> dict[str, System
         size, name = verify_checkpoint(checkpoint.folder).total_bytes, checkpoint.name
         for seed in options.seeds:
             alone = names.count(name) * len(options.seeds) == 1
-            label = name if alone else f"{name} ({_count(systems, name) + 1})"
+            before = sum(label.rpartition(" (")[0] == name for label in systems)
+            label = name if alone else f"{name} ({before + 1})"
             systems[label] = System(label, pipeline, options.preset, seed, size)
     return systems
-
-
-def _count(systems: Mapping[str, System], name: str) -> int:
-    return sum(label.rpartition(" (")[0] == name for label in systems)
-
-
-def _measure_clips(
-    options: EvaluationOptions,
-    judges: Judges,
-    systems: Mapping[str, System],
-    results: Results,
-    tell: Tell,
-) -> None:
-    assert options.clips is not None
-    found = find_clips(options.layout, options.clips, every=options.every_clip)
-    sources = spread(found, options.limit)
-    last: Clip | None = None
-    if len(sources) > 1 and "dubbing" in options.protocols:
-        # Each clip gets the sound of the clip before, the first one the last one's.
-        with contextlib.suppress(InputError):  # it will be named when its turn comes
-            last, _ = read_clip(sources[-1], judges.detector, options.max_frames)
-    for number, source in enumerate(sources, start=1):
-        tell(f"{source.name} ({number} of {len(sources)})")
-        try:
-            clip, frames = read_clip(source, judges.detector, options.max_frames)
-            observer = Observer(clip, frames.frames, judges, options.crop_px)
-            _measure_clip(options, observer, frames, last, systems, results)
-        except InputError as error:
-            results.skipped.append(f"{source.name}: {error}")
-            continue
-        last = clip
-        results.clips.append(clip.name)
-    if not results.clips:
-        raise InputError(f"no video in {options.clips} could be measured: {results.skipped[-1]}")
-    if "dubbing" in options.protocols and not results.dubbing.rows:
-        results.skipped.append(f"dubbing: needs two videos; {options.clips} has one that is usable")
 
 
 def spread(items: Sequence[ItemT], limit: int) -> list[ItemT]:
@@ -156,116 +115,135 @@ def spread(items: Sequence[ItemT], limit: int) -> list[ItemT]:
     return [items[index * len(items) // limit] for index in range(limit)]
 
 
-def _measure_clip(
-    options: EvaluationOptions,
-    observer: Observer,
-    frames: ClipFrames,
-    other: Clip | None,
-    systems: Mapping[str, System],
-    results: Results,
-) -> None:
-    """All protocols on one clip; `other` gives the sound for dubbing."""
-    clip = observer.clip
-    rows = results.reenactment.rows  # stay empty where self-reenactment is not wanted
-    if "reenactment" in options.protocols:
-        results.reenactment.add(frames, observer, systems)
-        if len(results.reenactment.clips) <= _SHEET_CLIPS:
-            results.sheet += [
-                label_row(f"{clip.name} {title}", seen[-1].sheet) for title, seen in rows.items()
-            ]
-    if "dubbing" in options.protocols and other is not None and other.name != clip.name:
-        own = {
-            name: rows[title][-1] for name in systems if (title := f"{name}, {PREDICTED}") in rows
-        }
-        results.dubbing.add(frames, observer, other, systems, own)
-    if "references" in options.protocols and len(results.clips) < _REFERENCE_CLIPS:
-        for system in systems.values():
-            results.references.add(frames, clip, system)
+@dataclass(frozen=True)
+class _Measuring:
+    """One evaluation: what it measures, and who is told what."""
 
+    options: EvaluationOptions
+    judges: Judges
+    systems: Mapping[str, System]
+    results: Results
+    tell: Tell
 
-def _measure_portraits(
-    options: EvaluationOptions, systems: Mapping[str, System], results: Results, tell: Tell
-) -> None:
-    folders = (options.portraits or _EXAMPLES, options.speech or _EXAMPLES)
-    if not all(folder.is_dir() for folder in folders):
-        results.skipped.append(
-            "portraits: needs photographs and voices; give their folders as --portraits, --speech"
-        )
-        return
-    pictures, voices = find_portraits(folders[0]), find_voices(folders[1])
-    chosen = spread(pictures, options.limit)
-    spoken = cycle(voices)
-    for number, path in enumerate(chosen):
-        tell(f"{path.name} ({number + 1} of {len(chosen)})")
-        voice = read_voice(next(spoken), options.max_frames)
-        other = read_voice(voices[(number + 1) % len(voices)], options.max_frames)
-        image = read_photograph(path)
-        for system in systems.values():
+    def _find_clips(self, limit: int) -> list[Source]:
+        options = self.options
+        assert options.clips is not None
+        return spread(find_clips(options.layout, options.clips, every=options.every_clip), limit)
+
+    def _read(self, source: Source) -> tuple[Clip, ClipFrames]:
+        return read_clip(source, self.judges.detector, self.options.max_frames)
+
+    def clips(self) -> None:
+        """Self-reenactment, dubbing, silence and leak."""
+        options, results = self.options, self.results
+        sources = self._find_clips(options.limit)
+        last: Clip | None = None
+        if len(sources) > 1 and "dubbing" in options.protocols:
+            # Each clip gets the sound of the clip before, the first one the last one's.
+            with contextlib.suppress(InputError):  # it will be named when its turn comes
+                last, _ = self._read(sources[-1])
+        for number, source in enumerate(sources, start=1):
+            self.tell(f"{source.name} ({number} of {len(sources)})")
             try:
-                results.portraits.add(
-                    path.stem, image, voice, other if len(voices) > 1 else None, system
-                )
+                clip, frames = self._read(source)
+                observer = Observer(clip, frames.frames, self.judges, options.crop_px)
+                self._measure_clip(observer, frames, last)
+            except InputError as error:
+                results.skipped.append(f"{source.name}: {error}")
+                continue
+            last = clip
+            results.clips.append(clip.name)
+        if not results.clips:
+            raise InputError(
+                f"no video in {options.clips} could be measured: {results.skipped[-1]}"
+            )
+        if "dubbing" in options.protocols and not results.dubbing.rows:
+            results.skipped.append(
+                f"dubbing: needs two videos; {options.clips} has one that is usable"
+            )
+
+    def _measure_clip(self, observer: Observer, frames: ClipFrames, other: Clip | None) -> None:
+        """All protocols on one clip; `other` gives the sound for dubbing."""
+        clip, systems, results = observer.clip, self.systems, self.results
+        protocols = self.options.protocols
+        rows = results.reenactment.rows  # stay empty where self-reenactment is not wanted
+        if "reenactment" in protocols:
+            results.reenactment.add(frames, observer, systems)
+            if len(results.reenactment.clips) <= _SHEET_CLIPS:
+                results.sheet += [
+                    label_row(f"{clip.name} {title}", seen[-1].sheet)
+                    for title, seen in rows.items()
+                ]
+        if "dubbing" in protocols and other is not None and other.name != clip.name:
+            titles = {name: f"{name}, {PREDICTED}" for name in systems}
+            own = {name: rows[title][-1] for name, title in titles.items() if title in rows}
+            results.dubbing.add(frames, observer, other, systems, own)
+        if "references" in protocols and len(results.clips) < _REFERENCE_CLIPS:
+            for system in systems.values():
+                results.references.add(frames, clip, system)
+
+    def portraits(self) -> None:
+        """Photographs that say unseen voices."""
+        options, results = self.options, self.results
+        folders = (options.portraits or _EXAMPLES, options.speech or _EXAMPLES)
+        if not all(folder.is_dir() for folder in folders):
+            results.skipped.append(
+                "portraits: needs photographs and voices; give their folders as --portraits, --speech"
+            )
+            return
+        chosen, voices = spread(find_portraits(folders[0]), options.limit), find_voices(folders[1])
+        for number, path in enumerate(chosen):
+            self.tell(f"{path.name} ({number + 1} of {len(chosen)})")
+            voice, other = (
+                read_voice(voices[index % len(voices)], options.max_frames)
+                for index in (number, number + 1)
+            )
+            image = read_photograph(path)
+            try:
+                for system in self.systems.values():
+                    another = other if len(voices) > 1 else None
+                    results.portraits.add(path.stem, image, voice, another, system)
             except InputError as error:
                 results.skipped.append(f"{path.name}: {error}")
-                break
 
+    def motion(self) -> None:
+        """Photographs that real mouths move."""
+        limit = self.options.motion_limit
+        found = self._drive("motion", limit, self.results.motion.add)
+        if found < limit:
+            self.results.skipped.append(
+                f"motion: {limit} photographs were asked for, and there are {found} of unseen people"
+            )
 
-def _measure_motion(
-    options: EvaluationOptions,
-    judges: Judges,
-    systems: Mapping[str, System],
-    results: Results,
-    tell: Tell,
-) -> None:
-    found, pairs = _driven(options, options.motion_limit)
-    for number, (path, source) in enumerate(pairs, start=1):
-        tell(f"{path.name} moved by {source.name} ({number} of {len(pairs)})")
-        try:
-            clip, frames = read_clip(source, judges.detector, options.max_frames)
-            image = read_photograph(path)
-            for system in systems.values():
-                results.motion.add(path.stem, image, clip, frames, system)
-        except InputError as error:
-            results.skipped.append(f"{path.name} moved by {source.name}: {error}")
-    if found < options.motion_limit:
-        results.skipped.append(
-            f"motion: {options.motion_limit} photographs were asked for, and there are {found} of "
-            "unseen people"
-        )
+    def steadiness(self) -> None:
+        """What moves in photographs, and in the first frames of clips."""
 
+        def measure(
+            name: str, image: NDArray[np.uint8], clip: Clip, frames: ClipFrames, system: System
+        ) -> None:
+            add = self.results.steadiness.add
+            add(f"{system.name}, {PHOTOGRAPHS}", name, image, clip, frames, system)
+            still = frames.frames[clip.reference]
+            add(f"{system.name}, {FIRST_FRAMES}", clip.name, still, clip, frames, system)
 
-def _measure_steadiness(
-    options: EvaluationOptions,
-    judges: Judges,
-    systems: Mapping[str, System],
-    results: Results,
-    tell: Tell,
-) -> None:
-    _, pairs = _driven(options, options.limit)
-    for number, (path, source) in enumerate(pairs, start=1):
-        tell(f"steadiness: {path.name}, {source.name} ({number} of {len(pairs)})")
-        try:
-            clip, frames = read_clip(source, judges.detector, options.max_frames)
-            pictures = {
-                PHOTOGRAPHS: (path.stem, read_photograph(path)),
-                FIRST_FRAMES: (clip.name, frames.frames[clip.reference]),
-            }
-            for system in systems.values():
-                for kind, (name, image) in pictures.items():
-                    row = f"{system.name}, {kind}"
-                    results.steadiness.add(row, name, image, clip, frames, system)
-        except InputError as error:
-            results.skipped.append(f"steadiness, {path.name}, {source.name}: {error}")
+        self._drive("steadiness", self.options.limit, measure)
 
-
-def _driven(options: EvaluationOptions, limit: int) -> tuple[int, list[tuple[Path, Source]]]:
-    """How many photographs there are, and at most `limit` of them, each with a clip of its own."""
-    assert options.clips is not None
-    found = find_portraits(options.portraits or _EXAMPLES)
-    chosen = spread(found, limit)
-    clips = find_clips(options.layout, options.clips, every=options.every_clip)
-    drivers = cycle(spread(clips, len(chosen)))
-    return len(found), list(zip(chosen, drivers, strict=False))
+    def _drive(self, protocol: str, limit: int, measure: Callable[..., None]) -> int:
+        """Measure at most `limit` photographs, each with a clip of its own; returns how many there are."""
+        found = find_portraits(self.options.portraits or _EXAMPLES)
+        chosen = spread(found, limit)
+        drivers = cycle(self._find_clips(len(chosen)))
+        for number, (path, source) in enumerate(zip(chosen, drivers, strict=False), start=1):
+            what = f"{protocol}: {path.name}, {source.name}"
+            self.tell(f"{what} ({number} of {len(chosen)})")
+            try:
+                clip, frames = self._read(source)
+                image = read_photograph(path)
+                for system in self.systems.values():
+                    measure(path.stem, image, clip, frames, system)
+            except InputError as error:
+                self.results.skipped.append(f"{what}: {error}")
+        return len(found)
 
 
 def read_photograph(path: Path) -> NDArray[np.uint8]:

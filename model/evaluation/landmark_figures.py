@@ -20,13 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data.held_out_speech import (
-    HeldOut,
-    Sound,
-    Sounds,
-    load_held_out,
-    load_sounds,
-)
+from model.data.held_out_speech import HeldOut, Sound, Sounds, load_held_out, load_sounds
 from model.data.phones import LIP_TO_TEETH, ROUNDED
 from model.evaluation.metrics.landmarks import (
     MAX_LAG,
@@ -40,7 +34,7 @@ from model.evaluation.metrics.landmarks import (
     same_mouth,
     still_passages,
 )
-from model.evaluation.report import column_table, plot_openings
+from model.evaluation.report import column_table, plot_openings, write_figures
 from model.evaluation.speakers import Speaker, as_served, network_alone
 from model.face.landmarks import CONTENT, LIPS, mouth_opening, mouth_width
 from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, N_MELS, SAMPLE_RATE, SILENCE, log_mel
@@ -55,14 +49,7 @@ _TRAINED: Final = Path("runs/landmarks/export/landmark_completer")
 def measure(
     speak: Speaker, data: HeldOut, sounds: Sounds, voices: int | None = None
 ) -> dict[str, float]:
-    """All figures of one system, as in the module's table.
-
-    Args:
-        speak: The system.
-        data: What it is measured on.
-        sounds: The recordings of `data`.
-        voices: Only so many of the other voices.
-    """
+    """All figures of one system, as in the module's table; of the other voices only `voices`, if given."""
     figures: dict[str, float] = {}
 
     # 1. the filmed speaker: first frame as the reference, own voice
@@ -70,9 +57,8 @@ def measure(
     spoken = [speak(sound, face[0]) for sound, face in zip(sounds.clips, data.faces, strict=True)]
     said = [mouth_opening(face) for face in spoken]
     figures["r"] = correlation(said, real)
-    figures["r_per_clip"] = float(
-        np.mean([np.corrcoef(s, t)[0, 1] for s, t in zip(said, real, strict=True)])
-    )
+    each = [np.corrcoef(s, t)[0, 1] for s, t in zip(said, real, strict=True)]
+    figures["r_per_clip"] = float(np.mean(each))
     lag, figures["r_best_lag"] = best_lag(said, real)
     figures["best_lag"] = float(lag)
     figures["articulation"] = articulation(said, real) / data.gain
@@ -93,23 +79,20 @@ def measure(
     samples = 3 * SAMPLE_RATE
     nothing = np.full((samples // HOP_LENGTH, N_MELS), SILENCE, np.float32)
     silence = Sound(nothing, np.zeros(samples, np.float32))
-    for name, references in (
-        ("shut", [face[mouth_opening(face).argmin()] for face in data.faces]),
-        ("open", [face[mouth_opening(face).argmax()] for face in data.faces]),
-        ("portraits", list(data.portraits)),
-    ):
+    closed = [face[mouth_opening(face).argmin()] for face in data.faces]
+    yawning = [face[mouth_opening(face).argmax()] for face in data.faces]
+    kinds = {"shut": closed, "open": yawning, "portraits": list(data.portraits)}
+    for name, references in kinds.items():
         quiet = [mouth_opening(speak(silence, face)) for face in references[:24]]
         figures[f"silence_{name}_mean"] = float(np.mean(quiet))
         figures[f"silence_{name}_std"] = float(np.mean([q.std() for q in quiet]))
 
     # 4. leak: the same words from an open and from a shut reference
-    shut, wide, widths = [], [], []
-    for sound, face in list(zip(sounds.clips, data.faces, strict=True))[:24]:
-        opening = mouth_opening(face)
-        closed, yawning = face[opening.argmin()], face[opening.argmax()]
-        shut.append(speak(sound, closed)[:, list(CONTENT)])
-        wide.append(speak(sound, yawning)[:, list(CONTENT)])
-        widths.append(float(mouth_width(closed)))
+    shut, wide = (
+        [speak(s, f)[:, list(CONTENT)] for s, f in zip(sounds.clips[:24], faces, strict=False)]
+        for faces in (closed, yawning)
+    )
+    widths = [float(mouth_width(face)) for face in closed[:24]]
     figures["leak_r"], figures["leak_difference"] = same_mouth(shut, wide, widths)
     return figures
 
@@ -170,11 +153,12 @@ def _own_correlation(predicted: Sequence[Points], real: Sequence[Points]) -> flo
 def sound_figures(speak: Speaker, data: HeldOut, sounds: Sounds) -> dict[str, float]:
     """Whispered, sung, telephoned and accompanied sentences; music and breath without speech."""
     # Late: what alters voices decodes films too, which a machine that only trains need not.
-    from model.evaluation.difficult_sounds import ALTERATIONS, SPEECHLESS, speechless
+    from model.data.speechless_sounds import SPEECHLESS, speechless
+    from model.data.voice_alteration import DIFFICULT
 
     figures: dict[str, float] = {}
     real = list(mouth_opening(data.faces))
-    for name, alter in ALTERATIONS.items():
+    for name, alter in DIFFICULT.items():
         rng = np.random.default_rng(0)
         said = []
         for sound, face in zip(sounds.clips, data.faces, strict=True):
@@ -201,15 +185,11 @@ def real_figures(data: HeldOut) -> dict[str, float]:
         for o, p in zip(real, data.phones, strict=True)
     ]
     return {
-        "r": 1.0,
-        "r_per_clip": 1.0,
-        "r_best_lag": 1.0,
+        **dict.fromkeys(("r", "r_per_clip", "r_best_lag", "articulation"), 1.0),
         "best_lag": 0.0,
-        "articulation": 1.0,
         "closure": closure_rate(real, list(data.phones)),
         "voices_closure": closure_rate(data.voice_openings, data.voice_phones),
-        "voices_r_teacher": 1.0,
-        "voices_articulation": 1.0,
+        **dict.fromkeys(("voices_r_teacher", "voices_articulation"), 1.0),
         **form_figures(list(data.faces), data),
         "silence_shut_mean": float(np.median(np.concatenate(quiet))),
         "silence_shut_std": float(np.mean([q.std() for q in quiet if len(q) > 1])),
@@ -257,15 +237,6 @@ _ROWS: Final = {
 }
 
 
-def plot(speakers: dict[str, Speaker], data: HeldOut, sounds: Sounds, path: Path) -> None:
-    """Predicted and real opening of six held-out sentences."""
-    panels = []
-    for name, sound, face in list(zip(data.names, sounds.clips, data.faces, strict=True))[:6]:
-        said = {title: mouth_opening(speak(sound, face[0])) for title, speak in speakers.items()}
-        panels.append((name, {"real video": mouth_opening(face), **said}))
-    plot_openings(panels, path)
-
-
 def main() -> None:
     """Command-line door."""
     parser = argparse.ArgumentParser(
@@ -293,15 +264,17 @@ def main() -> None:
         for name, speak in speakers.items():
             columns[name] |= sound_figures(speak, data, sounds)
     columns["real video"] = real_figures(data)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     text = (
         column_table(columns, _ROWS) + f"\n\n{len(data.mels)} sentences of the filmed speaker, "
         f"{len(data.voices)} other voices and {len(data.portraits)} photographs, none of them "
         "trained on. Under other voices the last column is the phone teacher's labels.\n"
     )
-    (arguments.output / "figures.json").write_text(json.dumps(columns, indent=2) + "\n")
-    (arguments.output / "figures.md").write_text(text)
-    plot(speakers, data, sounds, arguments.output / "openings.png")
+    write_figures(arguments.output, columns, text)
+    panels = []  # predicted and real opening of six held-out sentences
+    for name, sound, face in list(zip(data.names, sounds.clips, data.faces, strict=True))[:6]:
+        said = {title: mouth_opening(speak(sound, face[0])) for title, speak in speakers.items()}
+        panels.append((name, {"real video": mouth_opening(face), **said}))
+    plot_openings(panels, arguments.output / "openings.png")
     print(json.dumps(columns, indent=2))
     print(text)
 

@@ -33,13 +33,9 @@ _OPEN: Final = 0.04
 
 @dataclass(frozen=True, eq=False)
 class MouthShape:
-    """One instant of a clip.
+    """One instant of a clip: frame `frame` of its faces `motion` `(T, 68, 2)`, crop units.
 
-    Attributes:
-        name: What it is called.
-        clip: Name of the clip.
-        motion: The clip's faces `(T, 68, 2)`, crop units; retargeting looks at all of them.
-        frame: Which of them is meant.
+    Retargeting looks at all of them.
     """
 
     name: str
@@ -56,8 +52,8 @@ class MouthShape:
 def find_shapes(clips: Sequence[Clip]) -> list[MouthShape]:
     """The six shapes, in the order shut, half, wide, spread, round, teeth.
 
-    Args:
-        clips: With phones; those without are not looked at.
+    Clips without phones are not looked at.
+
     Raises:
         InputError: No clip has phones, or one of the sounds is not among them.
     """

@@ -9,10 +9,11 @@ Landmarks are found again in the drawn frames: what counts is what can be seen, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,7 @@ from model.evaluation.downloaded_networks import (
     SyncNet,
     frechet_distance,
 )
-from model.evaluation.metrics.landmarks import closure_rate
-from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.landmarks import closure_rate, mouth_figures
 from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness, psnr, ssim
 from model.face.alignment import fit_similarity, warp_points
 from model.face.detection import FaceDetector
@@ -46,16 +46,10 @@ _SHEET_COLUMNS: Final = 6
 
 @dataclass(frozen=True)
 class Judges:
-    """Everything that judges. What is None is skipped.
+    """Everything that judges: our sync network, and for FID, LPIPS, CSIM and the original SyncNet.
 
-    Attributes:
-        detector: Finds landmarks in real and drawn frames alike.
-        sync: Our sync network.
-        features: For FID.
-        lpips: For LPIPS.
-        identity: For CSIM.
-        syncnet: The original SyncNet.
-        skipped: Why something is None, and how to give it.
+    The detector finds landmarks in real and drawn frames alike. What is None is skipped; `skipped` says
+    why, and how to give it.
     """
 
     detector: FaceDetector
@@ -71,12 +65,8 @@ class Judges:
 class Observation:
     """One system's frames of one clip.
 
-    Attributes:
-        landmarks: Found in its frames `(T, 68, 2)`, pixels; nan where there was no face.
-        per_frame: Figures `(T,)` by name.
-        scores: Figures of the whole clip by name.
-        features: For FID `(T, D)`, or None.
-        sheet: Mouth and chin of six frames `(6, s, s, 3)`.
+    Landmarks found `(T, 68, 2)` in pixels, nan where there was no face; figures `(T,)` and of the whole
+    clip by name; features for FID `(T, D)`, or None; mouth and chin of six frames `(6, s, s, 3)`.
     """
 
     landmarks: Points
@@ -91,28 +81,15 @@ class Observation:
         return mouth_opening(self.landmarks)
 
 
-@dataclass(eq=False)
 class Observer:
-    """Compares frames with one clip's real ones.
+    """Compares frames with one clip's real ones `(T, H, W, 3)`, in crops of `crop_px` (None = the face's size)."""
 
-    Attributes:
-        clip: The clip.
-        real: Its frames `(T, H, W, 3)`.
-        judges: Who judges.
-        crop_px: Side of the crops that are compared; None = the face's own size.
-        window: Where the frames are compared.
-    """
-
-    clip: Clip
-    real: Frames
-    judges: Judges
-    crop_px: int | None = None
-    window: FaceWindow = field(init=False)
-    _real_crops: Frames = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.window = FaceWindow(self.clip.affines, self.clip.landmarks, self.crop_px)
-        self._real_crops = self._crops(self.real)
+    def __init__(
+        self, clip: Clip, real: Frames, judges: Judges, crop_px: int | None = None
+    ) -> None:
+        self.clip, self.real, self.judges = clip, real, judges
+        self.window = FaceWindow(clip.affines, clip.landmarks, crop_px)
+        self._real_crops = np.stack(self.window.crops(real))
 
     def observe_real(self, waveform: NDArray[np.float32] | None = None) -> Observation:
         """The real video as a system of its own, judged against `waveform` (None = its own sound)."""
@@ -122,18 +99,13 @@ class Observer:
     def observe(
         self, frames: Iterable[Frames], waveform: NDArray[np.float32] | None = None
     ) -> Observation:
-        """Judge a system's frames.
+        """Judge a system's frames `(H, W, 3)`, as many as the clip has or fewer.
 
-        Args:
-            frames: `(H, W, 3)` each, as many as the clip has or fewer.
-            waveform: What they should say, 16 kHz; None = the clip's own sound.
+        They should say `waveform`, 16 kHz; None = the clip's own sound.
         """
         drawn = np.stack(list(frames))[: self.clip.num_frames]
         landmarks = find_landmarks(self.judges.detector, drawn, self.clip.landmarks)
         return self._judge(drawn, landmarks, waveform, is_real=False)
-
-    def _crops(self, frames: Frames) -> Frames:
-        return np.stack([self.window.crop(frame, index) for index, frame in enumerate(frames)])
 
     def _judge(
         self,
@@ -144,24 +116,21 @@ class Observer:
         is_real: bool,
     ) -> Observation:
         judges, mask = self.judges, self.window.mask
-        crops = self._crops(frames)
+        crops = np.stack(self.window.crops(frames))
         real = self._real_crops[: len(crops)]
-        per_frame: dict[str, list[float]] = {"sharpness": []}
-        for frame, own, points in zip(self.real, frames, self.clip.landmarks, strict=False):
-            # In the real lips' box, so that blur is not excused by a smaller mouth.
-            per_frame["sharpness"].append(
-                mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
-            )
+        # In the real lips' box, so that blur is not excused by a smaller mouth.
+        sharp = [
+            mouth_sharpness(own, points) / max(mouth_sharpness(frame, points), 1e-9)
+            for frame, own, points in zip(self.real, frames, self.clip.landmarks, strict=False)
+        ]
+        values = {"sharpness": np.array(sharp, np.float64)}
         if not is_real:
-            for key in ("psnr_mask", "psnr_face", "ssim_mask", "ssim_face"):
-                per_frame[key] = []
-            for ours, theirs in zip(crops, real, strict=True):
-                per_frame["psnr_mask"].append(psnr(ours, theirs, mask))
-                per_frame["psnr_face"].append(psnr(ours, theirs))
-                whole, inside = ssim(ours, theirs, mask)
-                per_frame["ssim_mask"].append(inside)
-                per_frame["ssim_face"].append(whole)
-        values = {key: np.array(rows, np.float64) for key, rows in per_frame.items()}
+            rows = [
+                (psnr(ours, theirs, mask), psnr(ours, theirs), *ssim(ours, theirs, mask))
+                for ours, theirs in zip(crops, real, strict=True)
+            ]
+            keys = ("psnr_mask", "psnr_face", "ssim_face", "ssim_mask")
+            values |= dict(zip(keys, np.array(rows).T, strict=True))
         if judges.lpips is not None and not is_real:
             values["lpips"] = judges.lpips(crops, real).astype(np.float64)
         if judges.identity is not None:
@@ -178,14 +147,13 @@ class Observer:
         )
 
 
-def sheet_tiles(crops: Frames, opening: NDArray[np.float32]) -> Frames:
-    """Mouth and chin in six frames: of each sixth of the clip the one in which the mouth should be widest.
+def sheet_tiles(
+    crops: Frames, opening: NDArray[np.float32], photograph: Frames | None = None
+) -> Frames:
+    """Mouth and chin `(6, s, s, 3)` of crops `(T, S, S, 3)`: of each sixth the one whose mouth should be widest.
 
-    Args:
-        crops: `(T, S, S, 3)`.
-        opening: Wanted opening, `(T,)` or longer; nan where it is not known.
-    Returns:
-        `(6, s, s, 3)`.
+    The wanted opening is `(T,)` or longer, nan where it is not known; a photograph `(S, S, 3)` is shown
+    in place of the first frame.
     """
     side, wanted = crops.shape[1], np.nan_to_num(opening[: len(crops)])
     across, down = slice(round(0.2 * side), round(0.8 * side)), slice(round(0.4 * side), side)
@@ -193,19 +161,19 @@ def sheet_tiles(crops: Frames, opening: NDArray[np.float32]) -> Frames:
     starts = np.minimum(edges[:-1], len(crops) - 1)
     stops = np.maximum(edges[1:], starts + 1)
     chosen = [a + int(wanted[a:b].argmax()) for a, b in zip(starts, stops, strict=True)]
-    return crops[chosen, down, across]
+    tiles = crops[chosen]
+    if photograph is not None:
+        tiles[0] = photograph
+    return tiles[:, down, across]
 
 
 def sync_figures(
     judges: Judges, frames: Frames, landmarks: Points, waveform: NDArray[np.float32]
 ) -> dict[str, float]:
-    """How sound and mouth fit together.
+    """How sound, 16 kHz, and mouth fit together in frames `(T, H, W, 3)`, uint8 RGB at 25 fps.
 
-    Args:
-        judges: Who judges.
-        frames: `(T, H, W, 3)`, uint8 RGB at 25 fps.
-        landmarks: Found in them `(T, 68, 2)`, pixels; gaps hold the nearest face.
-        waveform: 16 kHz.
+    Of landmarks `(T, 68, 2)` in pixels; gaps hold the nearest face.
+
     Returns:
         `sync_matching`, `lse_c`, `lse_d`, `sync_offset`, and the original SyncNet's `syncnet_lse_c`
         and `syncnet_lse_d`, as far as there is a judge, a face and enough frames.
@@ -235,16 +203,10 @@ def lay_on(face: Points, other: Points) -> Points:
 
 
 def lip_distance(drawn: Points, real: Points) -> NDArray[np.float32]:
-    """Landmark distance (LMD) of the lips, a share of the real face's inter-ocular distance.
+    """Landmark distance (LMD): mean of the 20 lip points `(T,)`, a share of the real inter-ocular distance.
 
-    The drawn face is first laid on the real one by its pose points, so that where the head is and
-    the detector's common error do not count.
-
-    Args:
-        drawn: `(T, 68, 2)`, pixels; nan where there is no face.
-        real: `(T, 68, 2)`, pixels.
-    Returns:
-        Mean distance of the 20 lip points `(T,)`, nan where either has no face.
+    The drawn face `(T, 68, 2)` is first laid on the real one by its pose points, so that where the head
+    is and the detector's common error do not count. Nan where either has no face.
     """
     distances = np.full(len(drawn), np.nan, np.float32)
     for index, (own, wanted) in enumerate(zip(drawn, real, strict=True)):
@@ -257,22 +219,27 @@ def lip_distance(drawn: Points, real: Points) -> NDArray[np.float32]:
     return distances
 
 
-def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str, float]:
-    """Figures of one system over all clips, by the names of `report.TITLES`.
+def mean_figures(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every figure over the rows that have it and where it is finite."""
+    columns: dict[str, list[float]] = {}
+    for key, value in (item for row in rows for item in row.items()):
+        columns.setdefault(key, []).append(value)
+    finite = {key: [x for x in values if np.isfinite(x)] for key, values in columns.items()}
+    return {key: float(np.mean(values)) if values else math.nan for key, values in finite.items()}
 
-    Args:
-        clips: What it was measured on.
-        seen: One observation of each.
-    """
+
+def row_figures(clips: Sequence[Clip], seen: Sequence[Observation]) -> dict[str, float]:
+    """Figures of one system over all clips, of one observation each, by the names of `report.TITLES`."""
     figures: dict[str, float] = {}
     # 1. what can be averaged
     for key in dict.fromkeys(name for one in seen for name in one.per_frame):
         rows = np.concatenate([one.per_frame[key] for one in seen])
         if np.isfinite(rows).any():  # equal frames have an infinite PSNR
             figures[key] = float(rows[np.isfinite(rows)].mean())
-    for key in dict.fromkeys(name for one in seen for name in one.scores):
-        rows = np.array([one.scores[key] for one in seen if key in one.scores])
-        figures[key] = float(np.median(rows) if key == "sync_offset" else rows.mean())
+    figures |= mean_figures([one.scores for one in seen])
+    if "sync_offset" in figures:
+        offsets = [one.scores["sync_offset"] for one in seen if "sync_offset" in one.scores]
+        figures["sync_offset"] = float(np.median(offsets))
 
     # 2. the mouth against the real one
     real = [clip.opening[: len(one.landmarks)] for clip, one in zip(clips, seen, strict=True)]
@@ -310,44 +277,31 @@ def load_judges(
     lpips: Path | None = None,
     identity: Path | None = None,
     syncnet: Path | None = None,
-    sync: Path | None = None,
 ) -> Judges:
-    """Load what there is; `skipped` says what there is not.
+    """Load what there is of TorchScript files (`downloaded_networks`), and our sync network.
 
-    Args:
-        detector: Finds landmarks.
-        fid_features: TorchScript file, see `downloaded_networks`.
-        lpips: The same.
-        identity: The same.
-        syncnet: The same.
-        sync: Folder of our sync network; None = the one that ships.
+    `skipped` says what there is not.
+
     Raises:
         CheckpointError: A file that was given cannot be used.
     """
     skipped = []
+    networks: dict[str, Any] = {}
     try:
-        own: SyncNetwork | None = load_sync_network(sync)
+        own: SyncNetwork | None = load_sync_network()
     except CheckpointError as error:
-        if sync is not None:
-            raise
         own = None
         skipped.append(f"sync figures: {error}")
-    for name, path, option in (
-        ("FID", fid_features, "--fid-features"),
-        ("LPIPS", lpips, "--lpips"),
-        ("CSIM", identity, "--identity"),
-        ("the original SyncNet's LSE-C and LSE-D", syncnet, "--syncnet"),
+    for key, path, kind, option in (
+        ("features", fid_features, PictureFeatures, "--fid-features"),
+        ("lpips", lpips, PerceptualDistance, "--lpips"),
+        ("identity", identity, IdentityEmbedder, "--identity"),
+        ("syncnet", syncnet, SyncNet, "--syncnet"),
     ):
-        if path is None:
+        if path is not None:
+            networks[key] = kind(path)
+        else:
             skipped.append(
-                f"{name}: needs a downloaded network; give its TorchScript file as {option}"
+                f"{kind.purpose}: needs a downloaded network; give its TorchScript file as {option}"
             )
-    return Judges(
-        detector=detector,
-        sync=own,
-        features=None if fid_features is None else PictureFeatures(fid_features),
-        lpips=None if lpips is None else PerceptualDistance(lpips),
-        identity=None if identity is None else IdentityEmbedder(identity),
-        syncnet=None if syncnet is None else SyncNet(syncnet),
-        skipped=tuple(skipped),
-    )
+    return Judges(detector, own, skipped=tuple(skipped), **networks)

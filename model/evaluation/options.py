@@ -19,11 +19,9 @@ USUAL_PROTOCOLS: Final[tuple[Protocol, ...]] = PROTOCOLS[:4]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One `--weights`.
+    """One `--weights`, None = the one that ships.
 
-    Attributes:
-        name: Title of its rows; checkpoints of one name are runs of one system.
-        folder: Where it is, None = the one that ships.
+    The name is the title of its rows; checkpoints of one name are runs of one system.
     """
 
     name: str
@@ -32,26 +30,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is measured, on what.
+    """What is measured, on what: the options of `talkface evaluate`, whose help says more.
 
     Attributes:
-        checkpoints: At least one.
-        output: Folder of the report.
-        clips: Folder of real videos with sound, or None.
-        layout: How they are laid out.
-        every_clip: Take all of them, not only those that training leaves out.
+        clips: Folder of real videos with sound, in `layout`, or None.
         portraits: Folder of photographs; None = the example portrait.
         speech: Folder of voices; None = the example speech.
         limit: Clips and photographs at most; `motion` has its own.
-        motion_limit: Photographs of `motion` at most.
-        stride: `motion` draws every so many frames.
-        landmark_figures: `figures.json` of `model.evaluation.landmark_figures`, for the table of what
-            a checkpoint must reach; or None.
+        landmark_figures: `figures.json` of `model.evaluation.landmark_figures`, or None.
         crop_px: Side of the crops in which videos are compared; None = the face's own size.
-        seconds: Longer recordings are cut there.
         preset: A key of `PRESETS`.
         seeds: Of the noise; every checkpoint is measured with each.
-        protocols: Which of `PROTOCOLS`.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
 

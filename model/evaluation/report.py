@@ -5,8 +5,10 @@ Nothing heavy is imported here; matplotlib comes when a plot is drawn.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,24 +79,38 @@ TITLES: Final = {
 """What the figures are called, in the order in which they are printed."""
 
 _SAME: Final = 1e-9
+_LETTER_PX: Final = 6  # usual width of a letter on a contact sheet
+
+
+def markdown_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], aligned: Sequence[str] | None = None
+) -> str:
+    """Markdown: `heads`, then `rows`; `aligned` says how, by default all but the first column to the right."""
+    marks = aligned or ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, marks, *rows))
 
 
 def column_table(columns: Table, titles: Mapping[str, str] = TITLES) -> str:
     """Markdown: one line a figure, one column a system; figures that nobody has are left out."""
-    lines = ["| figure | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for key, title in titles.items():
-        if any(key in figures for figures in columns.values()):
-            cells = [format_figure(figures.get(key)) for figures in columns.values()]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        [title, *(format_figure(figures.get(key)) for figures in columns.values())]
+        for key, title in titles.items()
+        if any(key in figures for figures in columns.values())
+    ]
+    return markdown_table(["figure", *columns], rows)
 
 
-def row_table(rows: Mapping[str, Mapping[str, str]], columns: Sequence[str]) -> str:
+def row_table(rows: Mapping[str, Mapping[str, str]], columns: Sequence[str], head: str = "") -> str:
     """Markdown: one line a system, one column a figure; `rows` hold finished cells."""
-    lines = ["| | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for title, cells in rows.items():
-        lines.append(f"| {title} | " + " | ".join(cells.get(c, "–") for c in columns) + " |")
-    return "\n".join(lines)
+    lines = [[title, *(cells.get(c, "–") for c in columns)] for title, cells in rows.items()]
+    return markdown_table([head, *columns], lines)
+
+
+def write_figures(output: Path, figures: Mapping[str, Any], text: str) -> None:
+    """Write `figures.json` and `figures.md` into the folder `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (output / "figures.md").write_text(text)
 
 
 def format_figure(value: float | None) -> str:
@@ -128,19 +144,13 @@ def without_nan(value: Any) -> Any:
 
 
 def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> None:
-    """Mouth openings over time, one panel a clip, six at most.
+    """Mouth openings over time as PNG, one panel a clip, six at most.
 
-    Args:
-        clips: Title, and curves `(T,)` by name; the first is drawn black. All clips have the same
-            names.
-        path: PNG.
+    `clips` are titles with curves `(T,)` by name, the same names for all; the first is drawn black.
     """
-    plt = _pyplot()
     shown = clips[:6]
-    figure, axes = plt.subplots(
-        -(-len(shown) // 2), 2, figsize=(12, 1 + 2.4 * -(-len(shown) // 2)), squeeze=False,
-        sharey=True,
-    )  # fmt: skip
+    lines = -(-len(shown) // 2)
+    figure, axes = _subplots(lines, 2, (12, 1 + 2.4 * lines), sharey=True)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     for axis, (title, curves) in zip(axes.flat, shown, strict=False):
@@ -152,21 +162,12 @@ def plot_openings(clips: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) 
         axis.set_ylabel("lip gap / mouth width")
         axis.set_xlabel("seconds")
     axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], path: Path) -> None:
-    """Drawn against real opening, every frame a dot, one panel a system.
-
-    Args:
-        real: Openings `(T,)` of each clip.
-        drawn: The same of each system, by its title.
-        path: PNG.
-    """
-    plt = _pyplot()
-    figure, axes = plt.subplots(1, len(drawn), figsize=(4 * len(drawn), 4), squeeze=False)
+    """Drawn against real opening `(T,)` of each clip, every frame a dot, one panel a system, as PNG."""
+    figure, axes = _subplots(1, len(drawn), (4 * len(drawn), 4))
     wanted = np.concatenate(list(real))
     limit = float(np.nanmax(wanted)) * 1.15
     for axis, (title, curves) in zip(axes.flat, drawn.items(), strict=True):
@@ -175,40 +176,33 @@ def plot_scatter(real: Sequence[Curve], drawn: Mapping[str, Sequence[Curve]], pa
         axis.scatter(wanted[: len(found)], found, s=3, alpha=0.4)
         axis.set(xlim=(0, limit), ylim=(0, limit), xlabel="real opening", ylabel="drawn opening")
         axis.set_title(title, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def label_row(title: str, tiles: NDArray[np.uint8], side_px: int = 160) -> NDArray[np.uint8]:
-    """A line of a contact sheet: its title, then its pictures.
+    """A line of a contact sheet, `(side_px, (K + 1) * side_px, 3)` uint8: its title, then its pictures.
 
-    Args:
-        title: Broken into lines at spaces.
-        tiles: `(K, S, S, 3)`, uint8 RGB.
-        side_px: Side of the pictures on the sheet.
-    Returns:
-        `(side_px, (K + 1) * side_px, 3)`, uint8.
+    The title is broken into lines at spaces; `tiles` are `(K, S, S, 3)`, uint8 RGB.
     """
     from PIL import Image, ImageDraw
 
     row = Image.new("RGB", ((len(tiles) + 1) * side_px, side_px), "white")
-    draw, top, line = ImageDraw.Draw(row), 6, ""
-    for word in [*title.split(), ""]:
-        if not word or draw.textlength(f"{line} {word}") > side_px - 12:
-            draw.text((6, top), line.strip(), fill="black")
-            top, line = top + 14, ""
-        line = f"{line} {word}"
+    lines = textwrap.wrap(title, (side_px - 12) // _LETTER_PX, break_long_words=False)
+    ImageDraw.Draw(row).multiline_text((6, 6), "\n".join(lines), fill="black")
     for index, tile in enumerate(tiles, start=1):
         picture = Image.fromarray(tile).resize((side_px, side_px), Image.Resampling.LANCZOS)
         row.paste(picture, (index * side_px, 0))
     return np.asarray(row, np.uint8)
 
 
-def _pyplot() -> Any:
-    import matplotlib as mpl
+def _subplots(lines: int, columns: int, inches: tuple[float, float], **options: Any) -> Any:
+    # A figure by itself, without pyplot: nothing has to choose a display, or be closed.
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = Figure(figsize=inches)
+    return figure, figure.subplots(lines, columns, squeeze=False, **options)
 
-    return plt
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.evaluation.acceptance import CHECKPOINT, LANDMARKS, acceptance_table, judge
 from model.evaluation.metrics.pictures import FINE_PX
-from model.evaluation.options import EvaluationOptions
+from model.evaluation.options import PROTOCOLS, EvaluationOptions
 from model.evaluation.protocols.motion import RealMotion
 from model.evaluation.protocols.steadiness import Steadiness
 from model.evaluation.protocols.still import Portraits, ReferenceTests
@@ -57,18 +57,9 @@ _COMPARED: Final = (
 
 @dataclass
 class Results:
-    """What has been measured.
+    """What has been measured by each protocol, and what not: why, and how to have it measured.
 
-    Attributes:
-        reenactment: Self-reenactment, clip by clip.
-        dubbing: Pairs of a video and another sound.
-        references: Silence and leak.
-        portraits: Photographs.
-        motion: Photographs that real mouths move.
-        steadiness: What moves without a reason.
-        skipped: What was not measured, why, and how to have it measured.
-        clips: Names of the clips that were measured.
-        sheet: Rows of the contact sheet.
+    `clips` are the names of those that were measured, `sheet` the rows of the contact sheet.
     """
 
     reenactment: Reenactment
@@ -83,66 +74,34 @@ class Results:
 
 
 def write_report(
-    options: EvaluationOptions,
-    systems: Mapping[str, System],
-    results: Results,
-    landmarks: Table,
+    options: EvaluationOptions, systems: Mapping[str, System], results: Results, landmarks: Table
 ) -> dict[str, Any]:
-    """Write JSON, Markdown, sheets and plots.
+    """Write JSON, Markdown, sheets and plots; returns what the JSON holds.
 
-    Args:
-        options: What was measured.
-        systems: By name.
-        results: What came of it.
-        landmarks: What `model.evaluation.landmark_figures` has measured, or nothing.
-    Returns:
-        What the JSON holds.
+    `landmarks` are what `model.evaluation.landmark_figures` has measured, or nothing.
     """
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
-    reenactment = results.reenactment.figures()
     tables: dict[str, dict[str, dict[str, float]]] = {
-        "reenactment": reenactment,
-        "dubbing": results.dubbing.figures(),
-        "references": results.references.figures(),
-        "portraits": results.portraits.figures(),
-        "motion": results.motion.figures(),
-        "steadiness": results.steadiness.figures(),
+        name: getattr(results, name).figures() for name in PROTOCOLS
     }
-    verdicts = judge(
-        {**tables, LANDMARKS: landmarks, CHECKPOINT: _sizes(systems)},
-        systems,
-        options.crop_px,
-    )
-    comparison = compare(options, reenactment) if reenactment else {}
-    first = next(iter(systems.values()))
+    sizes = {
+        name: {"megabytes": system.weights_bytes / 1e6}
+        for name, system in systems.items()
+        if system.weights_bytes is not None
+    }
+    known = {**tables, LANDMARKS: landmarks, CHECKPOINT: sizes}
+    verdicts = judge(known, systems, options.crop_px)
+    comparison = compare(options, tables["reenactment"]) if tables["reenactment"] else {}
+    acceptance = {
+        name: [dataclasses.asdict(verdict) for verdict in rows] for name, rows in verdicts.items()
+    }
     report: dict[str, Any] = without_nan(
         {
-            "settings": {
-                "preset": options.preset,
-                "seeds": options.seeds,
-                "weights": {
-                    name: {
-                        "model": system.pipeline.model_name,
-                        "version": system.pipeline.version,
-                        "sha256": system.pipeline.weights_sha256,
-                        "seed": system.seed,
-                        "bytes": system.weights_bytes,
-                    }
-                    for name, system in systems.items()
-                },
-                "device": str(first.pipeline.device),
-                "clips": results.clips,
-                "seconds": options.seconds,
-                "crop_px": options.crop_px,
-                "stride": options.stride,
-            },
+            "settings": _settings(options, systems, results),
             "skipped": results.skipped,
             **{name: table for name, table in tables.items() if table},
-            "acceptance": {
-                name: [dataclasses.asdict(verdict) for verdict in rows]
-                for name, rows in verdicts.items()
-            },
+            "acceptance": acceptance,
             "comparison": comparison,
             "per_clip": results.reenactment.per_clip(),
             "per_pair": results.dubbing.per_pair(),
@@ -159,11 +118,25 @@ def write_report(
     return report
 
 
-def _sizes(systems: Mapping[str, System]) -> dict[str, dict[str, float]]:
-    return {
-        name: {"megabytes": system.weights_bytes / 1e6}
+def _settings(
+    options: EvaluationOptions, systems: Mapping[str, System], results: Results
+) -> dict[str, Any]:
+    weights = {
+        name: {
+            "model": system.pipeline.model_name,
+            "version": system.pipeline.version,
+            "sha256": system.pipeline.weights_sha256,
+            "seed": system.seed,
+            "bytes": system.weights_bytes,
+        }
         for name, system in systems.items()
-        if system.weights_bytes is not None
+    }
+    chosen = ("preset", "seeds", "seconds", "crop_px", "stride")
+    return {
+        **{key: getattr(options, key) for key in chosen},
+        "weights": weights,
+        "device": str(next(iter(systems.values())).pipeline.device),
+        "clips": results.clips,
     }
 
 
@@ -172,11 +145,7 @@ def compare(
 ) -> dict[str, dict[str, str]]:
     """One row a system: mean over its runs, and their standard deviation where there are several.
 
-    Args:
-        options: Name the systems.
-        reenactment: Figures of every run.
-    Returns:
-        Name to column title to cell.
+    Of the figures of every run; name to column title to cell.
     """
     rows: dict[str, dict[str, str]] = {}
     for title in (REAL, STATIC):
@@ -189,12 +158,8 @@ def compare(
     for name in dict.fromkeys(checkpoint.name for checkpoint in options.checkpoints):
         rows[name] = {}
         for column, variant, key in _COMPARED:
-            values = [
-                figures[key]
-                for title, figures in reenactment.items()
-                if _belongs(title, name, variant) and key in figures
-            ]
-            rows[name][column] = mean_and_spread(values)
+            own = [row for title, row in reenactment.items() if _belongs(title, name, variant)]
+            rows[name][column] = mean_and_spread([row[key] for row in own if key in row])
     return rows
 
 
@@ -232,8 +197,8 @@ def _markdown(
             "the frame laid on itself, and its row says nothing."
         )
     if comparison:
-        columns = [column for column, _, _ in _COMPARED]
-        parts.append(f"## Comparison\n\n{row_table(comparison, columns)}")
+        table = row_table(comparison, [column for column, _, _ in _COMPARED])
+        parts.append(f"## Comparison\n\n{table}")
     parts += [
         f"## {about[name]}\n\n{column_table(table)}" for name, table in tables.items() if table
     ]
@@ -248,12 +213,9 @@ def _draw(output: Path, results: Results) -> None:
     reenactment = results.reenactment
     if results.sheet:
         write_contact_sheet(results.sheet, output / "contact_sheet.png", columns=1)
-    for name, sheets in (
-        ("portraits", results.portraits.sheets),
-        ("motion", results.motion.sheets),
-    ):
-        if sheets:
-            rows = [label_row(title, tiles) for title, tiles in sheets.items()]
+    for name, photographs in (("portraits", results.portraits), ("motion", results.motion)):
+        if photographs.sheets:
+            rows = [label_row(title, tiles) for title, tiles in photographs.sheets.items()]
             write_contact_sheet(rows, output / f"{name}.png", columns=1 + (len(rows) > 8))
     if not reenactment.clips:
         return
@@ -264,7 +226,5 @@ def _draw(output: Path, results: Results) -> None:
         for i, (clip, wanted) in enumerate(zip(reenactment.clips, real, strict=True))
     ]
     plot_openings(panels, output / "openings.png")
-    drawn: dict[str, Sequence[NDArray[np.float32]]] = {
-        title: [one.opening for one in seen] for title, seen in ours.items()
-    }
+    drawn = {title: [one.opening for one in seen] for title, seen in ours.items()}
     plot_scatter(real, drawn, output / "scatter.png")

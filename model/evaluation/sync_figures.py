@@ -12,10 +12,10 @@ dubbed, of another sentence than the filmed one. Needs `grid.npz`, `speech.npz` 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from model.checkpoints import SHIPPED
 from model.data.held_out_speech import Sound, load_held_out
-from model.data.split import clip_held_out, voice_held_out
+from model.data.split import clip_held_out
+from model.data.voice_corpora import load_corpora, spoken_faces
+from model.evaluation.report import row_table, write_figures
 from model.evaluation.speakers import network_alone
-from model.face.landmarks import CONTENT, LEFT_EYE, POSE, RIGHT_EYE, join_landmarks
+from model.face.landmarks import LEFT_EYE, RIGHT_EYE
 from model.face.retargeting import retarget
 from model.media.audio import FPS, MELS_PER_FRAME
 from model.networks.landmark_completion import LandmarkCompleter
@@ -45,12 +47,7 @@ _VOICE_FRAMES: Final = 125
 
 @dataclass(frozen=True)
 class Track:
-    """A recording and the face that says it.
-
-    Attributes:
-        log_mel: `(4T, 80)`.
-        landmarks: `(T, 68, 2)`, any unit.
-    """
+    """A recording, log-mel `(4T, 80)`, and the face that says it, `(T, 68, 2)` in any unit."""
 
     log_mel: Points
     landmarks: Points
@@ -58,31 +55,28 @@ class Track:
 
 def load_tracks(prepared: Path) -> dict[str, list[Track]]:
     """Held-out recordings: `clips` as filmed, and `voices` with the teacher's lips on photographs."""
-    grid, speech = np.load(prepared / "grid.npz"), np.load(prepared / "speech.npz")
-    motion = np.load(prepared / "motion.npz")
+    grid, motion = np.load(prepared / "grid.npz"), np.load(prepared / "motion.npz")
     rows = np.flatnonzero([clip_held_out(str(name)) for name in grid["names"]])
     clips = [
         Track(mel.astype(np.float32), face)
         for mel, face in zip(grid["log_mel"][rows], grid["landmarks"][rows], strict=True)
     ]
-    neutral, offsets, valid = motion["neutral"], motion["speech_offsets"], motion["speech_valid"]
     faces = motion["portraits"][motion["portraits_held_out"]]
     voices: list[Track] = []
-    mels, ends = speech["log_mel"], np.cumsum(speech["lengths"])
-    for name, start, end in zip(speech["names"], ends - speech["lengths"], ends, strict=True):
-        first = start // MELS_PER_FRAME
-        last = min(end // MELS_PER_FRAME, first + _VOICE_FRAMES)
-        if voice_held_out(str(name)) and valid[first:last].all():
-            said = join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets[first:last])
+    speech = load_corpora(prepared, held_out=True)["speech"]
+    for first, end in speech.spans // MELS_PER_FRAME:
+        last = min(end, first + _VOICE_FRAMES)
+        if speech.valid[first:last].all():
+            said = spoken_faces(motion["neutral"], speech.offsets[first:last])
+            mel = speech.log_mel[MELS_PER_FRAME * first : MELS_PER_FRAME * last]
             face = retarget(faces[len(voices) % len(faces)], said)
-            mel = mels[MELS_PER_FRAME * first : MELS_PER_FRAME * last].astype(np.float32)
-            voices.append(Track(mel, face))
+            voices.append(Track(mel.astype(np.float32), face))
     return {"clips": clips, "voices": voices}
 
 
-def with_noise(tracks: Sequence[Track], noise_px: float, seed: int = 0) -> list[Track]:
+def with_noise(tracks: Sequence[Track], noise_px: float) -> list[Track]:
     """Landmarks with a detector's noise: `noise_px` of a 128 px crop, independent in every frame."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     noisy = []
     for track in tracks:
         eyes = [track.landmarks[:, list(eye)].mean(axis=1) for eye in (LEFT_EYE, RIGHT_EYE)]
@@ -131,13 +125,12 @@ def measure(network: SyncNetwork, tracks: Sequence[Track]) -> dict[str, float]:
         for first in (0, 2 * SHIFT):
             wrong = (audio[first : len(audio) - 2 * SHIFT + first] * lips[SHIFT:-SHIFT]).sum(-1)
             seconds += [*(_means(there) > _means(wrong))]
-    for i, (_, lips) in enumerate(vectors):
-        for j, (audio, _) in enumerate(vectors):
-            if i != j:
-                frames = min(len(audio), len(lips))
-                there = (audio[:frames] * lips[:frames]).sum(axis=-1).mean()
-                here = (vectors[i][0][:frames] * lips[:frames]).sum(axis=-1).mean()
-                swapped.append(here > there)
+    for (own_audio, lips), (audio, _) in permutations(vectors, 2):
+        frames = min(len(audio), len(lips))
+        here, there = (
+            (heard[:frames] * lips[:frames]).sum(axis=-1).mean() for heard in (own_audio, audio)
+        )
+        swapped.append(here > there)
     frozen = [
         network.matching(t.log_mel, np.repeat(t.landmarks[:1], len(t.landmarks), axis=0))
         for t in tracks
@@ -162,15 +155,6 @@ def dub(completer: LandmarkCompleter, tracks: Sequence[Track], references: Point
         Track(track.log_mel, speak(Sound(track.log_mel), references[i % len(references)]))
         for i, track in enumerate(tracks)
     ]
-
-
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Markdown table, one line a set of recordings."""
-    names = list(next(iter(rows.values())))
-    lines = ["| recordings | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for title, figures in rows.items():
-        lines.append(f"| {title} | " + " | ".join(f"{figures[n]:.3f}" for n in names) + " |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -198,20 +182,19 @@ def main() -> None:
         rows[f"the same, landmarks ± {noise_px} px of 128"] = with_noise(clips, noise_px)
     rows["unseen voices, teacher's lips"] = voices
     rows["unseen voices, completer's lips"] = dub(completer, voices, photographs)
-    rows["filmed faces dubbed with the next sentence"] = dub(
-        completer, clips[1:] + clips[:1], faces
-    )
+    next_ones = clips[1:] + clips[:1]
+    rows["filmed faces dubbed with the next sentence"] = dub(completer, next_ones, faces)
     figures = {title: measure(network, chosen) for title, chosen in rows.items()}
     counts = ", ".join(f"{title}: {len(chosen)}" for title, chosen in rows.items())
     histogram = offset_histogram(network, clips)
     offsets = ", ".join(f"{count} at {offset:+d}" for offset, count in histogram.items())
+    cells = {title: {n: f"{x:.3f}" for n, x in row.items()} for title, row in figures.items()}
+    table = row_table(cells, list(figures["filmed sentences"]), "recordings")
     text = (
-        f"{table(figures)}\n\nRecordings: {counts}.\nBest offsets of the filmed sentences, frames "
+        f"{table}\n\nRecordings: {counts}.\nBest offsets of the filmed sentences, frames "
         f"by which the lips are late: {offsets}.\n"
     )
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (arguments.output / "figures.md").write_text(text)
+    write_figures(arguments.output, figures, text)
     print(text)
 
 

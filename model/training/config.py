@@ -68,7 +68,8 @@ def load_config(
             a file that is no mapping.
     """
     hints = typing.get_type_hints(config_type)
-    fields = {f.name: hints[f.name] for f in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    declared = dataclasses.fields(config_type)  # type: ignore[arg-type]
+    fields = {field.name: hints[field.name] for field in declared}
     values: dict[str, Any] = {}
     for key, value in (_read(yaml_path) if yaml_path is not None else {}).items():
         name = _known(key, fields, config_type)
@@ -79,7 +80,7 @@ def load_config(
         if not equals:
             raise ConfigError(f"{key}: no value; expected {key}=VALUE")
         values[key] = _checked(key, _parsed(text, fields[key]), fields[key])
-    for field in dataclasses.fields(config_type):  # type: ignore[arg-type]
+    for field in declared:
         if field.name not in values and _is_required(field):
             raise ConfigError(f"{field.name}: no value; expected {field.name}=VALUE")
     return config_type(**values)
@@ -98,8 +99,6 @@ def run_program(
         config_type: What `load_config` builds.
         program: Called with it.
         description: The module's docstring.
-    Raises:
-        SystemExit: Bad settings, named.
     """
     fields = dataclasses.fields(config_type)  # type: ignore[arg-type]
     needed = "".join(f"{field.name}: needed\n" for field in fields if _is_required(field))
@@ -161,16 +160,9 @@ def _parsed(text: str, hint: Any) -> Any:
     if type(None) in kinds and text.lower() in ("", "none", "null", "~"):
         return None
     if any(kind in (str, Path) or get_origin(kind) is Literal for kind in kinds):
-        literals = [
-            item for kind in kinds if get_origin(kind) is Literal for item in get_args(kind)
-        ]
-        return text if all(isinstance(item, str) for item in literals) else _yaml_of(text)
+        return text
     if any(get_origin(kind) is tuple for kind in kinds) and not text.startswith("["):
         text = f"[{text}]"
-    return _yaml_of(text)
-
-
-def _yaml_of(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
@@ -185,11 +177,7 @@ _NO_MATCH = object()
 
 
 def _checked(key: str, value: Any, hint: Any) -> Any:
-    """The value as `hint` wants it.
-
-    Raises:
-        ConfigError: It is of another type.
-    """
+    """The value as `hint` wants it; ConfigError where it is of another type."""
     for kind in _alternatives(hint):
         converted = _converted(key, value, kind)
         if converted is not _NO_MATCH:
@@ -200,11 +188,16 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
 
 def _converted(key: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
-        # 1 == True: the type counts as well
-        same = [item for item in get_args(kind) if (type(item), item) == (type(value), value)]
-        return value if same else _NO_MATCH
+        return value if value in get_args(kind) else _NO_MATCH  # words, all of them
     if get_origin(kind) is tuple:
-        return _converted_tuple(key, value, get_args(kind))
+        items = get_args(kind)
+        if not isinstance(value, list):
+            return _NO_MATCH
+        items = (items[0],) * len(value) if items[-1] is Ellipsis else items
+        if len(items) != len(value):
+            return _NO_MATCH
+        places = enumerate(zip(value, items, strict=True))
+        return tuple(_checked(f"{key}[{place}]", item, kind) for place, (item, kind) in places)
     if kind is float and type(value) in (int, float):
         return float(value) if math.isfinite(value) else _NO_MATCH
     if kind is Path and type(value) is str and value:
@@ -214,19 +207,6 @@ def _converted(key: str, value: Any, kind: Any) -> Any:
     if kind in (float, Path):
         return _NO_MATCH
     raise TypeError(f"{key}: configs cannot hold {kind}")
-
-
-def _converted_tuple(key: str, value: Any, items: tuple[Any, ...]) -> Any:
-    if not isinstance(value, list):
-        return _NO_MATCH
-    if items[-1] is Ellipsis:
-        items = (items[0],) * len(value)
-    if len(items) != len(value):
-        return _NO_MATCH
-    return tuple(
-        _checked(f"{key}[{place}]", item, kind)
-        for place, (item, kind) in enumerate(zip(value, items, strict=True))
-    )
 
 
 def _name(kind: Any) -> str:

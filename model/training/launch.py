@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +21,7 @@ from accelerate.utils import (
 )
 
 from model.errors import ConfigError
-from model.training.config import dump_config, load_config, run_program
+from model.training.config import dump_config, run_program
 from model.training.loop import run
 from model.training.stage import LoopConfig, Stage
 
@@ -36,39 +35,12 @@ STAGES: Final = {
 }
 
 
-class StageModule(Protocol):
-    """A module that brings a stage."""
-
-    CONFIG: type[Any]  # its dataclass, a `LoopConfig`
-    build: Callable[[Any, str], Stage[Any]]  # `(config, device)`
-
-
-def load_stage(number: int) -> StageModule:
-    """The module of a stage.
-
-    Raises:
-        ConfigError: There is no such stage.
-    """
+def load_stage(number: int) -> Any:
+    """The module of a stage: its `CONFIG` and `build(config, device)`; ConfigError if there is no such stage."""
     if number not in STAGES:
         known = ", ".join(map(str, STAGES))
         raise ConfigError(f"stage: expected one of {known}, got {number}")
-    module: Any = importlib.import_module(STAGES[number])
-    return module
-
-
-def configure(
-    config_type: type[Any],
-    config_file: Path | None,
-    settings: Sequence[str],
-    max_minutes: float | None = None,
-) -> Any:
-    """The run's config; `max_minutes` counts before `settings`, which count before the file.
-
-    Raises:
-        ConfigError: See `load_config`.
-    """
-    limit = [] if max_minutes is None else [f"max_minutes={max_minutes}"]
-    return load_config(config_type, config_file, [*settings, *limit])
+    return importlib.import_module(STAGES[number])
 
 
 def launch(build: Callable[[Any, str], Stage[Any]], config: Any) -> bool:
@@ -82,28 +54,22 @@ def launch(build: Callable[[Any, str], Stage[Any]], config: Any) -> bool:
 def main(
     config_type: type[Any], build: Callable[[Any, str], Stage[Any]], description: str | None
 ) -> None:
-    """The command line of one stage's module.
-
-    Raises:
-        SystemExit: Bad settings, named.
-    """
+    """The command line of one stage's module."""
     run_program(config_type, lambda config: launch(build, config), description)
 
 
 def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
-    """Join the processes, build the stage, run it; returns whether the run is complete.
-
-    Args:
-        build: `(config, device) -> Stage`, of the stage's module.
-        config: Of that module's `CONFIG`.
-    """
+    """Join the processes, build the stage `(config, device)`, run it; returns whether the run is complete."""
     accelerator = join_processes(
         config.device, config.mixed_precision, config.gradient_accumulation_steps
     )
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)  # the first weights
-    complete = run(build(config, device_name(accelerator)), config, accelerator)
+    # One of cpu, cuda, cuda:1 ...; accelerate's name of a CPU differs with the number of processes.
+    on_cpu = accelerator.device.type == "cpu"
+    stage = build(config, "cpu" if on_cpu else str(accelerator.device))
+    complete = run(stage, config, accelerator)
     accelerator.end_training()
     return complete
 
@@ -111,12 +77,10 @@ def train(build: Callable[[Any, str], Stage[Any]], config: LoopConfig) -> bool:
 def join_processes(
     device: str, mixed_precision: str, gradient_accumulation_steps: int
 ) -> Accelerator:
-    """Join the run's other processes, if any, and choose this one's device.
+    """Join the run's other processes, if any, and choose this one's device: "auto", "cpu" or "cuda".
 
-    Args:
-        device: "auto", "cpu" or "cuda".
-        mixed_precision: "no", "bf16" or "fp16".
-        gradient_accumulation_steps: Losses of one step in each process.
+    Arithmetic is "no", "bf16" or "fp16".
+
     Raises:
         ConfigError: The device does not exist here, cannot compute in fp16, or `accelerate launch`
             was asked for several processes in the one way in which it starts a single one.
@@ -150,8 +114,3 @@ def join_processes(
     if mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("mixed_precision: 'fp16' needs a GPU; use 'bf16' or 'no' on a CPU")
     return accelerator
-
-
-def device_name(accelerator: Accelerator) -> str:
-    """One of cpu, cuda, cuda:1 ...; accelerate's own name of a CPU differs with the number of processes."""
-    return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,6 @@ class _Batches:
     """Batches in the order of their losses, each drawn in a thread while the one before is trained on.
 
     A draw depends on nothing but its place, so drawing ahead changes no batch.
-
-    Args:
-        stage: Draws.
-        config: Seed, and losses of a step.
-        rank: Of this process.
-        device: Where batches go.
     """
 
     def __init__(
@@ -71,28 +66,20 @@ class _Batches:
     ) -> None:
         self._stage, self._config, self._rank, self._device = stage, config, rank, device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._ahead: tuple[tuple[int, int], Future[Any]] | None = None
+        self._ahead: Future[Any] | None = None
 
     def get(self, step: int, micro_step: int) -> Any:
         """The batch of a loss, on the device; begins to draw the next one."""
-        place = (step, micro_step)
-        if self._ahead is None or self._ahead[0] != place:
-            self._begin(place)
-        assert self._ahead is not None
-        batch = self._ahead[1].result()
-        self._ahead = None
+        batch = (self._ahead or self._thread.submit(self._draw, step, micro_step)).result()
         last = micro_step + 1 == self._config.gradient_accumulation_steps
         following = (step + 1, 0) if last else (step, micro_step + 1)
-        if following[0] < self._config.max_steps:
-            self._begin(following)
+        ends = following[0] >= self._config.max_steps
+        self._ahead = None if ends else self._thread.submit(self._draw, *following)
         return map_tensors(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
 
     def close(self) -> None:
         """Let go of what was drawn ahead."""
         self._thread.shutdown(cancel_futures=True)
-
-    def _begin(self, place: tuple[int, int]) -> None:
-        self._ahead = (place, self._thread.submit(self._draw, *place))
 
     def _draw(self, step: int, micro_step: int) -> Any:
         batch = self._stage.draw(Draw.at(self._config.seed, step, self._rank, micro_step))
@@ -114,9 +101,7 @@ class _Run:
     """A stage in training: its networks, optimiser and moving average, and where it stands.
 
     Every process has one and calls the same methods in the same order; process 0 writes.
-
-    Raises:
-        ConfigError: The processes do not see the same `output`.
+    ConfigError: the processes do not see the same `output`.
     """
 
     def __init__(self, stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> None:
@@ -133,11 +118,7 @@ class _Run:
             fused=self.fused,
         )
         self.ema = EMAModel(
-            self.parameters,
-            decay=config.ema_decay,
-            use_ema_warmup=True,
-            power=0.75,
-            foreach=True,
+            self.parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
         )
         self.folder = RunFolder(config.output)
         # since the last line of the log
@@ -194,10 +175,10 @@ class _Run:
         # 2. step
         accelerator.unscale_gradients()
         norms = {
-            "gradient_norm" + (f"_{group.name}" if group.name else ""): nn.utils.clip_grad_norm_(
-                group.parameters, group.clip
+            f"gradient_norm_{one.name}".rstrip("_"): nn.utils.clip_grad_norm_(
+                one.parameters, one.clip
             )
-            for group in self.groups
+            for one in self.groups
         }
         self._remember(norms)
         if self._step_optimizer(torch.stack(list(norms.values())).isfinite().all()):
@@ -233,10 +214,8 @@ class _Run:
         """Write the means since the last line, over all processes; returns the loss."""
         means = {key: float(np.mean(values)) for key, values in self._merged().items()}
         if self.accelerator.is_main_process:
-            rate = learning_rate(self.config, self.step)
-            self.folder.log(
-                {"step": self.step, "elapsed_s": self._elapsed_s(), "lr": rate, **means}
-            )
+            row = {"step": self.step, "elapsed_s": self._elapsed_s()}
+            self.folder.log({**row, "lr": learning_rate(self.config, self.step), **means})
         self.statistics.clear()
         return means["loss"]
 
@@ -246,10 +225,10 @@ class _Run:
             return
         self.folder.samples.mkdir(exist_ok=True)
         self.module.eval()
-        with _EmaWeights(self.ema, self.parameters), torch.no_grad():
+        with _ema_weights(self.ema, self.parameters), torch.no_grad():
             figures = self.stage.sample(self.folder.samples, self.step)
-        held_out = {f"held_out_{key}": value for key, value in figures.items()}
-        if held_out:
+        if figures:
+            held_out = {f"held_out_{key}": value for key, value in figures.items()}
             self.folder.log({"step": self.step, **held_out})
 
     def save(self) -> None:
@@ -272,7 +251,7 @@ class _Run:
 
     def export(self) -> None:
         """Write the moving average as diffusers folders."""
-        with _EmaWeights(self.ema, self.parameters):
+        with _ema_weights(self.ema, self.parameters):
             for name, network in self.stage.modules.items():
                 network.save_pretrained(self.folder.export / name)  # type: ignore[operator]
 
@@ -308,10 +287,8 @@ class _Run:
 def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool:
     """Train until `max_steps` or `max_minutes`; returns whether the run is complete.
 
-    Args:
-        stage: Its modules lie on the accelerator's device.
-        config: Of the run.
-        accelerator: From `join_processes`.
+    The stage's modules lie on the accelerator's device (`join_processes`).
+
     Raises:
         ConfigError: The processes do not see the same `output`.
     """
@@ -319,13 +296,8 @@ def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool
     main = accelerator.is_main_process
     if training.complete and main:  # killed, perhaps, between the last state and its export
         training.export()
-    bar = tqdm(
-        total=config.max_steps,
-        initial=training.step,
-        mininterval=10,
-        desc=config.output.name,
-        disable=not main,
-    )
+    steps = {"total": config.max_steps, "initial": training.step}
+    bar = tqdm(**steps, mininterval=10, desc=config.output.name, disable=not main)
     last = training.complete
     with closing(bar), closing(training.batches):
         while not last:
@@ -347,15 +319,12 @@ def run(stage: Stage[Any], config: LoopConfig, accelerator: Accelerator) -> bool
     return training.complete
 
 
-class _EmaWeights:
+@contextmanager
+def _ema_weights(ema: EMAModel, parameters: list[nn.Parameter]) -> Iterator[None]:
     """Within this context the parameters hold their exponential moving average."""
-
-    def __init__(self, ema: EMAModel, parameters: list[nn.Parameter]) -> None:
-        self._ema, self._parameters = ema, parameters
-
-    def __enter__(self) -> None:
-        self._ema.store(self._parameters)
-        self._ema.copy_to(self._parameters)
-
-    def __exit__(self, *_: object) -> None:
-        self._ema.restore(self._parameters)
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
 from model.networks.pixels import to_tensor
-from model.training.pictures import check_side, reads_arrays
+from model.training.pictures import check_side
 from model.training.stage import map_tensors
 
 _ARRAYS: Final = (
@@ -27,15 +28,9 @@ _ARRAYS: Final = (
 class PairBatch:
     """Pairs of a target and a reference of one person, float32.
 
-    Attributes:
-        latents: Of the target, scaled, `(B, 4, h, w)`.
-        masked_latents: Of the target with its lower face grey.
-        mask: `(B, 1, h, w)`, 1 where generated.
-        target_landmarks: `(B, 68, 2)`, crop units.
-        reference_landmarks: `(B, 68, 2)`.
-        reference_latents: `(B, 4, h, w)`.
-        reference_image: `(B, 3, S, S)`, in [-1, 1].
-        warped_latents: Of the reference moved to the target.
+    Latents `(B, 4, h, w)` are scaled: of the target, of the target with its lower face grey, of the
+    reference, and of the reference moved to the target. The mask `(B, 1, h, w)` is 1 where generated;
+    landmarks `(B, 68, 2)` are crop units, the reference's picture `(B, 3, S, S)` lies in [-1, 1].
     """
 
     latents: torch.Tensor
@@ -65,24 +60,16 @@ class Shown:
     @classmethod
     def join(cls, parts: Sequence[Shown]) -> Shown:
         """One after the other."""
-        return cls(
-            PairBatch.join([part.batch for part in parts]),
-            np.concatenate([part.target for part in parts]),
-            np.concatenate([part.from_portrait for part in parts]),
-        )
+        batches, targets, from_portrait = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(PairBatch.join(batches), np.concatenate(targets), np.concatenate(from_portrait))
 
 
 @dataclass(frozen=True)
 class PairPixels:
     """Pairs whose latents are still to be made, on the device, by `encode_pairs`.
 
-    Attributes:
-        target: `(B, S, S, 3)`, uint8.
-        reference: `(B, S, S, 3)`, uint8.
-        warped: `(B, S, S, 3)`, uint8, the reference moved to the target.
-        mask: `(B, 1, h, w)`, float32, 1 where generated.
-        target_landmarks: `(B, 68, 2)`, crop units.
-        reference_landmarks: `(B, 68, 2)`.
+    Pictures `(B, S, S, 3)` uint8 as in `PairPictures`, landmarks `(B, 68, 2)` in crop units, and a mask
+    `(B, 1, h, w)`, float32, 1 where generated.
     """
 
     target: torch.Tensor
@@ -98,19 +85,18 @@ def encode_pairs(autoencoder: AutoencoderKL, pairs: PairPixels) -> PairBatch:
     """Latents of pictures, by the frozen autoencoder on their device."""
     target, reference, warped = map(to_tensor, (pairs.target, pairs.reference, pairs.warped))
     known = 1.0 - enlarge_cells(pairs.mask, pixels_per_cell(autoencoder))
-    latents, masked_latents, reference_latents, warped_latents = (
-        encode_pictures(autoencoder, pictures, torch.float32)
-        for pictures in (target, target * known, reference, warped)
-    )
+    pictures = {
+        "latents": target,
+        "masked_latents": target * known,
+        "reference_latents": reference,
+        "warped_latents": warped,
+    }
     return PairBatch(
-        latents=latents,
-        masked_latents=masked_latents,
         mask=pairs.mask,
         target_landmarks=pairs.target_landmarks,
         reference_landmarks=pairs.reference_landmarks,
-        reference_latents=reference_latents,
         reference_image=reference,
-        warped_latents=warped_latents,
+        **{name: encode_pictures(autoencoder, x, torch.float32) for name, x in pictures.items()},
     )
 
 
@@ -151,45 +137,12 @@ class PairArrays:
         return Shown(self.batch(pairs), images, np.full(count, kind == 1))
 
 
-class PairShards:
-    """Pairs of clips out of shards.
-
-    Args:
-        folder: Shards.
-        size: Side of the pictures in pixels.
-        cells: Side of their latent grid.
-    """
-
-    def __init__(self, folder: Path, size: int, cells: int) -> None:
-        # Late: it needs OpenCV, which a machine that only trains on arrays has not.
-        from model.data.shard_pictures import ShardPictures
-        from model.face.alignment import lower_face_mask
-
-        self._mask, self._cells = lower_face_mask, cells
-        self.pictures = ShardPictures(folder, size)
-
-    def draw(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> PairPixels:
-        """`count` pairs, of the tracks that are trained on or of the others."""
-        pairs = self.pictures.pairs(rng, count, held_out=held_out)
-        masks = np.stack([self._mask(points, self._cells) for points in pairs.target_landmarks])
-        return PairPixels(
-            target=torch.from_numpy(pairs.target),
-            reference=torch.from_numpy(pairs.reference),
-            warped=torch.from_numpy(pairs.warped),
-            mask=torch.from_numpy(masks)[:, None].float(),
-            target_landmarks=torch.from_numpy(pairs.target_landmarks),
-            reference_landmarks=torch.from_numpy(pairs.reference_landmarks),
-        )
-
-
 class Pairs:
-    """Clips from shards or `pairs.npz`, photographs from `pairs.npz`.
+    """Clips from shards or `pairs.npz` in `prepared`, photographs from `pairs.npz`.
 
-    Args:
-        prepared: Folder with `pairs.npz`.
-        shards: Folder of shards, or None.
-        autoencoder: Whose pictures and latents they are; it encodes those out of shards.
-        portrait_share: Share of photographs, where there are any.
+    The autoencoder, whose pictures and latents they are, encodes those out of shards. Where there are
+    any photographs, `portrait_share` of the samples are.
+
     Raises:
         ConfigError: `pairs.npz` was made for another size of pictures than the shards' crops.
     """
@@ -206,12 +159,28 @@ class Pairs:
         self._autoencoder = autoencoder
         self._shards = self._arrays = None
         if shards is not None:
-            self._shards = PairShards(shards, size, size // pixels_per_cell(autoencoder))
-        if reads_arrays(path, shards):
+            # Late: it needs OpenCV, which a machine that only trains on arrays has not.
+            from model.data.shard_pictures import ShardPictures
+
+            self._shards = ShardPictures(shards, size)
+        if shards is None or path.exists():
             self._arrays = PairArrays(path)
         self._portrait_share = portrait_share if self._arrays is not None else 0.0
         if self._shards is not None and self._arrays is not None:
             check_side(path, self._arrays.arrays["images"].shape[1], size)
+
+    def _from_shards(
+        self, rng: np.random.Generator, count: int, *, held_out: bool = False
+    ) -> PairPixels:
+        """`count` pairs, of the tracks that are trained on or of the others."""
+        from model.face.alignment import lower_face_mask  # late, as above
+
+        assert self._shards is not None
+        pairs = self._shards.pairs(rng, count, held_out=held_out)
+        cells = self._shards.size // pixels_per_cell(self._autoencoder)
+        masks = np.stack([lower_face_mask(points, cells) for points in pairs.target_landmarks])
+        tensors = {name: torch.from_numpy(values) for name, values in vars(pairs).items()}
+        return PairPixels(mask=torch.from_numpy(masks)[:, None].float(), **tensors)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[PairBatch | PairPixels]:
         """Training pairs in parts, for `encode`."""
@@ -224,7 +193,7 @@ class Pairs:
         parts: list[PairBatch | PairPixels] = []
         rest = int(from_portraits.sum())
         if rest < count:
-            parts.append(self._shards.draw(rng, count - rest))
+            parts.append(self._from_shards(rng, count - rest))
         if rest:
             assert self._arrays is not None
             parts.append(self._arrays.batch(rng.choice(self._arrays.rows[1], rest)))
@@ -232,12 +201,8 @@ class Pairs:
 
     def encode(self, parts: Sequence[PairBatch | PairPixels]) -> PairBatch:
         """One batch of all parts, which lie on the autoencoder's device."""
-        return PairBatch.join(
-            [
-                encode_pairs(self._autoencoder, part) if isinstance(part, PairPixels) else part
-                for part in parts
-            ]
-        )
+        encode = partial(encode_pairs, self._autoencoder)
+        return PairBatch.join([encode(x) if isinstance(x, PairPixels) else x for x in parts])
 
     def shown(self, count: int) -> Shown | None:
         """`count` held-out pairs of each kind, always the same ones; None where there are none."""
@@ -246,8 +211,8 @@ class Pairs:
         if self._shards is None:
             assert self._arrays is not None
             parts.append(self._arrays.shown(rng, 0, count))
-        elif self._shards.pictures.unseen:
-            pairs = self._shards.draw(rng, count, held_out=True)
+        elif self._shards.unseen:
+            pairs = self._from_shards(rng, count, held_out=True)
             there = map_tensors(pairs, lambda tensor: tensor.to(self._autoencoder.device))
             batch = map_tensors(encode_pairs(self._autoencoder, there), torch.Tensor.cpu)
             parts.append(Shown(batch, pairs.target.numpy(), np.zeros(count, bool)))

@@ -15,11 +15,6 @@ from model.errors import ConfigError
 from model.face.landmarks import OUTER_LIPS
 
 
-def reads_arrays(arrays: Path, shards: Path | None) -> bool:
-    """Whether a stage reads its prepared `arrays`: always without `shards`, else where they exist."""
-    return shards is None or arrays.exists()
-
-
 def check_side(arrays: Path, side: int, expected: int) -> None:
     """Refuse prepared pictures beside shards that are cut to another side.
 
@@ -41,11 +36,8 @@ def augment_colour(tensor: torch.Tensor, generator: torch.Generator) -> torch.Te
     shift = 0.10 * torch.randn(batch, 1, 1, 1, generator=generator)
     grey = (torch.rand(batch, 1, 1, 1, generator=generator) < 1 / 12).float()
     mixed = grey * tensor.mean(dim=1, keepdim=True) + (1 - grey) * tensor
-    return (
-        ((mixed + 1) * gain * tint - 1 + shift)
-        .clamp(-1, 1)
-        .contiguous(memory_format=torch.channels_last)
-    )
+    lit = ((mixed + 1) * gain * tint - 1 + shift).clamp(-1, 1)
+    return lit.contiguous(memory_format=torch.channels_last)
 
 
 def mouth_boxes(landmarks: torch.Tensor, size: int) -> torch.Tensor:
@@ -67,22 +59,12 @@ def generated_weight(mask: torch.Tensor, landmarks: torch.Tensor) -> torch.Tenso
     return 0.1 + 0.9 * mask + 2.0 * lips * mask
 
 
-def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """First differences along height and width."""
-    return image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
-
-
 def edge_loss(scales: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """L1 of first differences, summed over scales: output, target `(B, C, H, W)`, weight `(B, 1, H, W)`."""
     terms = [
-        ((d_out - d_in).abs() * side).mean()
+        ((output.diff(dim=axis) - target.diff(dim=axis)).abs() * side).mean()
         for output, target, weight in scales
-        for d_out, d_in, side in zip(
-            differences(output),
-            differences(target),
-            (weight[:, :, 1:], weight[:, :, :, 1:]),
-            strict=True,
-        )
+        for axis, side in ((2, weight[:, :, 1:]), (3, weight[:, :, :, 1:]))
     ]
     return sum(terms, torch.zeros_like(terms[0]))
 

@@ -6,14 +6,14 @@ mouth is therefore taught by itself: the same face at many openings has one shut
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.face.landmarks import CONTENT, FLIP
+from model.face.landmarks import CONTENT, flip_landmarks
 from model.face.retargeting import retarget
 from model.networks.landmark_completion import LandmarkCompleter
 
@@ -30,13 +30,7 @@ _PEAK: Final = 2e-3  # learning rate
 def resting_loss(
     completer: LandmarkCompleter, reference: torch.Tensor, shut: torch.Tensor
 ) -> torch.Tensor:
-    """Distance of the resting mouth to the shut one.
-
-    Args:
-        completer: Whose resting mouth it is.
-        reference: Faces `(B, 68, 2)`, crop units.
-        shut: Lips and jaws of their shut mouths `(B, 31, 2)`.
-    """
+    """Distance of the resting mouths of faces `(B, 68, 2)` to their shut lips and jaws `(B, 31, 2)`, crop units."""
     return (completer.resting(reference) - shut).abs().mean() / _UNIT
 
 
@@ -65,10 +59,10 @@ def teach_rest(
 
 
 class RestingMouths:
-    """Draws faces and their shut mouths.
+    """Draws faces and their shut mouths, crop units.
 
     Args:
-        clips: Filmed faces in one pose a clip `(N, T, 68, 2)`, crop units.
+        clips: Filmed faces in one pose a clip `(N, T, 68, 2)`.
         closed: Their shut lips and jaws `(N, 31, 2)`.
         portraits: Photographs `(P, 68, 2)`.
         anchors: Faces at many openings `(A, 68, 2)` that a photograph is given; the last one is shut.
@@ -95,10 +89,9 @@ class RestingMouths:
         faces = np.concatenate([faces, self._portraits[row, opening]])
         shut = np.concatenate([shut, self._portraits[row, -1]])
 
-        both = np.stack([faces, shut], axis=1).astype(np.float64)  # (count, 2, 68, 2)
-        mirrored = both[..., FLIP, :].copy()
-        mirrored[..., 0] = 1.0 - mirrored[..., 0]
-        both = np.where(rng.random((count, 1, 1, 1)) < 0.5, mirrored, both) - 0.5
+        both: NDArray[Any] = np.stack([faces, shut], axis=1).astype(np.float64)  # (count, 2, 68, 2)
+        mirrored = rng.random((count, 1, 1, 1)) < 0.5
+        both = np.where(mirrored, flip_landmarks(both), both) - 0.5
         zoom = np.exp(rng.normal(0, _ZOOM, (count, 1, 1)))
         turn = rng.normal(0, _TURN, (count, 1, 1))
         cosine, sine = zoom * np.cos(turn), zoom * np.sin(turn)

@@ -11,11 +11,7 @@ import torch
 
 
 class RunFolder:
-    """The folder of one run. One process writes; all may read.
-
-    Args:
-        path: Made if it is not there.
-    """
+    """The folder of one run, made if it is not there. One process writes; all may read."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,12 +25,10 @@ _IDENTITY: Final = np.eye(2, 3, dtype=np.float32)
 
 
 class ShardWindows:
-    """Draws windows of tracks, and measures on those that are held out.
+    """Draws windows of tracks of shards (`talkface prepare`), and measures on those that are held out.
 
-    Args:
-        folder: Shards (`talkface prepare`).
-        frames: Length of a window; shorter tracks are left out.
-        pauses: What cuts silence into still pictures' windows.
+    Windows have `frames` frames; shorter tracks are left out. `pauses` cut silence into still pictures' ones.
+
     Raises:
         ConfigError: No track to train on is long enough.
     """
@@ -59,21 +56,21 @@ class ShardWindows:
         valid = np.ones(self.frames, np.float32)
         if rng.random() < _MOVING_SHARE:
             return Window(mel, phones, reference, pose, content, valid, quiet=False)
-        still = _carried(pose, content, reference)
+        still = carry(pose, reference[list(POSE)], content)
         shut = faces[int(opening.argmin())][None]
-        rest = _carried(shut[:, list(POSE)], shut[:, list(CONTENT)], reference)[0]
+        rest = carry(shut[:, list(POSE)], reference[list(POSE)], shut[:, list(CONTENT)])[0]
         return self._pauses.interrupt(mel, phones, reference, still, rest, valid, rng)
 
     def measure(self, speak: Speaker, tracks: int) -> dict[str, float]:
         """Openings said and real on up to `tracks` held-out ones; first frame as the reference."""
         said: list[NDArray[np.float32]] = []
         real: list[NDArray[np.float32]] = []
-        for track in _spread(self.unseen, tracks):
+        for track in self.unseen[:: max(1, len(self.unseen) // tracks)][:tracks]:
             faces = self.shards.landmarks(track)
-            pose, content = faces[:, list(POSE)], faces[:, list(CONTENT)]
-            filmed = join_landmarks(faces[0, list(POSE)], _carried(pose, content, faces[0]))
+            first = faces[0, list(POSE)]
+            still = carry(faces[:, list(POSE)], first, faces[:, list(CONTENT)])
             said.append(mouth_opening(speak(Sound(self.shards.log_mel(track)), faces[0])))
-            real.append(mouth_opening(filmed))
+            real.append(mouth_opening(join_landmarks(first, still)))
         if not said:
             return {}
         lag, r_best_lag = best_lag(said, real)
@@ -151,20 +148,8 @@ def draw_window(
     return ClipWindow(log_mel, face, drawn, pictures, shown[0], own)
 
 
-def _carried(
-    pose: NDArray[np.float32], content: NDArray[np.float32], face: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Lips and jaw `(T, 31, 2)` of a moving head, brought to the place of one `face` `(68, 2)`."""
-    there = np.broadcast_to(face[list(POSE)], pose.shape).copy()
-    return np.asarray(carry(pose.copy(), there, content.copy()), np.float32)
-
-
 def _any_opening(opening: NDArray[np.float32], rng: np.random.Generator) -> int:
     """A frame: any, or one whose opening is drawn evenly."""
     if rng.random() < 0.5:
         return int(rng.integers(len(opening)))
     return int(np.abs(opening - rng.uniform(opening.min(), opening.max())).argmin())
-
-
-def _spread(tracks: Sequence[int], count: int) -> Sequence[int]:
-    return tracks[:: max(1, len(tracks) // count)][:count]

@@ -177,13 +177,9 @@ def map_tensors(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters of one module, or of all that have nothing of their own.
+    """Parameters of one module that are trained, their peak rate and their gradient's largest norm.
 
-    Attributes:
-        name: The module's; empty for the others together.
-        parameters: Those that are trained.
-        learning_rate: Peak.
-        clip: Largest norm of their gradient.
+    The name is empty for all that have nothing of their own together.
     """
 
     name: str

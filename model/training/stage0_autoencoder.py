@@ -10,7 +10,6 @@ photographs from `crops.npz`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,7 +29,6 @@ from model.training.pictures import (
     edge_loss,
     mouth_boxes,
     psnr_db,
-    reads_arrays,
     save_strips,
     sharpness,
 )
@@ -64,6 +62,10 @@ class AutoencoderConfig(LoopConfig):
     window: int = 96
 
 
+Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Crops `(N, S, S, 3)` and their landmarks `(N, 68, 2)`."""
+
+
 class Crops:
     """Where crops come from.
 
@@ -84,7 +86,7 @@ class Crops:
             self._clips = ShardPictures(shards, size)
         self.size, self._train = size, np.zeros(0, np.int64)
         path = prepared / "crops.npz"
-        if not reads_arrays(path, shards):
+        if shards is not None and not path.exists():
             return
         data = np.load(path)
         self._images, self._landmarks, kind = data["images"], data["landmarks"], data["kind"]
@@ -98,10 +100,8 @@ class Crops:
             self.size = self._images.shape[1]
         check_side(path, self._images.shape[1], self.size)
 
-    def draw(
-        self, rng: np.random.Generator, count: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Training crops `(N, S, S, 3)` and their landmarks `(N, 68, 2)`."""
+    def draw(self, rng: np.random.Generator, count: int) -> Pictures:
+        """Training crops."""
         parts = []
         rest = count
         if self._clips is not None:
@@ -110,26 +110,30 @@ class Crops:
             if clips:
                 parts.append(self._clips.crops(rng, clips))
         if rest:
-            rows = rng.choice(self._train, rest, p=self._share)
-            parts.append((self._images[rows], self._landmarks[rows]))
-        images, landmarks = zip(*parts, strict=True)
-        return np.concatenate(images), np.concatenate(landmarks)
+            parts.append(self._rows(rng.choice(self._train, rest, p=self._share)))
+        return _joined(parts)
 
-    def held_out(self, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
+    def held_out(self, count: int) -> Pictures | None:
         """The same of what is never trained on, always the same ones; None where there is nothing."""
         rng = np.random.default_rng(1)
         parts = []
         if self._clips is not None and self._clips.unseen:
             parts.append(self._clips.crops(rng, count // 2, held_out=True))
         if len(self._train) and self._unseen.any():
-            rows = rng.choice(
-                np.flatnonzero(self._unseen), count, replace=self._unseen.sum() < count
-            )
-            parts.append((self._images[rows], self._landmarks[rows]))
+            unseen = np.flatnonzero(self._unseen)
+            parts.append(self._rows(rng.choice(unseen, count, replace=len(unseen) < count)))
         if not parts:
             return None
-        images, landmarks = zip(*parts, strict=True)
-        return np.concatenate(images)[:count], np.concatenate(landmarks)[:count]
+        images, landmarks = _joined(parts)
+        return images[:count], landmarks[:count]
+
+    def _rows(self, rows: NDArray[np.int64]) -> Pictures:
+        return self._images[rows], self._landmarks[rows]
+
+
+def _joined(parts: list[Pictures]) -> Pictures:
+    images, landmarks = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(landmarks)
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,6 @@ class CropBatch:
 
     target: torch.Tensor
     weight: torch.Tensor
-
-
-def _scales(*pictures: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Output, target and weight as they are, then at half the size."""
-    for scale in (1, 2):
-        output, target, weight = (F.avg_pool2d(x, scale) if scale > 1 else x for x in pictures)
-        yield output, target, weight
 
 
 class AutoencoderStage(Stage[CropBatch]):
@@ -181,7 +178,9 @@ class AutoencoderStage(Stage[CropBatch]):
         posterior = self.autoencoder.encode(target).latent_dist
         output = self.autoencoder.decode(posterior.sample()).sample.float()
         pixel = ((output - target).abs() * weight).mean()
-        edge = edge_loss(_scales(output, target, weight))
+        as_they_are = (output, target, weight)
+        half = (F.avg_pool2d(output, 2), F.avg_pool2d(target, 2), F.avg_pool2d(weight, 2))
+        edge = edge_loss([as_they_are, half])
         pixels = self.crops.size**2
         kl = posterior.kl().mean() / pixels
         total = pixel + config.edge_weight * edge + config.kl_weight * kl * pixels

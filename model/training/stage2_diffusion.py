@@ -29,13 +29,7 @@ from model.networks.stable_diffusion import load_stable_diffusion
 from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
 from model.training.launch import main
 from model.training.pair_batches import PairBatch, PairPixels, Pairs
-from model.training.pictures import (
-    generated_weight,
-    mouth_boxes,
-    psnr_db,
-    save_strips,
-    sharpness,
-)
+from model.training.pictures import generated_weight, mouth_boxes, psnr_db, save_strips, sharpness
 from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast, map_tensors
 
 
@@ -109,14 +103,13 @@ def sample_latents(
     known: torch.Tensor,
     mask: torch.Tensor,
     steps: int,
-    seed: int = 0,
 ) -> torch.Tensor:
     """DDIM from one shared noise; latents `(B, 4, H, W)`, generated inside `mask`, `known` outside."""
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
     window = unet.window
     shape = (1, known.shape[1], window.height, window.width)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(known.device)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(known.device)
     latents = denoise(
         lambda latents, timestep: unet(latents, timestep, condition),
         scheduler,
@@ -129,13 +122,8 @@ def sample_latents(
 
 def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
     """The U-Net to train and the autoencoder behind its latents."""
-    switches = {
-        "m_align": config.m_align,
-        "r_align": config.r_align,
-        "maps": config.maps,
-        "reference_latents": config.reference_latents,
-        "warped_latents": config.warped_latents,
-    }
+    inputs = ("maps", "reference_latents", "warped_latents")
+    switches = {name: getattr(config, name) for name in ("m_align", "r_align", *inputs)}
     if config.stable_diffusion is None:
         autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
         return build_unet(config.variant, **switches), autoencoder.eval()
@@ -153,12 +141,8 @@ _R_ALIGN = ("r_query", "r_key", "r_out", "extra_key", "extra_value")
 
 
 def begin_from(start: Path, unet: TalkFormerUNet, reference_encoder: ReferenceEncoder) -> list[str]:
-    """Take over a trained checkpoint's weights.
+    """Take over a checkpoint's `unet/` and `reference_encoder/`; R-Align only of the same `reference_places`.
 
-    Args:
-        start: Checkpoint folder with `unet/` and `reference_encoder/`.
-        unet: Gets all that `start` has; R-Align only of the same `reference_places`.
-        reference_encoder: Gets all.
     Returns:
         Parameters of `unet` that keep their initial values.
     Raises:
@@ -181,14 +165,10 @@ def begin_from(start: Path, unet: TalkFormerUNet, reference_encoder: ReferenceEn
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """One loss's draws.
+    """One loss's draws: B pairs in parts, and noise.
 
-    Attributes:
-        pairs: Parts of the batch, B pairs together.
-        keep: `(2, B, 1, 1, 1)`, whether warped and reference latents are given.
-        landmark_noise: On the target landmarks `(B, 68, 2)`, crop units.
-        noise: `(B, 4, h, w)`, of the window.
-        timestep: `(B,)`.
+    `keep` `(2, B, 1, 1, 1)` says whether warped and reference latents are given; landmark noise is
+    `(B, 68, 2)`, crop units; noise `(B, 4, h, w)`, of the window, and timesteps `(B,)`.
     """
 
     pairs: list[PairBatch | PairPixels]
@@ -268,9 +248,8 @@ class DiffusionStage(Stage[DiffusionBatch]):
         batch = map_tensors(self.shown.batch, lambda tensor: tensor.to(self.device))
         with autocast(self.config, self.device):
             condition = condition_of(self.unet, self.reference_encoder, batch)
-            latents = sample_latents(
-                self.unet, condition, batch.latents, batch.mask, self.config.sample_steps
-            )
+            steps = self.config.sample_steps
+            latents = sample_latents(self.unet, condition, batch.latents, batch.mask, steps)
             drawn, ceiling, warp = (
                 decode_latents(self.autoencoder, x).clamp(-1, 1).cpu()
                 for x in (latents, batch.latents, batch.warped_latents)
@@ -285,9 +264,8 @@ class DiffusionStage(Stage[DiffusionBatch]):
                 continue
             for row, picture in (("", drawn), ("ceiling_", ceiling), ("warp_", warp)):
                 figures[f"{row}{name}_psnr_db"] = psnr_db(picture[rows], target[rows], mask[rows])
-            figures[f"{name}_mouth_sharpness"] = sharpness(drawn[rows], lips[rows]) / sharpness(
-                target[rows], lips[rows]
-            )
+            sharp = [sharpness(picture[rows], lips[rows]) for picture in (drawn, target)]
+            figures[f"{name}_mouth_sharpness"] = sharp[0] / sharp[1]
         pictures = (batch.reference_image, warp, drawn, ceiling)
         strips = [*(to_images(x[::2]) for x in pictures), self.shown.target[::2]]
         save_strips(folder / f"{step:06d}.png", strips)

@@ -120,10 +120,8 @@ class DetailArrays:
 def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
     """Lips' boxes widened by 30 %, in pixels of the window: top, bottom, left, right `(N, 4)`.
 
-    Args:
-        landmarks: `(N, 68, 2)`, crop units.
-        height: Of the window, which ends at the crop's bottom edge, in pixels.
-        width: Of the window, which lies in the crop's middle; the crop is `4 / 3` as wide.
+    Of landmarks `(N, 68, 2)`, crop units. The window ends at the crop's bottom edge and lies in its
+    middle; the crop is `4 / 3` as wide.
     """
     side = width * 4 / 3
     points = landmarks[:, list(OUTER_LIPS)] * side
@@ -131,10 +129,8 @@ def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArra
     low, high = points.min(axis=1), points.max(axis=1)
     margin = 0.3 * (high - low)
     low, high = np.floor(low - margin), np.ceil(high + margin)
-    box = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1).astype(np.int64)
-    box[:, :2] = box[:, :2].clip(0, height)
-    box[:, 2:] = box[:, 2:].clip(0, width)
-    return box
+    box = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1)
+    return box.clip(0, [height, height, width, width]).astype(np.int64)
 
 
 def textures(pictures: torch.Tensor) -> torch.Tensor:
@@ -159,11 +155,7 @@ def box_weight(boxes: NDArray[np.int64], height: int, width: int, scale: int) ->
 class DetailBatch:
     """Parts of samples that mostly hold the mouth.
 
-    Attributes:
-        drawn: `(B, 3, h, w)`, in [-1, 1].
-        warped: `(B, 3, 2h, 2w)`.
-        target: `(B, 3, 2h, 2w)`.
-        lips: `(B, 1, 2h, 2w)`, 1 around the lips.
+    Drawn `(B, 3, h, w)`, in [-1, 1]; warped and target `(B, 3, 2h, 2w)`; `(B, 1, 2h, 2w)`, 1 around the lips.
     """
 
     drawn: torch.Tensor
@@ -264,16 +256,14 @@ class DetailStage(Stage[DetailBatch]):
                 output = self.network(drawn, warped).float().clamp(-1, 1)
             lips = box_weight(arrays.lips[rows], height, width, SCALE).to(self.device)
             for row, picture in (("", output), ("drawn_", enlarge(drawn)), ("warp_", warped)):
+                share = sharpness(picture, lips) / sharpness(target, lips)
                 figures[f"{row}{name}_psnr_db"] = psnr_db(picture, target)
-                figures[f"{row}{name}_sharpness"] = sharpness(picture, lips) / sharpness(
-                    target, lips
-                )
+                figures[f"{row}{name}_sharpness"] = share
             shown = [to_images(x[:3]) for x in (enlarge(drawn), warped, output, target)]
             strips += [np.concatenate(tiles, axis=1) for tiles in zip(*shown, strict=True)]
         # two columns of strips
-        if len(strips) % 2:
-            strips.append(np.zeros_like(strips[0]))
-        half = len(strips) // 2
+        half = -(-len(strips) // 2)
+        strips += [np.zeros_like(strips[0])] * (len(strips) % 2)
         pairs = list(zip(strips[:half], strips[half:], strict=True))
         save_strips(folder / f"{step:06d}.png", pairs)
         return figures

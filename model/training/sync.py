@@ -68,13 +68,7 @@ class SyncConfig(LoopConfig):
 
 
 def disturb(faces: torch.Tensor, config: SyncConfig, generator: torch.Generator) -> torch.Tensor:
-    """What detectors and renderers do to a moving mouth.
-
-    Args:
-        faces: `(B, T, 68, 2)`, crop units.
-        config: Strengths.
-        generator: Source of all draws.
-    """
+    """What detectors and renderers do to moving mouths: faces `(B, T, 68, 2)`, crop units."""
     batch, frames = faces.shape[:2]
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -151,21 +145,14 @@ def sync_loss(
         first = (everywhere.argmax(dim=1) == all_frames).float() @ weight
         first_inside = (inside.argmax(dim=2).flatten() == own_frames).float() @ weight
         cosine = (audio * lips).sum(dim=-1).flatten() @ weight
-    return loss, {
-        "first_of_all": first,
-        "first_of_window": first_inside,
-        "cosine": cosine,
-    }
+    return loss, {"first_of_all": first, "first_of_window": first_inside, "cosine": cosine}
 
 
 @dataclass(frozen=True)
 class SyncBatch:
-    """Sound and faces of B windows.
+    """Sound `(B, 4T, 80)` and faces `(2 B, T, 68, 2)` of B windows: mouths that move, then the same held still.
 
-    Attributes:
-        log_mel: `(B, 4T, 80)`.
-        faces: `(2 B, T, 68, 2)`, crop units: mouths that move, then the same held still.
-        valid: `(B, T - 14)`, 0 where the lips' labels are unknown.
+    `valid` `(B, T - 14)` is 0 where the lips' labels are unknown.
     """
 
     log_mel: torch.Tensor
@@ -185,12 +172,10 @@ class SyncStage(Stage[SyncBatch]):
         self.network = SyncNetwork(width=config.width, embedding=config.embedding).to(device)
         super().__init__({"sync_network": self.network})
         size = sum(p.numel() for p in self.network.parameters())
-        print(
-            f"{len(self.windows.mels)} clips, "
-            f"{sum(len(cutter.spans) for cutter in self.windows.voices)} utterances, "
-            f"{len(self.windows.portraits)} photographs, {size / 1e6:.2f} M parameters",
-            flush=True,
-        )
+        spoken = sum(len(cutter.spans) for cutter in self.windows.voices)
+        there = f"{len(self.windows.mels)} clips, {spoken} utterances"
+        pictures = f"{len(self.windows.portraits)} photographs"
+        print(f"{there}, {pictures}, {size / 1e6:.2f} M parameters", flush=True)
 
     def draw(self, draw: Draw) -> SyncBatch:
         """Stage 1's windows, shortened, and what detectors and renderers do to them."""

@@ -1,6 +1,7 @@
-"""How well predicted lips follow real ones: figures on mouth openings and landmarks.
+"""How well lips follow real ones, and whether they listen at all: figures on openings and landmarks.
 
-An opening is the lip gap as a share of the mouth's width (`model.face.landmarks.mouth_opening`).
+An opening is the lip gap as a share of the mouth's width (`model.face.landmarks.mouth_opening`); nan
+where no face was found.
 """
 
 from __future__ import annotations
@@ -25,22 +26,19 @@ STILL: Final = 0.02
 STILL_REACH: Final = 3
 """for so many frames before and after."""
 _REACH: Final = 4  # of 10 ms around a segment
+_AT_REST: Final = 1e-3
+"""Openings that spread less than this are the detector's noise."""
 
 
 def correlation(predicted: Sequence[Curve], real: Sequence[Curve], lag: int = 0) -> float:
-    """Pearson's r over all frames of all clips.
+    """Pearson's r of openings `(T,)` over all frames of all clips.
 
-    Args:
-        predicted: Openings `(T,)` of each clip.
-        real: The same clips' real openings.
-        lag: Frames by which the prediction is taken to be late; the frames that have no partner,
-            or a nan in either curve, are left out.
+    The prediction is taken to be `lag` frames late; the frames that have no partner, or a nan in either
+    curve, are left out.
     """
     early = [curve[max(0, lag) : len(curve) + min(0, lag)] for curve in predicted]
     there = [curve[max(0, -lag) : len(curve) - max(0, lag)] for curve in real]
-    first, second = np.concatenate(early), np.concatenate(there)
-    seen = np.isfinite(first) & np.isfinite(second)
-    return float(np.corrcoef(first[seen], second[seen])[0, 1])
+    return float(np.corrcoef(*_known(early, there))[0, 1])
 
 
 def best_lag(predicted: Sequence[Curve], real: Sequence[Curve]) -> tuple[int, float]:
@@ -66,12 +64,9 @@ def motion_ratio(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
 def at_phones(
     curves: Sequence[Curve], phones: Sequence[NDArray[np.uint8]], group: Sequence[int]
 ) -> float:
-    """How a curve stands at some phones, against its mean over each clip's speech.
+    """How curves `(T,)` at 25 fps stand at some phones, against their mean over each clip's speech.
 
-    Args:
-        curves: `(T,)` of each clip, at 25 fps.
-        phones: `(4T,)` of each clip, 10 ms.
-        group: Phones; a frame counts by the share of its 40 ms that they fill.
+    Phones are `(4T,)` of 10 ms; a frame counts by the share of its 40 ms that the `group` fills.
     """
     away, weights = [], []
     for curve, labels in zip(curves, phones, strict=True):
@@ -96,9 +91,7 @@ def still_passages(opening: Curve) -> NDArray[np.bool_]:
 
 
 def jitter(
-    lips: Sequence[NDArray[np.float32]],
-    still: Sequence[NDArray[np.bool_]],
-    widths: Sequence[float],
+    lips: Sequence[NDArray[np.float32]], still: Sequence[NDArray[np.bool_]], widths: Sequence[float]
 ) -> float:
     """How lips tremble where they should rest: mean second difference over time / mouth width.
 
@@ -116,17 +109,20 @@ def jitter(
 
 def slope(predicted: Sequence[Curve], real: Sequence[Curve]) -> float:
     """Predicted over real opening, least squares; frames with a nan in either are left out."""
+    drawn, wanted = _known(predicted, real)
+    return float(np.polyfit(wanted, drawn, 1)[0])
+
+
+def _known(predicted: Sequence[Curve], real: Sequence[Curve]) -> tuple[Curve, Curve]:
+    """All frames `(N,)` of all clips without a nan in either."""
     first, second = np.concatenate(predicted), np.concatenate(real)
     seen = np.isfinite(first) & np.isfinite(second)
-    return float(np.polyfit(second[seen], first[seen], 1)[0])
+    return first[seen], second[seen]
 
 
 def closures(opening: Curve, phones: NDArray[np.uint8]) -> tuple[int, int]:
-    """How many of the /b p m/ segments shut the lips.
+    """How many of the /b p m/ segments of `phones` `(4T,)` shut the lips of `opening` `(T,)`.
 
-    Args:
-        opening: `(T,)` at 25 fps.
-        phones: `(4T,)`, 10 ms.
     Returns:
         Segments whose smallest opening within the segment ± 40 ms is below `SHUT`, and all segments.
     """
@@ -152,15 +148,11 @@ def same_mouth(
     second: Sequence[NDArray[np.float32]],
     widths: Sequence[float],
 ) -> tuple[float, float]:
-    """Whether two references gave the same mouth.
+    """Whether two references gave the same lips and jaw `(T, 31, 2)` of each recording.
 
-    Args:
-        first: Lips and jaw `(T, 31, 2)` of each recording with one reference.
-        second: The same with another reference of the same face.
-        widths: Mouth widths, same unit.
     Returns:
         Correlation of the motion (each point's displacement from its own mean place), and the mean
-        distance of the points, which also sees a constant shift, as a share of the mouth's width.
+        distance of the points, which also sees a constant shift, as a share of the mouths' widths.
     """
     left, right, distance = [], [], []
     for one, other, width in zip(first, second, widths, strict=True):
@@ -169,3 +161,47 @@ def same_mouth(
         distance.append(np.linalg.norm(one - other, axis=-1).mean() / width)
     r = float(np.corrcoef(np.concatenate(left), np.concatenate(right))[0, 1])
     return r, float(np.mean(distance))
+
+
+def mouth_figures(
+    drawn: Sequence[NDArray[np.float32]], wanted: Sequence[NDArray[np.float32]]
+) -> dict[str, float]:
+    """Openings `(T,)` of each clip, nan where there was no face, against those that are wanted."""
+    movement, needed = _movement(drawn), _movement(wanted)
+    if min(movement, needed) < _AT_REST:  # a mouth that never moves has no r
+        return {"articulation": movement / needed} if needed else {}
+    figures = {
+        "opening_r": correlation(drawn, wanted),
+        "slope": slope(drawn, wanted),
+        "articulation": articulation(drawn, wanted),
+    }
+    if max(int(np.isfinite(o).sum()) for o in drawn) > 2 * MAX_LAG:  # fewer cannot be shifted
+        lag, highest = best_lag(drawn, wanted)
+        figures |= {"best_lag": float(lag), "r_best_lag": highest}
+    return figures
+
+
+def swap_figures(own: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, float]:
+    """What another voice does to a mouth: openings `(T,)` and `(T',)`, nan where there was no face.
+
+    Returns:
+        `swap_difference`, their mean distance over the frames that both have, and `swap_share`, the
+        same over the mean distance of the first from its own mean: 0 of a mouth that does not listen,
+        1 or more of two curves that have nothing to do with each other. Nothing where no frame can be
+        compared.
+    """
+    count = min(len(own), len(other))
+    gaps = np.abs(own[:count] - other[:count])
+    if not np.isfinite(gaps).any():
+        return {}
+    difference = float(np.nanmean(gaps))
+    usual = float(np.nanmean(np.abs(own - np.nanmean(own))))
+    if usual < _AT_REST:  # a mouth that never moves
+        return {"swap_difference": difference}
+    return {"swap_difference": difference, "swap_share": difference / usual}
+
+
+def _movement(openings: Sequence[NDArray[np.float32]]) -> float:
+    """Mean over clips of the opening's standard deviation; 0 where no clip shows a face."""
+    spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).sum() > 1]
+    return float(np.mean(spreads)) if spreads else 0.0

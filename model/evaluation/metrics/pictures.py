@@ -8,6 +8,7 @@ real video decides; so every system of a clip is measured on the same pixels:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import cv2
@@ -30,15 +31,12 @@ _SSIM_WINDOW: Final = 7
 
 
 class FaceWindow:
-    """Where the frames of one clip are compared.
+    """Where the frames of one clip are compared: crops of side S, and a mask `(S, S)` of the lower face over it.
 
     Args:
         affines: `(T, 2, 3)`, picture pixels to crop units.
         landmarks: Real landmarks `(T, 68, 2)`, pixels.
         crop_px: Side of the crops; None = the face's own size within 96 to 256.
-    Attributes:
-        size_px: Side S of the crops.
-        mask: `(S, S)`, the lower face over the whole clip.
     """
 
     def __init__(
@@ -50,9 +48,7 @@ class FaceWindow:
         self._affines = affines
         native = np.median([source_pixels(affine) for affine in affines])
         self.size_px = crop_px or int(np.clip(round(float(native)), *_CROP_PX))
-        faces = np.stack(
-            [warp_points(a, points) for a, points in zip(affines, landmarks, strict=True)]
-        )
+        faces = np.stack(list(map(warp_points, affines, landmarks)))
         below = lower_face_mask(np.median(faces, axis=0), 128)
         soft = soft_mask(faces, below)
         side = (self.size_px, self.size_px)
@@ -62,14 +58,14 @@ class FaceWindow:
         """The face `(S, S, 3)` of frame `index` `(H, W, 3)`."""
         return crop_image(frame, self._affines[index], self.size_px)
 
+    def crops(self, frames: Iterable[NDArray[np.uint8]]) -> list[Crops]:
+        """The faces of the first frames."""
+        return [self.crop(frame, index) for index, frame in enumerate(frames)]
+
 
 def psnr(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> float:
-    """Peak signal-to-noise ratio in dB over `mask`; infinite where both are equal.
+    """Peak signal-to-noise ratio in dB of `(S, S, 3)` uint8 over `mask` `(S, S)`; infinite where both are equal.
 
-    Args:
-        first: `(S, S, 3)`, uint8.
-        second: The same shape.
-        mask: `(S, S)`; None = everywhere.
     Raises:
         ShapeError: The shapes differ.
     """
@@ -80,12 +76,10 @@ def psnr(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> 
 
 
 def ssim(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> tuple[float, float]:
-    """Structural similarity, mean over the whole crop and over `mask` (scikit-image's, 7 x 7 windows).
+    """Structural similarity (scikit-image's, 7 x 7 windows), mean over the whole crop and over `mask`.
 
-    Args:
-        first: `(S, S, 3)`, uint8.
-        second: The same shape.
-        mask: `(S, S)`; None = everywhere.
+    Of `(S, S, 3)` uint8 each, and `(S, S)`; None = everywhere.
+
     Raises:
         ShapeError: The shapes differ.
     """
@@ -98,12 +92,7 @@ def ssim(first: Crops, second: Crops, mask: NDArray[np.bool_] | None = None) -> 
 
 
 def mouth_sharpness(frame: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> float:
-    """Variance of the Laplacian in the box of the outer lips.
-
-    Args:
-        frame: `(H, W, 3)`, uint8 RGB.
-        landmarks: `(68, 2)`, pixels of `frame`.
-    """
+    """Variance of the Laplacian in the box of the outer lips `(68, 2)`, pixels of `frame` `(H, W, 3)` uint8 RGB."""
     lips = landmarks[list(OUTER_LIPS)]
     x0, y0 = np.maximum(lips.min(axis=0).astype(int), 0)
     x1, y1 = lips.max(axis=0).astype(int) + 1
@@ -119,10 +108,7 @@ def fine_sharpness(
 ) -> float:
     """`mouth_sharpness` in a crop of `FINE_PX`, so that it does not depend on the face's size in the picture.
 
-    Args:
-        frame: `(H, W, 3)`, uint8 RGB.
-        affine: Picture pixels to crop units `(2, 3)`.
-        landmarks: The face that the frame shows `(68, 2)`, crop units.
+    The affine is picture pixels to crop units; `landmarks` `(68, 2)` are the face shown, crop units.
     """
     return mouth_sharpness(crop_image(frame, affine, FINE_PX), landmarks * np.float32(FINE_PX))
 

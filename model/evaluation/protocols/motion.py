@@ -11,16 +11,17 @@ enough: frames are drawn one by one.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames, find_landmarks
-from model.evaluation.metrics.mouth_motion import mouth_figures
+from model.evaluation.metrics.landmarks import mouth_figures
 from model.evaluation.metrics.pictures import FINE_PX, fine_sharpness
-from model.evaluation.observation import Judges, sheet_tiles
+from model.evaluation.observation import sheet_tiles
+from model.evaluation.protocols.still import Photographs
 from model.evaluation.protocols.video import REAL, System
 from model.face.alignment import crop_image, invert_affine, warp_points
 from model.face.landmarks import mouth_opening
@@ -36,19 +37,14 @@ SHARP_ENOUGH: Final = 0.6
 _UNHEARD: Final = np.zeros(FPS * SAMPLES_PER_FRAME, np.float32)
 
 
-def still_plan(system: System, image: Frames, targets: Points | None = None) -> RenderPlan:
-    """A plan of a photograph that follows given landmarks and no sound.
+def still_plan(system: System, image: Frames) -> RenderPlan:
+    """A plan of a photograph `(H, W, 3)`, uint8 RGB, that hears nothing and shows its own face once.
 
-    Args:
-        system: Will draw it.
-        image: `(H, W, 3)`, uint8 RGB.
-        targets: Faces to draw `(T, 68, 2)`, crop units; None = the photograph's own, once.
     Raises:
         InputError: The photograph shows no face.
     """
     plan = system.pipeline.prepare(image, _UNHEARD, system.options)
-    own = plan.reference_landmarks[None] if targets is None else targets
-    return dataclasses.replace(plan, target_landmarks=np.asarray(own, np.float32))
+    return dataclasses.replace(plan, target_landmarks=plan.reference_landmarks[None])
 
 
 def follow_clip(plan: RenderPlan, clip: Clip, stride: int = 1) -> RenderPlan:
@@ -61,32 +57,19 @@ def follow_clip(plan: RenderPlan, clip: Clip, stride: int = 1) -> RenderPlan:
 
 
 @dataclass
-class RealMotion:
-    """Unseen photographs driven by the landmarks of unseen clips.
+class RealMotion(Photographs):
+    """Unseen photographs driven by the landmarks of unseen clips, one in `stride` of their frames.
 
-    Attributes:
-        judges: Who judges.
-        stride: Every so many frames of a clip are drawn.
-        per_picture: System, or `REAL` for the clips themselves, to picture to figures.
-        sheets: Mouth and chin of the photograph and of five drawn frames, by system and picture.
+    The row `REAL` are the clips themselves.
     """
 
-    judges: Judges
     stride: int = 1
-    per_picture: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    sheets: dict[str, Frames] = field(default_factory=dict)
-    _drawn: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
-    _meant: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
 
     def add(self, name: str, image: Frames, clip: Clip, frames: ClipFrames, system: System) -> None:
-        """Measure one photograph.
+        """Measure one photograph `(H, W, 3)`, uint8 RGB, with the mouth of a clip.
 
-        Args:
-            name: What it is called.
-            image: `(H, W, 3)`, uint8 RGB.
-            clip: Whose mouth it gets.
-            frames: That clip's pictures; the real video stands beside the drawn ones.
-            system: Draws.
+        The clip's own pictures, the real video, stand beside the drawn ones.
+
         Raises:
             InputError: The photograph shows no face.
         """
@@ -98,25 +81,18 @@ class RealMotion:
         opening = mouth_opening(find_landmarks(self.judges.detector, drawn, near))
         meant = mouth_opening(targets)
 
-        # 2. its figures
+        # 2. its figures; one short clip says nothing about a lag
         own = max(fine_sharpness(image, affine, plan.reference_landmarks), 1e-9)
         sharp = [fine_sharpness(x, affine, y) / own for x, y in zip(drawn, targets, strict=True)]
-        self.per_picture.setdefault(system.name, {})[name] = {
-            "faces_found": float(np.isfinite(opening).mean()),
-            **_without_lag(mouth_figures([opening], [meant])),
-            "sharpness": float(np.mean(sharp)),
-        }
-        self._drawn.setdefault(system.name, []).append(opening)
-        self._meant.setdefault(system.name, []).append(meant)
+        seen = self.keep_openings(system.name, opening, meant)
+        row = {key: value for key, value in seen.items() if "lag" not in key}
+        self.keep(system.name, name, {**row, "sharpness": float(np.mean(sharp))})
 
         # 3. the clip as a system of its own, its first frame as the photograph
-        self.per_picture.setdefault(REAL, {})[name] = {
-            "sharpness": _real_sharpness(clip, frames, self.stride)
-        }
+        self.keep(REAL, name, {"sharpness": _real_sharpness(clip, frames, self.stride)})
         crops = np.stack([crop_image(frame, affine, FINE_PX) for frame in drawn])
-        tiles = sheet_tiles(crops, meant)
-        tiles[0] = sheet_tiles(crop_image(image, affine, FINE_PX)[None], meant[:1])[0]
-        self.sheets[f"{system.name}: {name}"] = tiles
+        photograph = crop_image(image, affine, FINE_PX)
+        self.sheets[f"{system.name}: {name}"] = sheet_tiles(crops, meant, photograph)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """System to figures: of all frames together, and how the photographs spread."""
@@ -128,10 +104,10 @@ class RealMotion:
             row["sharpness_mean"] = float(np.nanmean(sharp))
             row["sharpness_median"] = float(np.nanmedian(sharp))
             row["sharp_share"] = float(np.mean(sharp >= SHARP_ENOUGH))
-            if name not in self._drawn:
+            if name not in self.drawn:
                 continue
-            row["faces_found"] = float(np.isfinite(np.concatenate(self._drawn[name])).mean())
-            row.update(mouth_figures(self._drawn[name], self._meant[name]))
+            row["faces_found"] = float(np.isfinite(np.concatenate(self.drawn[name])).mean())
+            row.update(mouth_figures(self.drawn[name], self.meant[name]))
             if "best_lag" in row:
                 row["best_lag"] *= self.stride
             each = [f["opening_r"] for f in pictures.values() if "opening_r" in f]
@@ -139,11 +115,6 @@ class RealMotion:
                 row["r_median"] = float(np.median(each))
                 row["r_least"] = float(np.min(each))
         return table
-
-
-def _without_lag(figures: dict[str, float]) -> dict[str, float]:
-    """One short clip says nothing about a lag."""
-    return {key: value for key, value in figures.items() if "lag" not in key}
 
 
 def _real_sharpness(clip: Clip, frames: ClipFrames, stride: int) -> float:

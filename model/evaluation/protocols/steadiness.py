@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from model.data.clips import Clip, ClipFrames
 from model.evaluation.metrics.pictures import FINE_PX, FaceWindow
+from model.evaluation.observation import mean_figures
 from model.evaluation.protocols.motion import follow_clip, still_plan
 from model.evaluation.protocols.video import REAL, System
 from model.face.alignment import invert_affine, warp_points
@@ -47,26 +48,17 @@ _LIP_MARGIN: Final = 0.05
 
 @dataclass
 class Steadiness:
-    """How much of what is drawn moves without a reason.
-
-    Attributes:
-        per_picture: Row title to picture to figures; the real clips are a row.
-    """
+    """How much of what is drawn moves without a reason: figures by row and picture; the real clips are a row."""
 
     per_picture: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def add(
         self, row: str, name: str, image: Frames, clip: Clip, frames: ClipFrames, system: System
     ) -> None:
-        """Measure one picture.
+        """Measure one picture `(H, W, 3)`, uint8 RGB, with the mouth of a clip; it counts to the row `row`.
 
-        Args:
-            row: Title of the row to which it counts.
-            name: What it is called.
-            image: `(H, W, 3)`, uint8 RGB.
-            clip: Whose mouth it gets, and the real video that stands beside it.
-            frames: That clip's pictures.
-            system: Draws.
+        The clip's own pictures, the real video, stand beside the drawn ones.
+
         Raises:
             InputError: The picture shows no face.
         """
@@ -92,11 +84,9 @@ class Steadiness:
         table: dict[str, dict[str, float]] = {}
         for title in sorted(self.per_picture, key=lambda row: row != REAL):
             rows = list(self.per_picture[title].values())
-            table[title] = {"pictures": float(len(rows))}
-            for key in dict.fromkeys(key for row in rows for key in row):
-                values = [row[key] for row in rows if key in row]
-                worst = key in ("constant_change", "batch_change")
-                table[title][key] = float(np.max(values) if worst else np.mean(values))
+            table[title] = {"pictures": float(len(rows)), **mean_figures(rows)}
+            for key in {"constant_change", "batch_change"} & set(table[title]):
+                table[title][key] = max(row[key] for row in rows if key in row)
         return table
 
 
@@ -110,27 +100,19 @@ def real_changes(clip: Clip, frames: ClipFrames) -> dict[str, float]:
     """
     faces = clip.crop_landmarks
     window = FaceWindow(clip.affines, clip.landmarks, FINE_PX)
-    crops = [window.crop(frame, index) for index, frame in enumerate(frames.frames)]
+    crops = window.crops(frames.frames)
     changes = mean_changes(crops, window.mask)
     still = stillest(faces, _STILL_CHANGES)
-    skin = mean_changes(crops[still], skin_around(window.mask, faces))
-    whole, quiet, around = changes.mean(), changes[still.start : still.stop - 1].mean(), skin.mean()
-    return {
-        "clip_change": max(float(whole), 1e-3),
-        "still_change": max(float(quiet), 1e-3),
-        "skin_change": max(float(around), 1e-3),
+    found = {
+        "clip_change": changes,
+        "still_change": changes[still.start : still.stop - 1],
+        "skin_change": mean_changes(crops[still], skin_around(window.mask, faces)),
     }
+    return {key: max(float(values.mean()), 1e-3) for key, values in found.items()}
 
 
 def mean_changes(crops: Sequence[Frames], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean |difference| of consecutive pictures over `mask`.
-
-    Args:
-        crops: T pictures `(S, S, 3)`, uint8.
-        mask: `(S, S)`.
-    Returns:
-        `(T - 1,)`, grey levels.
-    """
+    """Mean |difference| of T consecutive pictures `(S, S, 3)` over `mask` `(S, S)`: `(T - 1,)`, grey levels."""
     inside = [crop[mask].astype(np.int16) for crop in crops]
     pairs = zip(inside[1:], inside[:-1], strict=True)
     return np.array([np.abs(after - before).mean() for after, before in pairs], np.float64)
@@ -166,10 +148,6 @@ def _window(plan: RenderPlan, targets: Points) -> FaceWindow:
     return FaceWindow(places, warp_points(invert_affine(affine), targets), FINE_PX)
 
 
-def _crops(window: FaceWindow, frames: Sequence[Frames]) -> list[Frames]:
-    return [window.crop(frame, index) for index, frame in enumerate(frames)]
-
-
 def _constant_change(system: System, plan: RenderPlan) -> float:
     """Largest difference of any pixel between frames of one face; two batches and a part of a third."""
     widest = plan.target_landmarks[mouth_opening(plan.target_landmarks).argmax()]
@@ -187,7 +165,7 @@ def _noise_change(system: System, plan: RenderPlan, clip: Clip) -> float:
         noise = rng.normal(0, NOISE_PX / FINE_PX, (_STILL_CHANGES + 1, *face.shape))
         noisy = (face + noise).astype(np.float32)
         window = _window(plan, noisy)
-        found.append(mean_changes(_crops(window, _draw(system, plan, noisy)), window.mask).mean())
+        found.append(mean_changes(window.crops(_draw(system, plan, noisy)), window.mask).mean())
     return float(np.mean(found))
 
 
@@ -200,7 +178,7 @@ def _skin_change(system: System, plan: RenderPlan) -> float:
     targets = np.repeat(plan.reference_landmarks[None], len(moving), axis=0)
     targets[:, list(LIPS)] = moving[:, list(LIPS)]
     window = _window(plan, targets)
-    crops = _crops(window, _draw(system, plan, targets))
+    crops = window.crops(_draw(system, plan, targets))
     return float(mean_changes(crops, skin_around(window.mask, targets)).mean())
 
 
@@ -221,14 +199,11 @@ def _border_figures(system: System, plan: RenderPlan) -> dict[str, float]:
     window = _window(plan, targets)
     ours, theirs = _draw(system, plan, targets), _draw(system, other, targets)
     jumps, usual = (
-        mean_changes(_crops(window, frames), window.mask)[np.array(borders) - 1].mean()
+        mean_changes(window.crops(frames), window.mask)[np.array(borders) - 1].mean()
         for frames in (ours, theirs)
     )
     apart = max(
-        int(np.abs(first.astype(np.int16) - second).max())
+        float(np.abs(first.astype(np.int16) - second).max())
         for first, second in zip(ours, theirs, strict=True)
     )
-    return {
-        "border_ratio": float(jumps / max(usual, 1e-3)),
-        "batch_change": float(apart),
-    }
+    return {"border_ratio": float(jumps / max(usual, 1e-3)), "batch_change": apart}

@@ -9,7 +9,6 @@ leak        the same words over both: the mouth must come from the sound
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,11 +16,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.clips import Clip, ClipFrames, find_landmarks, fit_sound
-from model.evaluation.metrics.landmarks import same_mouth
-from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
+from model.data.clips import Clip, ClipFrames, find_landmarks
+from model.data.sound import fit_sound
+from model.evaluation.metrics.landmarks import mouth_figures, same_mouth, swap_figures
 from model.evaluation.metrics.pictures import FaceWindow, mouth_sharpness
-from model.evaluation.observation import Judges, Points, lay_on, sheet_tiles, sync_figures
+from model.evaluation.observation import (
+    Judges,
+    Points,
+    lay_on,
+    mean_figures,
+    sheet_tiles,
+    sync_figures,
+)
 from model.evaluation.protocols.video import STATIC, System
 from model.face.alignment import invert_affine, warp_points
 from model.face.landmarks import CONTENT, mouth_opening, mouth_width
@@ -38,13 +44,7 @@ _LEAK_FRAMES: Final = 2 * FPS
 
 @dataclass(frozen=True, eq=False)
 class _Still:
-    """One drawn video of a still picture.
-
-    Attributes:
-        plan: What was to be drawn.
-        frames: What was drawn `(T, H, W, 3)`.
-        landmarks: Found in it `(T, 68, 2)`, pixels; nan where there was no face.
-    """
+    """A drawn still picture: plan, frames `(T, H, W, 3)` and the faces found `(T, 68, 2)`, pixels, or nan."""
 
     plan: RenderPlan
     frames: Frames
@@ -67,11 +67,7 @@ def _animate(
 
 @dataclass
 class ReferenceTests:
-    """Silence and leak over shut and open references from real clips.
-
-    Attributes:
-        judges: Who judges.
-    """
+    """Silence and leak over shut and open references from real clips."""
 
     judges: Judges
     _quiet: dict[str, dict[str, list[NDArray[np.float32]]]] = field(default_factory=dict)
@@ -79,10 +75,7 @@ class ReferenceTests:
 
     def add(self, frames: ClipFrames, clip: Clip, system: System) -> None:
         """Measure one clip's most shut and most open face."""
-        references = {
-            "shut": int(np.nanargmin(clip.opening)),
-            "open": int(np.nanargmax(clip.opening)),
-        }
+        references = {"shut": np.nanargmin(clip.opening), "open": np.nanargmax(clip.opening)}
         silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
         words = fit_sound(clip.waveform, min(_LEAK_FRAMES, clip.num_frames))
         quiet = self._quiet.setdefault(system.name, {"shut": [], "open": []})
@@ -91,8 +84,7 @@ class ReferenceTests:
             image = frames.frames[index]
             quiet[kind].append(_animate(system, self.judges, image, silence).opening)
             spoken[kind] = _animate(system, self.judges, image, words)
-        both = np.stack([np.isfinite(one.opening) for one in spoken.values()])
-        seen = both.all(axis=0)
+        seen = np.isfinite([one.opening for one in spoken.values()]).all(axis=0)
         if seen.any():
             # Two frames of one video: the head has moved between them.
             first, second = spoken["shut"].landmarks[seen], spoken["open"].landmarks[seen]
@@ -107,11 +99,10 @@ class ReferenceTests:
         for name, quiet in self._quiet.items():
             row = table[name] = {}
             for kind, openings in quiet.items():
-                if not np.isfinite(np.concatenate(openings)).any():
-                    continue
-                row[f"silence_{kind}_mean"] = float(np.nanmean(np.concatenate(openings)))
-                spreads = [float(np.nanstd(o)) for o in openings if np.isfinite(o).any()]
-                row[f"silence_{kind}_std"] = float(np.mean(spreads))
+                seen = [o[np.isfinite(o)] for o in openings if np.isfinite(o).any()]
+                if seen:
+                    row[f"silence_{kind}_mean"] = float(np.concatenate(seen).mean())
+                    row[f"silence_{kind}_std"] = float(np.mean([o.std() for o in seen]))
             if name in self._pairs:
                 first, second, widths = zip(*self._pairs[name], strict=True)
                 row["leak_r"], row["leak_difference"] = same_mouth(first, second, widths)
@@ -119,20 +110,35 @@ class ReferenceTests:
 
 
 @dataclass
-class Portraits:
-    """Unseen photographs with unseen voices.
+class Photographs:
+    """Photographs that systems have moved: figures by system and picture.
 
-    Attributes:
-        judges: Who judges.
-        per_picture: System to picture to figures.
-        sheets: Mouth and chin of the photograph and of five drawn frames, by system and picture.
+    `sheets` are mouth and chin of the photograph and of five drawn frames, by system and picture.
     """
 
     judges: Judges
     per_picture: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     sheets: dict[str, Frames] = field(default_factory=dict)
-    _drawn: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
-    _meant: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    drawn: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    meant: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+
+    def keep(self, system: str, name: str, figures: dict[str, float]) -> None:
+        """Figures of one picture."""
+        self.per_picture.setdefault(system, {})[name] = figures
+
+    def keep_openings(
+        self, system: str, drawn: NDArray[np.float32], meant: NDArray[np.float32]
+    ) -> dict[str, float]:
+        """Drawn and wanted opening of one picture `(T,)`; returns their figures."""
+        self.drawn.setdefault(system, []).append(drawn)
+        self.meant.setdefault(system, []).append(meant)
+        found = float(np.isfinite(drawn).mean())
+        return {"faces_found": found, **mouth_figures([drawn], [meant])}
+
+
+@dataclass
+class Portraits(Photographs):
+    """Unseen photographs with unseen voices."""
 
     def add(
         self,
@@ -142,73 +148,57 @@ class Portraits:
         other: NDArray[np.float32] | None,
         system: System,
     ) -> None:
-        """Measure one photograph.
+        """Measure one photograph `(H, W, 3)`, uint8 RGB, even sides.
 
-        Args:
-            name: What it is called.
-            image: `(H, W, 3)`, uint8 RGB, even sides.
-            voice: What it says, 16 kHz.
-            other: Another voice, for the swap test.
-            system: Draws.
+        It says `voice`, 16 kHz, and in the swap test the `other` one.
+
         Raises:
             InputError: The photograph cannot be animated.
         """
+        # 1. what it says
         still = _animate(system, self.judges, image, voice)
         plan = still.plan
         meant = mouth_opening(plan.target_landmarks)
-        row = {
-            "faces_found": float(np.isfinite(still.opening).mean()),
-            **mouth_figures([still.opening], [meant]),
-            **sync_figures(self.judges, still.frames, still.landmarks, voice),
-        }
+        heard = sync_figures(self.judges, still.frames, still.landmarks, voice)
         own = warp_points(invert_affine(plan.affine(0)), plan.reference_landmarks)
         sharpest = max(mouth_sharpness(image, own), 1e-9)
-        row["sharpness"] = float(
-            np.mean([mouth_sharpness(frame, own) / sharpest for frame in still.frames])
-        )
+        sharp = [mouth_sharpness(frame, own) / sharpest for frame in still.frames]
         outside = ~system.pipeline.soft_mask(plan)
-        row["outside_equal"] = float(
-            np.mean([bool((frame[outside] == image[outside]).all()) for frame in still.frames])
-        )
-        silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
-        quiet = _animate(system, self.judges, image, silence).opening
-        if np.isfinite(quiet).any():
-            row["silence_mean"], row["silence_std"] = (
-                float(np.nanmean(quiet)),
-                float(np.nanstd(quiet)),
-            )
+        equal = [bool((frame[outside] == image[outside]).all()) for frame in still.frames]
+        row = {**heard, "sharpness": float(np.mean(sharp)), "outside_equal": float(np.mean(equal))}
         row["outside_psnr"] = encoded_psnr(still, image, outside)
         if self.judges.identity is not None:
             faces = self.judges.identity([image, *still.frames], np.stack([own] * (1 + len(meant))))
             row["csim"] = float((faces[1:] @ faces[0]).mean())
+
+        # 2. what it does in silence, and when another voice speaks
+        silence = np.zeros(_SILENT_FRAMES * SAMPLES_PER_FRAME, np.float32)
+        quiet = _animate(system, self.judges, image, silence).opening
+        if np.isfinite(quiet).any():
+            row["silence_mean"] = float(np.nanmean(quiet))
+            row["silence_std"] = float(np.nanstd(quiet))
         if other is not None:
             count = min(len(voice), len(other))
             swapped = _animate(system, self.judges, image, other[:count])
-            row.update(swap_figures(still.opening, swapped.opening))
-        self.per_picture.setdefault(system.name, {})[name] = row
-        self._drawn.setdefault(system.name, []).append(still.opening)
-        self._meant.setdefault(system.name, []).append(meant)
+            row |= swap_figures(still.opening, swapped.opening)
+        row = {**self.keep_openings(system.name, still.opening, meant), **row}
+        self.keep(system.name, name, row)
 
-        # The same photograph, frozen: what a face that does not speak scores.
+        # 3. the same photograph, frozen: what a face that does not speak scores
         frozen = np.repeat(own[None], len(meant), axis=0)
         scores = sync_figures(self.judges, np.stack([image] * len(meant)), frozen, voice)
-        self.per_picture.setdefault(STATIC, {})[name] = scores
+        self.keep(STATIC, name, scores)
         window = FaceWindow(np.stack([plan.affine(0)] * len(meant)), frozen)
-        crops = [window.crop(frame, index) for index, frame in enumerate(still.frames)]
-        tiles = sheet_tiles(np.stack(crops), meant)
-        tiles[0] = sheet_tiles(window.crop(image, 0)[None], meant[:1])[0]
-        self.sheets[f"{system.name}: {name}"] = tiles
+        crops = np.stack(window.crops(still.frames))
+        self.sheets[f"{system.name}: {name}"] = sheet_tiles(crops, meant, window.crop(image, 0))
 
     def figures(self) -> dict[str, dict[str, float]]:
         """System to figures over all photographs; the frozen photograph is a system too."""
-        table = {}
-        for name, pictures in self.per_picture.items():
-            rows = list(pictures.values())
-            keys = dict.fromkeys(key for row in rows for key in row)
-            table[name] = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
-            if name in self._drawn:
-                table[name].update(mouth_figures(self._drawn[name], self._meant[name]))
-        return table
+        return {
+            name: mean_figures(list(pictures.values()))
+            | (mouth_figures(self.drawn[name], self.meant[name]) if name in self.drawn else {})
+            for name, pictures in self.per_picture.items()
+        }
 
 
 def encoded_psnr(still: _Still, image: Frames, outside: NDArray[np.bool_]) -> float:
@@ -224,8 +214,3 @@ def encoded_psnr(still: _Still, image: Frames, outside: NDArray[np.bool_]) -> fl
             for decoded in read_frames(path)
         ]
     return float(np.mean(10 * np.log10(255**2 / np.maximum(errors, 1e-9))))
-
-
-def _mean(values: Sequence[float]) -> float:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")

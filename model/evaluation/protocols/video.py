@@ -11,19 +11,28 @@ face has not learnt to speak.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.clips import Clip, ClipFrames, fit_sound, hold_gaps
-from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
-from model.evaluation.observation import Judges, Observation, Observer, fid, row_figures
+from model.data.clips import Clip, ClipFrames, hold_gaps
+from model.data.sound import fit_sound
+from model.evaluation.metrics.landmarks import mouth_figures, swap_figures
+from model.evaluation.observation import (
+    Judges,
+    Observation,
+    Observer,
+    fid,
+    mean_figures,
+    row_figures,
+)
 from model.face.alignment import warp_points
 from model.face.landmarks import CONTENT
-from model.media.audio import log_mel
+from model.media.audio import SAMPLES_PER_FRAME, log_mel
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline
@@ -32,18 +41,15 @@ REAL: Final = "real video"
 STATIC: Final = "static image"
 PREDICTED: Final = "predicted landmarks"
 DETECTED: Final = "detected landmarks"
+_DUBBED_SCORES: Final = ("lse_c", "lse_d", "syncnet_lse_c", "syncnet_lse_d")
 
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A checkpoint under test.
+    """A checkpoint under test, with a preset and a seed of the noise.
 
-    Attributes:
-        name: What its rows are called; runs of one name are averaged.
-        pipeline: Ready to draw.
-        preset: A key of `PRESETS`.
-        seed: Of the noise.
-        weights_bytes: Size of the checkpoint's files, None where it is not known.
+    The name is what its rows are called; runs of one name are averaged. `weights_bytes` is the size of
+    the checkpoint's files, None where it is not known.
     """
 
     name: str
@@ -75,12 +81,7 @@ def frozen(frames: ClipFrames, index: int) -> NDArray[np.uint8]:
 
 
 def with_landmarks(plan: RenderPlan, landmarks: NDArray[np.float32]) -> RenderPlan:
-    """`plan` with jaw and lips of real faces.
-
-    Args:
-        plan: Of a video.
-        landmarks: The real faces `(T, 68, 2)`, pixels; T at least the plan's.
-    """
+    """`plan` of a video with jaw and lips of the real faces `(T, 68, 2)`, pixels; T at least the plan's."""
     targets = plan.target_landmarks.copy()
     for index, points in enumerate(landmarks[: plan.num_frames]):
         real = warp_points(plan.affine(index), points)
@@ -90,32 +91,20 @@ def with_landmarks(plan: RenderPlan, landmarks: NDArray[np.float32]) -> RenderPl
 
 @dataclass
 class Reenactment:
-    """Observations of self-reenactment, clip by clip.
-
-    Attributes:
-        clips: Clips so far.
-        rows: Row title to one observation a clip.
-        plans: Row title to the landmarks' openings that were meant to be drawn.
-    """
+    """Observations of self-reenactment: by the rows' titles, one of each of the `clips` so far."""
 
     clips: list[Clip] = field(default_factory=list)
     rows: dict[str, list[Observation]] = field(default_factory=dict)
 
     def add(self, frames: ClipFrames, observer: Observer, systems: Mapping[str, System]) -> None:
-        """Measure one clip.
+        """Measure one clip: its frames, who judges them, and two rows for each system.
 
-        Args:
-            frames: Its frames.
-            observer: Judges them.
-            systems: By name; two rows each.
         Raises:
             InputError: The clip cannot be used; no row has changed.
         """
         clip = observer.clip
-        rows = {
-            REAL: observer.observe_real(),
-            STATIC: observer.observe(frozen(frames, clip.reference)),
-        }
+        still = observer.observe(frozen(frames, clip.reference))
+        rows = {REAL: observer.observe_real(), STATIC: still}
         for name, system in systems.items():
             predicted = system.plan(frames, clip.waveform, clip.reference)
             detected = with_landmarks(predicted, clip.landmarks)
@@ -138,37 +127,26 @@ class Reenactment:
 
     def per_clip(self) -> dict[str, dict[str, dict[str, float]]]:
         """Row title to clip name to that clip's figures."""
+        each = {title: zip(self.clips, seen, strict=True) for title, seen in self.rows.items()}
         return {
-            title: {
-                clip.name: row_figures([clip], [one])
-                for clip, one in zip(self.clips, seen, strict=True)
-            }
-            for title, seen in self.rows.items()
+            title: {clip.name: row_figures([clip], [one]) for clip, one in pairs}
+            for title, pairs in each.items()
         }
 
 
 @dataclass(frozen=True)
 class _Dub:
-    """One pair of a video and another clip's sound."""
+    """One pair of a video and another clip's sound: figures, drawn and wanted opening `(T,)`."""
 
     pair: str
-    scores: dict[str, float]
-    new: float
-    old: float
+    figures: dict[str, float]
     drawn: NDArray[np.float32]
     wanted: NDArray[np.float32]
-    swap: dict[str, float]
-    equal: float
 
 
 @dataclass
 class Dubbing:
-    """Pairs of a real video and another clip's sound.
-
-    Attributes:
-        judges: Who judges.
-        rows: Row title to one entry a pair.
-    """
+    """Pairs of a real video and another clip's sound: by the rows' titles, one entry a pair."""
 
     judges: Judges
     rows: dict[str, list[_Dub]] = field(default_factory=dict)
@@ -197,98 +175,64 @@ class Dubbing:
         wanted = np.full(clip.num_frames, np.nan, np.float32)
         wanted[: other.num_frames] = other.opening[: clip.num_frames]
         pair = f"{clip.name} says {other.name}"
-        still = frozen(frames, clip.reference)
+
+        def judge(seen: Observation, **more: float) -> _Dub:
+            scores = {key: seen.scores[key] for key in _DUBBED_SCORES if key in seen.scores}
+            figures = scores | more | self._preference(clip, seen, sound)
+            return _Dub(pair, figures, seen.opening, wanted[: len(seen.opening)])
+
+        still = observer.observe(frozen(frames, clip.reference), sound)
         really = swap_figures(clip.opening, wanted)
-        rows = {
-            REAL: self._judge(
-                pair, observer, observer.observe_real(sound), sound, wanted, swap=really
-            ),
-            STATIC: self._judge(pair, observer, observer.observe(still, sound), sound, wanted),
-        }
+        rows = {REAL: judge(observer.observe_real(sound), **really), STATIC: judge(still)}
         for name, system in systems.items():
             plan = system.plan(frames, sound, clip.reference)
             drawn = np.stack(list(system.draw(plan)))
             seen = observer.observe(drawn, sound)
-            before = own.get(name)
-            swap = {} if before is None else swap_figures(before.opening, seen.opening)
-            equal = share_equal_outside(system, plan, drawn, frames.frames)
-            rows[name] = self._judge(pair, observer, seen, sound, wanted, swap=swap, equal=equal)
+            more = {"outside_equal": share_equal_outside(system, plan, drawn, frames.frames)}
+            if name in own:
+                more |= swap_figures(own[name].opening, seen.opening)
+            rows[name] = judge(seen, **more)
         for title, entry in rows.items():
             self.rows.setdefault(title, []).append(entry)
 
-    def _judge(
-        self,
-        pair: str,
-        observer: Observer,
-        seen: Observation,
-        sound: NDArray[np.float32],
-        wanted: NDArray[np.float32],
-        *,
-        swap: Mapping[str, float] | None = None,
-        equal: float = float("nan"),
-    ) -> _Dub:
-        new = old = float("nan")
+    def _preference(
+        self, clip: Clip, seen: Observation, sound: NDArray[np.float32]
+    ) -> dict[str, float]:
+        """Which sound the sync network hears in a mouth: the new one, or the video's own."""
         held = hold_gaps(seen.landmarks)
-        if self.judges.sync is not None and held is not None:
-            own = observer.clip.waveform[: 640 * len(held)]
-            new = self.judges.sync.matching(log_mel(sound[: 640 * len(held)]), held)
-            old = self.judges.sync.matching(log_mel(own), held)
-        return _Dub(
-            pair, seen.scores, new, old, seen.opening, wanted[: len(seen.opening)],
-            dict(swap or {}), equal,
-        )  # fmt: skip
+        if self.judges.sync is None or held is None:
+            return {}
+        samples = SAMPLES_PER_FRAME * len(held)
+        new, old = (
+            self.judges.sync.matching(log_mel(waveform[:samples]), held)
+            for waveform in (sound, clip.waveform)
+        )
+        return {"sync_matching": new, "sync_matching_old": old, "prefers_new": float(new > old)}
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Row title to figures over all pairs."""
-        return {title: _dub_figures(entries) for title, entries in self.rows.items()}
+        table = {}
+        for title, dubs in self.rows.items():
+            table[title] = {"pairs": float(len(dubs)), **mean_figures([d.figures for d in dubs])}
+            mouth = mouth_figures([d.drawn for d in dubs], [d.wanted for d in dubs])
+            table[title] |= {key: mouth[key] for key in ("opening_r", "best_lag") if key in mouth}
+        return table
 
     def per_pair(self) -> dict[str, dict[str, dict[str, float]]]:
         """Row title to pair to the two matchings."""
+        keys = ("sync_matching", "sync_matching_old")
         return {
-            title: {
-                entry.pair: {"sync_matching": entry.new, "sync_matching_old": entry.old}
-                for entry in entries
-            }
-            for title, entries in self.rows.items()
+            title: {dub.pair: {key: dub.figures.get(key, math.nan) for key in keys} for dub in dubs}
+            for title, dubs in self.rows.items()
         }
 
 
-def _dub_figures(entries: Sequence[_Dub]) -> dict[str, float]:
-    figures: dict[str, float] = {"pairs": float(len(entries))}
-    for key in ("lse_c", "lse_d", "syncnet_lse_c", "syncnet_lse_d"):
-        rows = [entry.scores[key] for entry in entries if key in entry.scores]
-        if rows:
-            figures[key] = float(np.mean(rows))
-    for key in ("swap_difference", "swap_share"):
-        rows = [entry.swap[key] for entry in entries if key in entry.swap]
-        if rows:
-            figures[key] = float(np.mean(rows))
-    judged = [entry for entry in entries if np.isfinite(entry.new)]
-    if judged:
-        figures["sync_matching"] = float(np.mean([entry.new for entry in judged]))
-        figures["sync_matching_old"] = float(np.mean([entry.old for entry in judged]))
-        figures["prefers_new"] = float(np.mean([entry.new > entry.old for entry in judged]))
-    equal = [entry.equal for entry in entries if np.isfinite(entry.equal)]
-    if equal:
-        figures["outside_equal"] = float(np.mean(equal))
-    mouth = mouth_figures([e.drawn for e in entries], [e.wanted for e in entries])
-    figures.update({key: mouth[key] for key in ("opening_r", "best_lag") if key in mouth})
-    return figures
-
-
 def share_equal_outside(
-    system: System,
-    plan: RenderPlan,
-    drawn: NDArray[np.uint8],
-    source: NDArray[np.uint8],
+    system: System, plan: RenderPlan, drawn: NDArray[np.uint8], source: NDArray[np.uint8]
 ) -> float:
-    """Share of frames whose every pixel outside the soft mask is the source frame's own.
+    """Share of frames whose every pixel outside the plan's soft mask is the source frame's own.
 
-    Args:
-        system: Drew `plan`.
-        plan: Says where the mask lies.
-        drawn: `(T, H, W, 3)`.
-        source: What it was drawn into `(T, H, W, 3)`.
+    Of what the system drew `(T, H, W, 3)` and what it was drawn into `(T, H, W, 3)`.
     """
     equal = []
     for index, (ours, theirs) in enumerate(zip(drawn, source, strict=False)):

@@ -48,9 +48,7 @@ class AblationConfig:
         output: Runs go to `output/inputs/name/seed<seed>`.
         prepared: Folder with the arrays of stages 1 and 2.
         shards: Clips of stage 3.
-        autoencoder: Shared by all, trained before.
-        detail: The detail network, shared by all, trained before.
-        landmark_completer: Shared by all as the start of stage 3.
+        autoencoder: Trained before and shared by all, as detail and the completer's start are.
         stage2_steps: Budget of stage 2, batches of 32.
         stage3_steps: Budget of stage 3, batches of 16 windows with two drawn frames.
         num_threads: torch threads on a CPU; 0 leaves torch's choice.
@@ -75,14 +73,13 @@ def stages(config: AblationConfig) -> tuple[DiffusionConfig, EndToEndConfig]:
     switches = SWITCHES[config.name]
     first = "full" if "end_to_end" in switches else config.name
     folder = config.output / config.inputs
+    shared: dict[str, Any] = {k: getattr(config, k) for k in ("prepared", "seed", "num_threads")}
     stage2 = DiffusionConfig(
         output=folder / first / f"seed{config.seed}" / "stage2",
-        prepared=config.prepared,
         autoencoder=config.autoencoder,
         max_steps=config.stage2_steps,
-        seed=config.seed,
-        num_threads=config.num_threads,
         sample_every=config.stage2_steps,
+        **shared,
     )
     inner: dict[str, Any] = {key: on for key, on in switches.items() if key != "end_to_end"}
     if config.inputs == "paper":
@@ -90,11 +87,9 @@ def stages(config: AblationConfig) -> tuple[DiffusionConfig, EndToEndConfig]:
     stage3 = EndToEndConfig(
         output=folder / config.name / f"seed{config.seed}" / "stage3",
         weights=stage2.output.parent / "start",
-        prepared=config.prepared,
         shards=config.shards,
         max_steps=config.stage3_steps,
-        seed=config.seed,
-        num_threads=config.num_threads,
+        **shared,
         end_to_end=switches.get("end_to_end", True),
         every_timestep=False,  # as docs/ablations.md was measured
     )
@@ -102,23 +97,14 @@ def stages(config: AblationConfig) -> tuple[DiffusionConfig, EndToEndConfig]:
 
 
 def ablate(config: AblationConfig) -> Path:
-    """Train what is not trained yet.
-
-    Returns:
-        The checkpoint to evaluate.
-    """
+    """Train what is not trained yet; returns the checkpoint to evaluate."""
     stage2, stage3 = stages(config)
     start = stage3.weights
     if not (start / "manifest.json").is_file():
         launch(stage2_diffusion.build, stage2)
-        export = stage2.output / "export"
-        parts = {
-            "unet": export / "unet",
-            "reference_encoder": export / "reference_encoder",
-            "autoencoder": config.autoencoder,
-            "landmark_completer": config.landmark_completer,
-            "detail": config.detail,
-        }
+        parts = {name: stage2.output / "export" / name for name in ("unet", "reference_encoder")}
+        given = ("autoencoder", "landmark_completer", "detail")
+        parts |= {name: getattr(config, name) for name in given}
         # By the folder: without end-to-end training the start is the full model's.
         name = f"{config.inputs}-{start.parent.parent.name}-seed{config.seed}"
         pack(parts, SHIPPED / INNER_MOUTHS, start, model_name=name, version="0")

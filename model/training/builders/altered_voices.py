@@ -10,6 +10,7 @@ those whose voice is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,54 +19,39 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.data.arrays import write_arrays
 from model.data.phones import UNKNOWN_PHONE
-from model.data.sound import read_sound
+from model.data.sound import fit_sound, read_sound
 from model.data.voice_alteration import alter
-from model.media.audio import HOP_LENGTH, log_mel
+from model.data.voice_corpora import utterances, write_voices
+from model.media.audio import MELS_PER_FRAME
 from model.training.config import run_program
 
 
 @dataclass(frozen=True)
 class AlteredVoicesConfig:
-    """Altered voices.
-
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `speech.npz`, and for `altered.npz`.
-    """
+    """Altered voices: `source` was prepared into `prepared`, with `speech.npz`, and for `altered.npz`."""
 
     source: Path
     prepared: Path = Path("data/prepared")
 
 
-def main(config: AlteredVoicesConfig) -> None:
-    """Alter every phone-aligned utterance."""
-    speech = np.load(config.prepared / "speech.npz")
+def alter_all(
+    source: Path, speech: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]:
+    """Every phone-aligned utterance once more: name, waveform, phones."""
     all_phones = speech["phones"]
-    ends = np.cumsum(speech["lengths"])
     rng = np.random.default_rng(0)
-    names, mels, labels = [], [], []
-    rows = list(zip(speech["names"], ends - speech["lengths"], ends, strict=True))
-    for name, start, end in tqdm(rows, desc="altered voices", mininterval=5):
-        phones = all_phones[start:end]
-        if (phones == UNKNOWN_PHONE).all():
-            continue
-        waveform = read_sound(config.source / "speech" / str(name))
-        length = (end - start) * HOP_LENGTH
-        waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
-        waveform, phones = alter(waveform, phones, rng)
-        names.append(str(name))
-        mels.append(log_mel(waveform).astype(np.float16))
-        labels.append(phones)
-    target = config.prepared / "altered.npz"
-    arrays: dict[str, NDArray[Any]] = {
-        "log_mel": np.concatenate(mels),
-        "phones": np.concatenate(labels),
-    }
-    lengths = np.array([len(row) for row in labels])
-    write_arrays(target, {"names": np.array(names), "lengths": lengths, **arrays})
-    print(f"{target}: {len(names)} utterances")
+    for name, there in tqdm(list(utterances(speech)), desc="altered voices", mininterval=5):
+        phones = all_phones[there]
+        if not (phones == UNKNOWN_PHONE).all():
+            sound = fit_sound(read_sound(source / "speech" / name), len(phones) // MELS_PER_FRAME)
+            yield name, *alter(sound, phones, rng)
+
+
+def main(config: AlteredVoicesConfig) -> None:
+    """Alter and write."""
+    speech = np.load(config.prepared / "speech.npz")
+    write_voices(config.prepared / "altered.npz", alter_all(config.source, speech))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.data.crops import Crop, clip_crops, name_seed, portrait_identities, read_picture
-from model.data.split import clip_held_out, portrait_held_out
+from model.data.crops import Crop, clip_crops, name_seed, prepared_faces, read_picture
 from model.face.alignment import crop_affine, crop_image, jitter_affine, warp_points
 from model.training.config import run_program
 
@@ -29,13 +28,9 @@ PORTRAIT_CROPS = 6
 
 @dataclass(frozen=True)
 class CropsConfig:
-    """Crops of clips and photographs.
+    """Crops of `size` pixels, cut by `workers` processes.
 
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`, and for `crops.npz`.
-        size: Side of the crops in pixels.
-        workers: Processes.
+    `source` was prepared into `prepared`, where `grid.npz` and `portraits.npz` are and `crops.npz` goes.
     """
 
     source: Path
@@ -55,26 +50,17 @@ def _portrait_crops(job: tuple[Path, NDArray[np.float32], int]) -> list[Crop]:
 def main(config: CropsConfig) -> None:
     """Cut all crops."""
     cv2.setNumThreads(1)
-    identities = portrait_identities(config.source)
-    grid = np.load(config.prepared / "grid.npz")
-    portraits = np.load(config.prepared / "portraits.npz")
     images: list[NDArray[np.uint8]] = []
     points: list[NDArray[np.float32]] = []
     columns: dict[str, list[int]] = {"subject": [], "kind": [], "held_out": []}
+    sets = zip(
+        prepared_faces(config.source, config.prepared), (clip_crops, _portrait_crops), strict=True
+    )
     with ProcessPoolExecutor(config.workers) as pool:
-        for kind, (folder, data, cut) in enumerate(
-            [("grid_s1", grid, clip_crops), ("portraits", portraits, _portrait_crops)]
-        ):
-            names = [str(name) for name in data["names"]]
-            jobs = [
-                (config.source / folder / name, landmarks, config.size)
-                for name, landmarks in zip(names, data["landmarks"], strict=True)
-            ]
-            cuts = tqdm(
-                pool.map(cut, jobs, chunksize=4), total=len(jobs), desc=folder, mininterval=5
-            )
-            for subject, (name, crops) in enumerate(zip(names, cuts, strict=True)):
-                held_out = clip_held_out(name) if kind == 0 else portrait_held_out(identities[name])
+        for kind, (faces, cut) in enumerate(sets):
+            jobs = [(*row, config.size) for row in zip(faces.paths, faces.landmarks, strict=True)]
+            cuts = tqdm(pool.map(cut, jobs, chunksize=4), total=len(jobs), mininterval=5)
+            for subject, (held_out, crops) in enumerate(zip(faces.held_out, cuts, strict=True)):
                 images += [image for image, _ in crops]
                 points += [landmarks for _, landmarks in crops]
                 columns["subject"] += [subject] * len(crops)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +38,11 @@ from model.data.crops import (
     clip_crops,
     clip_motions,
     name_seed,
-    portrait_identities,
+    prepared_faces,
     read_picture,
     recolour_and_mirror,
 )
-from model.data.split import clip_held_out, portrait_held_out
+from model.data.split import portrait_held_out
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.compositing import match_colour
 from model.face.inner_mouth import InnerMouthBank
@@ -66,8 +67,7 @@ class DetailPairsConfig:
     """Pairs of the detail network.
 
     Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`, and for `detail.npz`.
+        source: Folder that was prepared into `prepared`: `grid.npz` and `portraits.npz` are there.
         weights: The checkpoint that draws.
         inner_mouths: Folder of the inner mouths; None for the checkpoint's.
         workers: Processes.
@@ -84,14 +84,10 @@ class DetailPairsConfig:
 
 @dataclass(frozen=True)
 class Subject:
-    """One clip, photograph, or pair of photographs.
+    """One clip, photograph, or pair of photographs: the reference's and the target's.
 
-    Attributes:
-        paths: Its files: one, or the reference's and the target's.
-        landmarks: Of each file, pixels: `(T, 68, 2)` of a clip, `(68, 2)` of a photograph.
-        motions: For a photograph that is moved.
-        held_out: Whether it is never trained on.
-        is_clip: Whether it is a clip.
+    Landmarks in pixels are `(T, 68, 2)` of a clip, `(68, 2)` of a photograph; motions are for a
+    photograph that is moved.
     """
 
     paths: tuple[Path, ...]
@@ -193,29 +189,21 @@ def draw_subject(job: tuple[Subject, Path, Path]) -> Drawn:
 
 def list_subjects(source: Path, prepared: Path, limit: int | None = None) -> Iterator[Subject]:
     """Clips, photographs, and two photographs of one person in either order."""
-    grid, portraits = np.load(prepared / "grid.npz"), np.load(prepared / "portraits.npz")
-    motions = clip_motions(grid["landmarks"])
+    clips, portraits = prepared_faces(source, prepared)
+    motions = clip_motions(clips.landmarks)
     rng = np.random.default_rng(0)
-    for name, clip in list(zip(grid["names"], grid["landmarks"], strict=True))[:limit]:
-        path = source / "grid_s1" / str(name)
-        yield Subject((path,), (clip,), (), clip_held_out(str(name)), True)
-    identities = portrait_identities(source)
+    films = zip(clips.paths, clips.landmarks, clips.held_out, strict=True)
+    for path, clip, held_out in islice(films, limit):
+        yield Subject((path,), (clip,), (), held_out, True)
     people: dict[str, list[tuple[Path, NDArray[np.float32]]]] = defaultdict(list)
-    for name, landmarks in list(zip(portraits["names"], portraits["landmarks"], strict=True))[
-        :limit
-    ]:
-        path = source / "portraits" / str(name)
-        person = identities[str(name)]
-        people[person].append((path, landmarks))
+    photographs = zip(portraits.paths, portraits.landmarks, portraits.people, strict=True)
+    for path, face, person in islice(photographs, limit):
+        people[person].append((path, face))
         chosen = tuple(motions[i] for i in rng.choice(len(motions), 3, replace=False))
-        yield Subject((path,), (landmarks,), chosen, portrait_held_out(person), False)
-    for person, photographs in people.items():
-        for one in range(len(photographs)):
-            for other in range(len(photographs)):
-                if one != other:
-                    pair = (photographs[one], photographs[other])
-                    paths, faces = tuple(p for p, _ in pair), tuple(f for _, f in pair)
-                    yield Subject(paths, faces, (), portrait_held_out(person), False)
+        yield Subject((path,), (face,), chosen, portrait_held_out(person), False)
+    for person, pictures in people.items():
+        for (one, face), (other, target) in permutations(pictures, 2):
+            yield Subject((one, other), (face, target), (), portrait_held_out(person), False)
 
 
 def main(config: DetailPairsConfig) -> None:
@@ -224,9 +212,8 @@ def main(config: DetailPairsConfig) -> None:
     bank = config.inner_mouths or config.weights / INNER_MOUTHS
     jobs = [(subject, config.weights, bank) for subject in subjects]
     with ProcessPoolExecutor(config.workers) as pool:
-        rows = list(
-            tqdm(pool.map(draw_subject, jobs, chunksize=4), total=len(jobs), mininterval=10)
-        )
+        drawn = pool.map(draw_subject, jobs, chunksize=4)
+        rows = list(tqdm(drawn, total=len(jobs), mininterval=10))
     names = [field.name for field in dataclasses.fields(Drawn)]
     arrays = {name: np.concatenate([getattr(row, name) for row in rows]) for name in names}
     held_out = np.concatenate(

@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL
@@ -32,6 +32,16 @@ from model.training.config import run_program
 
 LIMIT_MB: Final = 40.0
 """Largest checkpoint that ships; every version stays in the repository's history."""
+
+
+_KINDS: Final[dict[str, Any]] = {
+    "autoencoder": AutoencoderKL,
+    "unet": TalkFormerUNet,
+    "reference_encoder": ReferenceEncoder,
+    "landmark_completer": LandmarkCompleter,
+    "detail": DetailNetwork,
+}
+"""The networks of a checkpoint."""
 
 
 def to_half(name: str, network: nn.Module) -> None:
@@ -61,17 +71,14 @@ def tidy(folder: Path) -> None:
 def pack(
     parts: dict[str, Path], bank: Path, output: Path, *, model_name: str, version: str
 ) -> float:
-    """Write a checkpoint.
+    """Write a checkpoint; returns its size in MB.
 
     Args:
-        parts: Folder of each trained network: autoencoder, unet, reference_encoder,
-            landmark_completer, and detail, which may be left out.
+        parts: Folder of each trained network of `_KINDS`; detail may be left out.
         bank: Folder of the inner mouths.
         output: Where the checkpoint goes; its former parts are replaced.
         model_name: Name for results and logs.
         version: Version of the weights.
-    Returns:
-        Its size in MB.
     Raises:
         CheckpointError: A part is missing, holds non-finite values in fp16, or the whole is too large
             to ship and goes to where the shipped one is.
@@ -83,17 +90,9 @@ def pack(
                 "Train that stage, or name its folder."
             )
     networks = {
-        "autoencoder": AutoencoderKL.from_pretrained(parts["autoencoder"], low_cpu_mem_usage=False),
-        "unet": TalkFormerUNet.from_pretrained(parts["unet"], low_cpu_mem_usage=False),
-        "reference_encoder": ReferenceEncoder.from_pretrained(
-            parts["reference_encoder"], low_cpu_mem_usage=False
-        ),
-        "landmark_completer": LandmarkCompleter.from_pretrained(
-            parts["landmark_completer"], low_cpu_mem_usage=False
-        ),
+        name: _KINDS[name].from_pretrained(folder, low_cpu_mem_usage=False)
+        for name, folder in parts.items()
     }
-    if "detail" in parts:
-        networks["detail"] = DetailNetwork.from_pretrained(parts["detail"], low_cpu_mem_usage=False)
     for name, network in networks.items():
         to_half(name, network)
     pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
@@ -113,18 +112,11 @@ def pack(
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """A checkpoint.
+    """A checkpoint, `version` and `name` of its weights, for results and logs.
 
-    Attributes:
-        version: Of the weights.
-        autoencoder: Folder of stage 0's export.
-        unet: Of stage 2's.
-        reference_encoder: Of stage 2's.
-        landmark_completer: Of stage 1's.
-        detail: Of stage 4's; without it the checkpoint is packed without a detail network.
-        inner_mouths: Folder of the inner mouths.
-        output: Where the checkpoint goes.
-        name: For results and logs.
+    The stages' exports lie where trainings leave them: autoencoder of stage 0, unet and
+    reference_encoder of 2, landmark_completer of 1, detail of 4; without detail the checkpoint is packed
+    without a detail network.
     """
 
     version: str
@@ -140,8 +132,7 @@ class ExportConfig:
 
 def main(config: ExportConfig) -> None:
     """Pack, and print what it weighs."""
-    names = ("autoencoder", "unet", "reference_encoder", "landmark_completer", "detail")
-    parts: dict[str, Path] = {name: getattr(config, name) for name in names}
+    parts: dict[str, Path] = {name: getattr(config, name) for name in _KINDS}
     if not (config.detail / "config.json").is_file():
         print(f"{config.detail} holds no detail network: packed without one (stage 4 makes it)")
         del parts["detail"]
@@ -149,8 +140,8 @@ def main(config: ExportConfig) -> None:
         parts, config.inner_mouths, config.output, model_name=config.name, version=config.version
     )
     for path in sorted(config.output.iterdir()):
-        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        print(f"{sum(file.stat().st_size for file in files) / 1e6:8.2f} MB  {path.name}")
+        size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+        print(f"{size / 1e6:8.2f} MB  {path.name}")
     print(f"{size_mb:8.2f} MB  in all (limit {LIMIT_MB:.0f}), {verify_checkpoint(config.output)}")
 
 

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED
+from model.data.crops import film_frames, read_picture
 from model.data.split import clip_held_out
 from model.face.alignment import crop_affine, crop_image, warp_points
 from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_opening
 from model.face.mouth_light import LUMA, USUAL_TOOTH
+from model.face.thin_plate import smoothstep
 from model.training.config import run_program
 
 OPENINGS: Final = (0.05, 0.09, 0.13, 0.17, 0.21, 0.25, 0.30, 0.36)
@@ -87,13 +89,9 @@ class Mouth:
 
 
 def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Stretch the inner mouth of a crop to a rectangle.
+    """Stretch the inner mouth of a crop `(S, S, 3)` uint8 RGB to a rectangle `(h, w, 3)` of `PATCH_PX`.
 
-    Args:
-        crop: `(S, S, 3)` uint8 RGB.
-        landmarks: `(68, 2)`, crop units.
-    Returns:
-        `(h, w, 3)` uint8 of `PATCH_PX`; a hair is left out at the lips, so that no lip shows in it.
+    A hair is left out at the lips (`landmarks` `(68, 2)`, crop units), so that no lip shows in it.
     """
     height, width = PATCH_PX
     lips = LipCurves.from_landmarks(landmarks)
@@ -103,10 +101,11 @@ def rectify(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[
     inset = np.minimum(0.004, 0.12 * (bottom - top))
     y = top + inset + v * (bottom - top - 2 * inset)
     size = crop.shape[0]
-    map_x = np.broadcast_to((x * size - 0.5).astype(np.float32), y.shape).copy()
-    return np.asarray(
-        cv2.remap(crop, map_x, (y * size - 0.5).astype(np.float32), cv2.INTER_AREA), np.uint8
+    columns, rows = (
+        np.ascontiguousarray(np.broadcast_to(place * size - 0.5, y.shape), np.float32)
+        for place in (x, y)
     )
+    return np.asarray(cv2.remap(crop, columns, rows, cv2.INTER_AREA), np.uint8)
 
 
 def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[Mouth]:
@@ -120,31 +119,17 @@ def read_mouths(clips: Path, landmarks_file: Path, every_clip: int) -> Iterator[
     usual = float(np.median(inner_width))
     openings = inner_opening(cropped)
     for clip, name in enumerate(tqdm(names, desc="clips", mininterval=5)):
-        capture = cv2.VideoCapture(str(clips / str(name)))
-        for frame in range(len(tracks[clip])):
-            found, picture = capture.read()
-            if not found:
-                break
+        pictures = film_frames(clips / str(name))
+        for frame, (picture, face) in enumerate(zip(pictures, tracks[clip], strict=False)):
             if openings[clip, frame] < 0.03:
                 continue
-            affine = crop_affine(tracks[clip, frame])
-            crop = crop_image(np.ascontiguousarray(picture[..., ::-1]), affine, _CROP_PX)
+            crop = crop_image(picture, crop_affine(face), _CROP_PX)
             points = cropped[clip, frame]
-            cheek = ((points[3] + points[48]) / 2 * _CROP_PX).astype(int)
-            other = ((points[13] + points[54]) / 2 * _CROP_PX).astype(int)
-            skin = np.mean(
-                [
-                    crop[row - 6 : row + 7, column - 6 : column + 7].mean((0, 1))
-                    for column, row in (cheek, other)
-                ],
-                axis=0,
-            )
-            yield Mouth(
-                rectify(crop, points),
-                float(openings[clip, frame]),
-                float(inner_width[clip, frame]) / usual,
-                skin.astype(np.float32),
-            )
+            cheeks = (points[[3, 13]] + points[[48, 54]]) / 2 * _CROP_PX
+            patches = [crop[y - 6 : y + 7, x - 6 : x + 7] for x, y in cheeks.astype(int)]
+            skin = np.mean([patch.mean((0, 1)) for patch in patches], axis=0).astype(np.float32)
+            width = float(inner_width[clip, frame]) / usual
+            yield Mouth(rectify(crop, points), float(openings[clip, frame]), width, skin)
 
 
 def medoid(
@@ -156,61 +141,45 @@ def medoid(
     patches = np.stack([mouths[i].patch for i in near]).astype(np.float32)
     small = np.stack([cv2.resize(p, (20, 9), interpolation=cv2.INTER_AREA) for p in patches])
     cost = np.abs(small - np.median(small, axis=0)).mean(axis=(1, 2, 3))
-    # The upper teeth are a picture of their own and hang before the entry: leave the upper part
-    # dark.
+    # The upper teeth are a picture of their own and hang before the entry: leave its top dark.
     cost += 0.6 * small[:, :5].mean(axis=(1, 2, 3))
     if like is not None:
-        cost += np.abs(small - cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)).mean(
-            axis=(1, 2, 3)
-        )
+        beside = cv2.resize(like, (20, 9), interpolation=cv2.INTER_AREA)
+        cost += np.abs(small - beside).mean(axis=(1, 2, 3))
     sharpness = np.array([cv2.Laplacian(p.mean(axis=2), cv2.CV_32F).std() for p in patches])
     cost -= 0.25 * sharpness
     return mouths[near[int(np.argmin(cost))]]
 
 
 def grade(patch: NDArray[np.uint8], skin: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Give an entry the colours of a mouth in white light.
+    """Give an entry `(h, w, 3)` uint8 RGB the colours of a mouth in white light.
 
-    The clips' light is balanced by their skin. Lower teeth stay dim, as they are in the mouth's own
-    shadow - the clips' speaker shows his much - and everything else becomes a dark red, darker
-    towards the corners, where the clips show lip, and towards the upper lip.
-
-    Args:
-        patch: `(h, w, 3)` uint8 RGB, rectified.
-        skin: `(3,)` mean RGB of the skin around it.
+    The clips' light is balanced by the mean RGB of the skin around it `(3,)`. Lower teeth stay dim, as
+    they are in the mouth's own shadow - the clips' speaker shows his much - and everything else becomes
+    a dark red, darker towards the corners, where the clips show lip, and towards the upper lip.
     """
     picture = patch.astype(np.float32) * (_SKIN_HUE / (skin / float(skin @ LUMA)))
     brightness = picture @ LUMA
     redness = (picture[..., 0] - picture[..., 1:].mean(axis=-1)) / np.maximum(brightness, 1.0)
-    tooth = _ramp(brightness / float(skin @ LUMA), 0.30, 0.50) * _ramp(0.75 - redness, 0.0, 0.35)
+    bright, pale = (brightness / float(skin @ LUMA) - 0.30) / 0.20, (0.75 - redness) / 0.35
+    tooth = smoothstep(bright) * smoothstep(pale)
     tooth = cv2.GaussianBlur(tooth.astype(np.float32), (0, 0), 1.5)[..., None]
     level = brightness[..., None]
     white = 0.62 * level * _LOWER_TOOTH_HUE
     flesh = 0.58 * level * _FLESH_HUE
     graded = flesh + _LOWER_TOOTH_SHARE * tooth * (white - flesh)
-    u = (np.arange(patch.shape[1]) + 0.5) / patch.shape[1]
-    corner = 0.5 + 0.5 * _ramp(np.minimum(u, 1 - u), 0.0, 0.30)
-    v = (np.arange(patch.shape[0]) + 0.5) / patch.shape[0]
-    depth = 0.45 + 0.55 * _ramp(v, 0.1, 0.8)  # the upper teeth and lip shade what is above
+    v, u = ((np.arange(side, dtype=np.float32) + 0.5) / side for side in patch.shape[:2])
+    corner = 0.5 + 0.5 * smoothstep(np.minimum(u, 1 - u) / 0.30)
+    depth = 0.45 + 0.55 * smoothstep((v - 0.1) / 0.7)  # the upper teeth and lip shade what is above
     graded *= (corner[None] * depth[:, None])[..., None]
     return np.clip(graded + 0.5, 0, 255).astype(np.uint8)
-
-
-def _ramp(value: NDArray[np.float32], start: float, stop: float) -> NDArray[np.float32]:
-    """0 below `start`, 1 above `stop`, smooth between."""
-    t = np.clip((value - start) / (stop - start), 0.0, 1.0)
-    smooth: NDArray[np.float32] = t * t * (3 - 2 * t)
-    return smooth
 
 
 def cut_teeth(
     photograph: NDArray[np.uint8], landmarks: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], float]:
-    """Take the upper teeth out of the chosen smile.
+    """Take the upper teeth out of the chosen smile, a photograph `(H, W, 3)` uint8 RGB with landmarks in its pixels.
 
-    Args:
-        photograph: `(H, W, 3)` uint8 RGB.
-        landmarks: `(68, 2)`, its pixels.
     Returns:
         `(h, w, 4)` uint8 RGBA in white light, `TEETH_PX`; row of the front teeth's biting edge.
     """
@@ -233,13 +202,13 @@ def cut_teeth(
     shown = cv2.remap(
         picture, np.repeat(columns[None], height, 0), source.astype(np.float32), cv2.INTER_LINEAR
     )
-    gum = _ramp((lip - rows).astype(np.float32), 0.0, 10.0)[..., None]
+    gum = smoothstep(((lip - rows) / 10.0).astype(np.float32))[..., None]
     front = picture[_FRONT_TEETH].reshape(-1, 3).mean(axis=0)
     white = shown * (TOOTH_LUMA * USUAL_TOOTH / front)
     white += gum * (0.45 * TOOTH_LUMA * _GUM_HUE - white)
 
-    alpha = _ramp(edge - rows, -1.2, 1.2)
-    alpha *= _ramp(np.minimum(columns - 20.0, 222.0 - columns), 0.0, 16.0)
+    alpha = smoothstep((edge - rows + 1.2) / 2.4)
+    alpha *= smoothstep(np.minimum(columns - 20.0, 222.0 - columns) / 16.0)
     rgba = np.concatenate([white, 255 * alpha[..., None]], axis=-1)
     return np.clip(rgba + 0.5, 0, 255).astype(np.uint8), float(edge[100:140].max())
 
@@ -252,12 +221,9 @@ def read_teeth(folder: Path, landmarks_file: Path) -> tuple[NDArray[np.uint8], f
     """
     archive = np.load(landmarks_file)
     found = np.flatnonzero(archive["names"] == UPPER_TEETH)
-    picture = cv2.imread(str(folder / UPPER_TEETH))
-    if picture is None or not len(found):
+    if not (folder / UPPER_TEETH).exists() or not len(found):
         raise SystemExit(f"the upper teeth come from {folder / UPPER_TEETH}, which is missing")
-    return cut_teeth(
-        np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8), archive["landmarks"][found[0]]
-    )
+    return cut_teeth(read_picture(folder / UPPER_TEETH), archive["landmarks"][found[0]])
 
 
 def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
@@ -267,33 +233,21 @@ def build(source: Path, prepared: Path, every_clip: int) -> InnerMouthBank:
     like: NDArray[np.float32] | None = None
     # From the middle of the grid outwards, each entry like the one before.
     for opening in OPENINGS:
-        row = []
-        for width in WIDTHS:
-            row.append(medoid(mouths, opening, width, like))
+        row = [medoid(mouths, opening, width, like) for width in WIDTHS]
         like = row[len(row) // 2].patch.astype(np.float32)
         chosen.append(row)
     skin = np.mean([mouth.skin for row in chosen for mouth in row], axis=0).astype(np.float32)
     patches = np.stack([[grade(mouth.patch, skin) for mouth in row] for row in chosen])
     teeth, edge = read_teeth(source / "portraits", prepared / "portraits.npz")
-    return InnerMouthBank(
-        patches,
-        np.array(OPENINGS, np.float32),
-        np.array(WIDTHS, np.float32),
-        teeth,
-        float(TEETH_SCALE),
-        edge,
-    )
+    openings, widths = np.array(OPENINGS, np.float32), np.array(WIDTHS, np.float32)
+    return InnerMouthBank(patches, openings, widths, teeth, float(TEETH_SCALE), edge)
 
 
 @dataclass(frozen=True)
 class InnerMouthsConfig:
-    """The bank of inner mouths.
+    """The bank of inner mouths, which goes to `output`, of one clip in `every_clip`.
 
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`.
-        output: Where the bank goes.
-        every_clip: One clip of this many is read.
+    `source` was prepared into `prepared`, where `grid.npz` and `portraits.npz` are.
     """
 
     source: Path

@@ -16,10 +16,11 @@ Every subject is mirrored and recoloured as a whole, every picture has its own c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,13 +36,12 @@ from model.data.crops import (
     clip_crops,
     clip_motions,
     name_seed,
-    portrait_identities,
+    prepared_faces,
     read_picture,
     recolour_and_mirror,
     roughen,
     spread_frames,
 )
-from model.data.split import clip_held_out, portrait_held_out
 from model.face.alignment import (
     crop_affine,
     crop_image,
@@ -61,6 +61,7 @@ from model.training.config import run_program
 PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
 _ENGINE_PX = 256
+_BATCH = 32  # pictures that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class PairsConfig:
     """Pairs of clips and photographs.
 
     Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with `grid.npz` and `portraits.npz`, and for `pairs.npz`.
+        source: Folder that was prepared into `prepared`: `grid.npz` and `portraits.npz` are there.
         autoencoder: Folder of the trained autoencoder.
         size: Side of the pictures in pixels.
         workers: Processes.
@@ -88,9 +88,7 @@ class PairsConfig:
 class Subject:
     """Pictures of one clip or photograph, and warps between them.
 
-    Attributes:
-        pictures: Crop `(S, S, 3)` and landmarks `(68, 2)` of each.
-        pairs: Target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
+    Pairs are target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
     """
 
     pictures: list[Crop]
@@ -126,14 +124,7 @@ PortraitJob = tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int]
 def portrait_pictures(
     job: PortraitJob, count: int, rng: np.random.Generator, inner_mouths: InnerMouthBank
 ) -> list[Crop]:
-    """A photograph as it is, and moved by the portrait engine; each with its own jitter.
-
-    Args:
-        job: What to cut and how to move it.
-        count: Pictures wanted; the first one is the photograph.
-        rng: Of jitter, amplitudes and frames.
-        inner_mouths: What moved mouths show.
-    """
+    """`count` pictures: a photograph as it is, then moved by the portrait engine; each with its own jitter."""
     path, landmarks, motions, size = job
     affine = crop_affine(landmarks)
     base = crop_image(read_picture(path), affine, _ENGINE_PX)
@@ -164,26 +155,17 @@ def _portrait_subject(job: PortraitJob) -> Subject:
 
 @torch.inference_mode()
 def encode(
-    autoencoder: AutoencoderKL,
-    images: NDArray[np.uint8],
-    masks: NDArray[np.bool_] | None = None,
-    batch: int = 32,
+    autoencoder: AutoencoderKL, images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float16]:
-    """Scaled latents of pictures.
+    """Scaled latents `(N, 4, S / f, S / f)`, float16, of pictures `(N, S, S, 3)` uint8.
 
-    Args:
-        autoencoder: The trained autoencoder, in eval mode.
-        images: `(N, S, S, 3)`, uint8.
-        masks: `(N, S, S)`; masked pixels become mid grey first.
-        batch: Pictures at a time.
-    Returns:
-        `(N, 4, S / f, S / f)`, float16.
+    The autoencoder is in eval mode; pixels in `masks` `(N, S, S)` become mid grey first.
     """
     parts = []
-    for start in tqdm(range(0, len(images), batch), desc="encode", mininterval=10):
-        tensor = to_tensor(images[start : start + batch])
+    for start in tqdm(range(0, len(images), _BATCH), desc="encode", mininterval=10):
+        tensor = to_tensor(images[start : start + _BATCH])
         if masks is not None:
-            tensor = tensor * (~torch.from_numpy(masks[start : start + batch]))[:, None]
+            tensor = tensor * (~torch.from_numpy(masks[start : start + _BATCH]))[:, None]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             latents = encode_pictures(autoencoder, tensor, torch.float32)
         parts.append(latents.half().numpy())
@@ -192,40 +174,25 @@ def encode(
 
 def _subjects(config: PairsConfig) -> Iterator[tuple[int, bool, Subject]]:
     """Kind, whether it is held out, and pictures of every clip, then of every photograph."""
-    grid, portraits = (np.load(config.prepared / f"{n}.npz") for n in ("grid", "portraits"))
-    identities = portrait_identities(config.source)
-    clip_names, portrait_names = (
-        [str(name) for name in data["names"]][: config.limit] for data in (grid, portraits)
-    )
-    clip_landmarks = grid["landmarks"]
-    motions = clip_motions(clip_landmarks)
+    (clips, portraits), size = prepared_faces(config.source, config.prepared), config.size
+    motions = clip_motions(clips.landmarks)
     rng = np.random.default_rng(0)
-    clip_jobs = [
-        (config.source / "grid_s1" / name, landmarks, config.size)
-        for name, landmarks in zip(clip_names, clip_landmarks, strict=False)
+    clip_jobs: list[Any] = [
+        (path, landmarks, size)
+        for path, landmarks in zip(clips.paths, clips.landmarks, strict=True)
     ]
-    portrait_jobs = [
-        (
-            config.source / "portraits" / name,
-            landmarks,
-            [motions[i] for i in rng.choice(len(motions), 3, replace=False)],
-            config.size,
-        )
-        for name, landmarks in zip(portrait_names, portraits["landmarks"], strict=False)
+    portrait_jobs: list[Any] = [
+        (path, landmarks, [motions[i] for i in rng.choice(len(motions), 3, replace=False)], size)
+        for path, landmarks in zip(portraits.paths, portraits.landmarks, strict=True)
     ]
-
-    def progress(done: Iterator[Subject], total: int, what: str) -> Iterable[Subject]:
-        return tqdm(done, total=total, desc=what, mininterval=10)
-
+    makers: tuple[Callable[[Any], Subject], ...] = (_clip_subject, _portrait_subject)
+    plans = zip(makers, (clip_jobs, portrait_jobs), (clips, portraits), strict=True)
     with ProcessPoolExecutor(config.workers) as pool:
-        cuts = pool.map(_clip_subject, clip_jobs, chunksize=8)
-        for name, subject in zip(clip_names, progress(cuts, len(clip_jobs), "clips"), strict=True):
-            yield 0, clip_held_out(name), subject
-        moved = pool.map(_portrait_subject, portrait_jobs, chunksize=8)
-        for name, subject in zip(
-            portrait_names, progress(moved, len(portrait_jobs), "portraits"), strict=True
-        ):
-            yield 1, portrait_held_out(identities[name]), subject
+        for kind, (make, jobs, faces) in enumerate(plans):
+            subjects = pool.map(make, jobs[: config.limit], chunksize=8)
+            bar = tqdm(subjects, total=len(jobs[: config.limit]), mininterval=10)
+            for held_out, subject in zip(faces.held_out, bar, strict=False):
+                yield kind, held_out, subject
 
 
 def main(config: PairsConfig) -> None:

@@ -42,19 +42,12 @@ from torch import nn
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.data.crops import portrait_identities
+from model.data.crops import prepared_faces
 from model.data.filmed_motion import amplitude, motion_of_clips, population_gains
-from model.data.phones import (
-    CLOSURES,
-    PHONES,
-    SILENCE_PHONE,
-    UNKNOWN_PHONE,
-    runs_of,
-    silence_share,
-)
+from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of, silence_share
 from model.data.speechless_sounds import noise_recordings
-from model.data.split import FILMED, portrait_held_out, speakers_of, trained_on
-from model.data.voice_corpora import HELD_OUT
+from model.data.split import FILMED, speakers_of, trained_on
+from model.data.voice_corpora import HELD_OUT, spoken_faces, utterances
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import (
     CONTENT,
@@ -62,7 +55,6 @@ from model.face.landmarks import (
     LIPS,
     LOWER_INNER_LIP,
     LOWER_OUTER_LIP,
-    POSE,
     UPPER_INNER_LIP,
     UPPER_OUTER_LIP,
     join_landmarks,
@@ -137,29 +129,21 @@ class PhoneTeacher(nn.Module):
         return offsets.unflatten(-1, (len(CONTENT), 2)) * 0.05
 
 
-def point_weights() -> torch.Tensor:
-    """Weight of each content point `(31, 1)`: jaw 0.5, outer lips 1, inner lips 2."""
-    values = [2.0 if i in INNER_LIPS else 1.0 if i in LIPS else 0.5 for i in CONTENT]
-    return torch.tensor(values)[:, None]
-
-
 def train_teacher(
     inputs: torch.Tensor, offsets: torch.Tensor, shut: torch.Tensor, steps: int
 ) -> PhoneTeacher:
-    """Fit the teacher.
+    """Fit the teacher in `steps` of 48 sentences, inputs `(N, T, 164)`.
 
-    Args:
-        inputs: `(N, T, 164)`.
-        offsets: `(N, T, 31, 2)`, against the shut mouth, crop units.
-        shut: Faces with shut mouths `(N, 68, 2)`, crop units.
-        steps: Of 48 sentences.
+    Offsets `(N, T, 31, 2)` are against the shut mouth of the faces `shut` `(N, 68, 2)`, crop units.
     """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     teacher = PhoneTeacher()
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    weights = point_weights()
+    # of each point (31, 1): jaw 0.5, outer lips 1, inner lips 2
+    shares = [2.0 if i in INNER_LIPS else 1.0 if i in LIPS else 0.5 for i in CONTENT]
+    weights = torch.tensor(shares)[:, None]
     for _ in tqdm(range(steps), desc="teacher", mininterval=5):
         rows = torch.randint(len(inputs), (48,), generator=generator)
         noisy = inputs[rows]
@@ -219,7 +203,7 @@ def label_speech(
     with torch.no_grad():
         offsets = teacher(teacher_input(phones, mel)[None])[0].numpy()
     offsets *= 1.0 - silence_share(phones)[:, None, None]
-    face = join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + offsets)
+    face = spoken_faces(neutral, offsets)
     shut_lips(face, closure_share(phones))
     # a pause is as shut as lips get, also where the neutral mouth is a hair open
     shut_lips(face, silence_share(phones))
@@ -230,34 +214,26 @@ def label_voices(
     teacher: PhoneTeacher, corpus: str, voices: Mapping[str, NDArray[Any]], neutral: Points
 ) -> dict[str, NDArray[Any]]:
     """The rows of `motion.npz` for one set of voices, laid out as `speech.npz`."""
-    labels, ends = [], np.cumsum(voices["lengths"])
     mels, phones = voices["log_mel"], voices["phones"]
-    for start, end in zip(ends - voices["lengths"], ends, strict=True):
-        mel = mels[start:end].astype(np.float32)
-        labels.append(label_speech(teacher, phones[start:end], mel, neutral))
+    labels = [
+        label_speech(teacher, phones[there], mels[there].astype(np.float32), neutral)
+        for _, there in utterances(voices)
+    ]
     known = (phones != UNKNOWN_PHONE).reshape(-1, MELS_PER_FRAME).all(axis=1)
     return {f"{corpus}_offsets": np.concatenate(labels), f"{corpus}_valid": known}
 
 
 @dataclass(frozen=True)
 class PhoneTeacherConfig:
-    """The phone teacher and its labels.
+    """The phone teacher, trained for `steps` with so many torch threads, and its labels.
 
-    Attributes:
-        source: Folder that was prepared.
-        prepared: Folder with the prepared arrays, and for `motion.npz`.
-        steps: Of the teacher's training.
-        threads: torch threads.
+    `source` was prepared into `prepared`, where the arrays are and `motion.npz` goes.
     """
 
     source: Path
     prepared: Path = Path("data/prepared")
     steps: int = 800
     threads: int = 1
-
-
-def _exists(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.npz").exists()
 
 
 def _gains(
@@ -304,10 +280,11 @@ def main(config: PhoneTeacherConfig) -> None:
     """Train the teacher and label all voices."""
     torch.set_num_threads(config.threads)
     folder = config.prepared
-    portraits = np.load(folder / "portraits.npz")
-
     # 1. motion of the filmed speakers, and by how much each falls short of the population's
-    clips = {name: np.load(folder / f"{name}.npz") for name in FILMED if _exists(folder, name)}
+    clips, voices = (
+        {name: np.load(path) for name in names if (path := folder / f"{name}.npz").exists()}
+        for names in (FILMED, HELD_OUT)
+    )
     arrays: dict[str, NDArray[Any]] = {}
     for name, films in clips.items():
         motion, explained = motion_of_clips(films["landmarks"])
@@ -333,26 +310,19 @@ def main(config: PhoneTeacherConfig) -> None:
     print(f"teacher on {len(grid[0])} held-out clips: r(opening) {r:.3f}, articulation {ratio:.2f}")
 
     # 4. labels for the other voices
-    for corpus in HELD_OUT:
-        if (folder / f"{corpus}.npz").exists():
-            arrays |= label_voices(teacher, corpus, np.load(folder / f"{corpus}.npz"), neutral)
-    spoken = mouth_opening(
-        join_landmarks(neutral[list(POSE)], neutral[list(CONTENT)] + arrays["speech_offsets"])
-    )[arrays["speech_valid"]]
+    for corpus, spoken in voices.items():
+        arrays |= label_voices(teacher, corpus, spoken, neutral)
+    said = mouth_opening(spoken_faces(neutral, arrays["speech_offsets"]))[arrays["speech_valid"]]
     print(
-        f"opening: speech std {spoken.std():.3f} mean {spoken.mean():.3f}, "
+        f"opening: speech std {said.std():.3f} mean {said.mean():.3f}, "
         f"clips std {float(real.std()):.3f} mean {float(real.mean()):.3f}"
     )
 
     # 5. portraits in crop units, noise
-    identities = portrait_identities(config.source)
-    arrays["neutral"] = neutral
-    arrays["portraits"] = np.stack(
-        [warp_points(crop_affine(face), face) for face in portraits["landmarks"]]
-    )
-    arrays["portraits_held_out"] = np.array(
-        [portrait_held_out(identities[str(name)]) for name in portraits["names"]]
-    )
+    _, portraits = prepared_faces(config.source, folder)
+    faces = np.stack([warp_points(crop_affine(face), face) for face in portraits.landmarks])
+    arrays |= {"neutral": neutral, "portraits": faces}
+    arrays["portraits_held_out"] = np.array(portraits.held_out)
     arrays["noise"] = noise_recordings(_NOISES)
     write_arrays(folder / "motion.npz", arrays)
     print(f"{folder / 'motion.npz'} written")

@@ -14,26 +14,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.data.crops import read_picture
+from model.data.crops import film_frames, read_picture
 from model.data.phone_alignment import GRID_GRAMMAR, align_phones, recognise
 from model.data.phones import read_phones
-from model.data.sound import read_sound, read_sound_in_step
+from model.data.sound import fit_sound, read_sound, read_sound_in_step
 from model.data.tracks import face_detector
 from model.errors import UnsupportedMediaError
-from model.media.audio import MELS_PER_FRAME, SAMPLE_RATE, log_mel
+from model.media.audio import MELS_PER_FRAME, log_mel
 from model.training.config import run_program
 
 CLIP_FRAMES = 75  # a GRID sentence
@@ -41,13 +41,7 @@ CLIP_FRAMES = 75  # a GRID sentence
 
 @dataclass(frozen=True)
 class ArraysConfig:
-    """Preparation of the arrays.
-
-    Attributes:
-        source: Folder of these folders.
-        output: Where the arrays go.
-        workers: Processes; 0 for one a core.
-    """
+    """Arrays of the folders of `source`, into `output`, by `workers` processes; 0 for one a core."""
 
     source: Path
     output: Path = Path("data/prepared")
@@ -85,25 +79,17 @@ def _speaker_rows(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["file"]: row for row in json.loads(index.read_text())} if index.exists() else {}
 
 
-def _read_clip(
-    path: Path,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _read_clip(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Landmarks `(75, 68, 2)`, sound `(48000,)` and log-mel `(300, 80)` of one GRID sentence."""
-    capture = cv2.VideoCapture(str(path))
     landmarks: list[NDArray[np.float32]] = []
-    while len(landmarks) < CLIP_FRAMES:
-        found, frame = capture.read()
-        if not found:
-            break
-        faces = face_detector()(np.ascontiguousarray(frame[..., ::-1]))
+    for frame in islice(film_frames(path), CLIP_FRAMES):
+        faces = face_detector()(frame)
         if not faces:
             raise ValueError(f"no face in frame {len(landmarks)}")
         landmarks.append(faces[0].landmarks)
     if len(landmarks) < CLIP_FRAMES:
         raise ValueError(f"only {len(landmarks)} frames; expected {CLIP_FRAMES}")
-    samples = CLIP_FRAMES * SAMPLE_RATE // 25
-    sound = read_sound_in_step(path)[:samples]
-    sound = np.pad(sound, (0, samples - len(sound)))
+    sound = fit_sound(read_sound_in_step(path), CLIP_FRAMES)
     return np.stack(landmarks), sound, log_mel(sound)
 
 
@@ -133,33 +119,16 @@ def _attempt(
         return path.name, str(error)
 
 
-def _prepare_all(
-    name: str,
-    prepare: Callable[[Path], dict[str, NDArray[Any]]],
-    paths: Sequence[Path],
-    workers: int,
-) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = pool.map(_attempt, [(prepare, path) for path in paths], chunksize=4)
-        for path_name, outcome in tqdm(jobs, total=len(paths), desc=name, mininterval=5):
-            if isinstance(outcome, str):
-                tqdm.write(f"skipped {path_name}: {outcome}")
-            else:
-                yield path_name, outcome
-
-
-def _speaker_paths(folder: Path) -> list[Path]:
-    return [folder / name for name in sorted(_speaker_rows(folder))]
-
-
 def main(config: ArraysConfig) -> None:
     """Prepare everything under `source` into `output`."""
     source, workers = config.source, config.workers or os.cpu_count() or 1
+    speakers = source / "grid_speakers"
+    speaker_paths = [speakers / name for name in sorted(_speaker_rows(speakers))]
     plans: list[tuple[str, Callable[[Path], dict[str, NDArray[Any]]], list[Path], bool]] = [
         ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
         ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
         ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
-        ("speakers", prepare_speaker_clip, _speaker_paths(source / "grid_speakers"), True),
+        ("speakers", prepare_speaker_clip, speaker_paths, True),
     ]
     for name, prepare_one, paths, stacked in plans:
         target = config.output / f"{name}.npz"
@@ -169,7 +138,14 @@ def main(config: ArraysConfig) -> None:
         if not paths:
             print(f"nothing for {target}")
             continue
-        rows = list(_prepare_all(name, prepare_one, paths, workers))
+        rows: list[tuple[str, dict[str, NDArray[Any]]]] = []
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = pool.map(_attempt, [(prepare_one, path) for path in paths], chunksize=4)
+            for file, outcome in tqdm(jobs, total=len(paths), desc=name, mininterval=5):
+                if isinstance(outcome, str):
+                    tqdm.write(f"skipped {file}: {outcome}")
+                else:
+                    rows.append((file, outcome))
         arrays: dict[str, NDArray[Any]] = {"names": np.array([row_name for row_name, _ in rows])}
         for key in rows[0][1]:
             values = [row[key] for _, row in rows]

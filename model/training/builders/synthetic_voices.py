@@ -4,12 +4,8 @@
 
 espeak-ng, driven through its C library, tells for every phone the sample at which it begins, so no
 aligner is needed. Its output is free to use. Every voice can read numbers and made-up words, so no
-text of anybody's is needed either. Writes `synthetic.npz`, laid out as `speech.npz`:
-
-    names (N,)            LANGUAGE+VARIANT-NUMBER
-    log_mel (M, 80)       all utterances one after another
-    phones (M,)           10 ms each, our ARPAbet set
-    lengths (N,)          of 10 ms, whole video frames each
+text of anybody's is needed either. Writes `synthetic.npz`, laid out as `speech.npz`; an utterance's
+name is LANGUAGE+VARIANT-NUMBER.
 
 espeak-ng's phones are IPA; `to_phones` maps them to those of the teacher by what the LIPS do, so
 that French /y/ counts as /uw/.
@@ -19,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,9 +25,9 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from model.data.arrays import write_arrays
 from model.data.phones import PHONES, SILENCE_PHONE
-from model.media.audio import HOP_LENGTH, MELS_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, log_mel
+from model.data.voice_corpora import write_voices
+from model.media.audio import HOP_LENGTH, SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.training.config import run_program
 
 Waveform = NDArray[np.float32]
@@ -62,63 +59,27 @@ _PHONE_EVENT: Final = 7
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _LEAD_S: Final = 0.24  # silence before and after an utterance
 
-_VOWELS: Final = {
-    **dict.fromkeys("iɨ", "IY"),
-    **dict.fromkeys("ɪɯᵻ", "IH"),
-    **dict.fromkeys("uyʉ", "UW"),
-    **dict.fromkeys("ʊʏøœɵ", "UH"),
-    **dict.fromkeys("eɛ", "EH"),
-    "o": "OW",
-    **dict.fromkeys("ɔɒ", "AO"),
-    **dict.fromkeys("aɑɶ", "AA"),
-    "æ": "AE",
-    **dict.fromkeys("əɐʌɤɘ", "AH"),
-    **dict.fromkeys("ɜɚɝɞ", "ER"),
+_PHONE_OF: Final = {
+    letter: phone
+    for phone, letters in (
+        *(("IY", "iɨ"), ("IH", "ɪɯᵻ"), ("UW", "uyʉ"), ("UH", "ʊʏøœɵ"), ("EH", "eɛ"), ("OW", "o")),
+        *(("AO", "ɔɒ"), ("AA", "aɑɶ"), ("AE", "æ"), ("AH", "əɐʌɤɘ"), ("ER", "ɜɚɝɞ")),
+        *(("B", "bɓ"), ("P", "p"), ("M", "mɱ"), ("F", "fɸ"), ("V", "vʋβ"), ("W", "wɥʍ")),
+        *(("T", "tʈ"), ("D", "dɖɗɾɽ"), ("N", "nɳɲ"), ("NG", "ŋ"), ("S", "s"), ("Z", "z")),
+        *(("SH", "ʃʂɕ"), ("ZH", "ʒʐʑ"), ("TH", "θ"), ("DH", "ð"), ("K", "kqc"), ("G", "gɡɢɟɠʁʀɣ")),
+        *(("HH", "xχhħɦçʔʕ"), ("Y", "jʝ"), ("R", "ɹɻ"), ("L", "lɫʎɭrɬɮ")),
+    )
+    for letter in letters
 }
-_CONSONANTS: Final = {
-    **dict.fromkeys("bɓ", "B"),
-    "p": "P",
-    **dict.fromkeys("mɱ", "M"),
-    **dict.fromkeys("fɸ", "F"),
-    **dict.fromkeys("vʋβ", "V"),
-    **dict.fromkeys("wɥʍ", "W"),
-    **dict.fromkeys("tʈ", "T"),
-    **dict.fromkeys("dɖɗɾɽ", "D"),
-    **dict.fromkeys("nɳɲ", "N"),
-    "ŋ": "NG",
-    "s": "S",
-    "z": "Z",
-    **dict.fromkeys("ʃʂɕ", "SH"),
-    **dict.fromkeys("ʒʐʑ", "ZH"),
-    "θ": "TH",
-    "ð": "DH",
-    **dict.fromkeys("kqc", "K"),
-    **dict.fromkeys("gɡɢɟɠʁʀɣ", "G"),
-    **dict.fromkeys("xχhħɦçʔʕ", "HH"),
-    **dict.fromkeys("jʝ", "Y"),
-    **dict.fromkeys("ɹɻ", "R"),
-    **dict.fromkeys("lɫʎɭrɬɮ", "L"),
-}
+"""Letters of IPA, and our phones with the same lips."""
 _PAIRS: Final = {
-    "aɪ": "AY",
-    "ai": "AY",
-    "aʊ": "AW",
-    "au": "AW",
-    "eɪ": "EY",
-    "ei": "EY",
-    "oʊ": "OW",
-    "əʊ": "OW",
-    "ou": "OW",
-    "ɔɪ": "OY",
-    "ɔø": "OY",
-    "ɔʏ": "OY",
-    "oi": "OY",
-    "tʃ": "CH",
-    "tɕ": "CH",
-    "tʂ": "CH",
-    "dʒ": "JH",
-    "dʑ": "JH",
-    "dʐ": "JH",
+    **dict.fromkeys(("aɪ", "ai"), "AY"),
+    **dict.fromkeys(("aʊ", "au"), "AW"),
+    **dict.fromkeys(("eɪ", "ei"), "EY"),
+    **dict.fromkeys(("oʊ", "əʊ", "ou"), "OW"),
+    **dict.fromkeys(("ɔɪ", "ɔø", "ɔʏ", "oi"), "OY"),
+    **dict.fromkeys(("tʃ", "tɕ", "tʂ"), "CH"),
+    **dict.fromkeys(("dʒ", "dʑ", "dʐ"), "JH"),
 }
 _SYLLABLES: Final = ("b", "p", "m", "f", "v", "w", "t", "d", "n", "s", "k", "l", "r", "g", "j", "")
 
@@ -126,20 +87,15 @@ _SYLLABLES: Final = ("b", "p", "m", "f", "v", "w", "t", "d", "n", "s", "k", "l",
 def to_phones(ipa: str) -> list[str]:
     """One event's IPA -> our phones, in their order; nothing for marks of stress or language.
 
-    Args:
-        ipa: As espeak-ng has it: one phone, a diphthong or an affricate, perhaps with diacritics.
+    espeak-ng gives one phone, a diphthong or an affricate, perhaps with diacritics.
     """
     if ipa.startswith("("):
         return []
-    plain = "".join(
-        letter
-        for letter in unicodedata.normalize("NFD", ipa)
-        if letter in _VOWELS or letter in _CONSONANTS
-    )
+    plain = "".join(x for x in unicodedata.normalize("NFD", ipa) if x in _PHONE_OF)
     phones, at = [], 0
     while at < len(plain):
         pair = _PAIRS.get(plain[at : at + 2])
-        phones.append(pair or _VOWELS.get(plain[at]) or _CONSONANTS[plain[at]])
+        phones.append(pair or _PHONE_OF[plain[at]])
         at += 2 if pair else 1
     # an aspirated stop is one: the /h/ after it says nothing about the lips
     return [p for i, p in enumerate(phones) if not (p == "HH" and i)]
@@ -169,25 +125,12 @@ _Callback = ctypes.CFUNCTYPE(
 )
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """Synthetic speech.
-
-    Attributes:
-        waveform: `(N,)` float32 at 16 kHz, whole video frames.
-        phones: `(N / 160,)`, one each 10 ms.
-    """
-
-    waveform: Waveform
-    phones: NDArray[np.uint8]
+Said = tuple[Waveform, NDArray[np.uint8]]
+"""Waveform `(N,)`, float32 at 16 kHz, whole video frames; phones `(N / 160,)`, one each 10 ms."""
 
 
 class Synthesizer:
-    """espeak-ng in this process; only one may exist.
-
-    Raises:
-        OSError: The library is not installed.
-    """
+    """espeak-ng in this process, of which only one may exist; OSError where the library is not installed."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL("libespeak-ng.so.1")
@@ -210,14 +153,11 @@ class Synthesizer:
 
     def __call__(
         self, text: str, voice: str, *, words_per_minute: int = 160, pitch: int = 50
-    ) -> Utterance:
-        """Speak.
+    ) -> Said:
+        """Speak a text in the language of a voice, LANGUAGE or LANGUAGE+VARIANT.
 
-        Args:
-            text: In the voice's language, UTF-8.
-            voice: LANGUAGE or LANGUAGE+VARIANT.
-            words_per_minute: 80 to 400.
-            pitch: 0 to 99, 50 is the voice's own.
+        80 to 400 words a minute; the pitch is 0 to 99, 50 is the voice's own.
+
         Raises:
             ValueError: There is no such voice, or it has nothing to say to this text.
         """
@@ -235,7 +175,7 @@ class Synthesizer:
             raise ValueError(f"{voice}: no sound for {text!r}")
         return self._label(sound)
 
-    def _label(self, sound: Waveform) -> Utterance:
+    def _label(self, sound: Waveform) -> Said:
         lead = round(_LEAD_S * SAMPLE_RATE / HOP_LENGTH)
         waveform = np.asarray(resample_poly(sound, 320, 441 * self._rate_hz // 22050), np.float32)
         padded = np.pad(waveform, 2 * [lead * HOP_LENGTH])
@@ -248,7 +188,7 @@ class Synthesizer:
             edges = np.linspace(start, end, len(spoken) + 1) / ticks_hz + lead
             for phone, low, high in zip(spoken, edges[:-1], edges[1:], strict=True):
                 phones[round(low) : round(high)] = PHONES.index(phone)
-        return Utterance(padded, phones)
+        return padded, phones
 
 
 def random_text(rng: np.random.Generator) -> str:
@@ -268,11 +208,10 @@ def random_text(rng: np.random.Generator) -> str:
     return " ".join(words) + "."
 
 
-def synthesize(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """The arrays of `synthetic.npz`; see the module's docstring."""
-    rng = np.random.default_rng(seed)
+def synthesize(count: int) -> Iterator[tuple[str, Waveform, NDArray[np.uint8]]]:
+    """`count` utterances, but for those to which their voice has nothing to say: name, waveform, phones."""
+    rng = np.random.default_rng(0)
     speak = Synthesizer()
-    names, mels, phones = [], [], []
     for number in tqdm(range(count), desc="synthetic voices", mininterval=5):
         voice = f"{LANGUAGES[number % len(LANGUAGES)]}+{rng.choice(VARIANTS)}"
         rate, pitch = int(rng.integers(110, 230)), int(rng.integers(20, 80))
@@ -280,17 +219,8 @@ def synthesize(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
             said = speak(random_text(rng), voice, words_per_minute=rate, pitch=pitch)
         except ValueError as error:
             tqdm.write(f"skipped {error}")
-            continue
-        names.append(f"{voice}-{number:04d}")
-        mels.append(log_mel(said.waveform).astype(np.float16))
-        phones.append(said.phones)
-        assert len(mels[-1]) == len(said.phones) and len(said.phones) % MELS_PER_FRAME == 0
-    return {
-        "names": np.array(names),
-        "log_mel": np.concatenate(mels),
-        "phones": np.concatenate(phones),
-        "lengths": np.array([len(row) for row in phones]),
-    }
+        else:
+            yield f"{voice}-{number:04d}", *said
 
 
 @dataclass(frozen=True)
@@ -303,11 +233,7 @@ class SyntheticVoicesConfig:
 
 def main(config: SyntheticVoicesConfig) -> None:
     """Speak and write all utterances."""
-    arrays = synthesize(config.count)
-    target = config.output / "synthetic.npz"
-    write_arrays(target, arrays)
-    minutes = arrays["lengths"].sum() / 6000
-    print(f"{target}: {len(arrays['names'])} utterances, {minutes:.1f} min")
+    write_voices(config.output / "synthetic.npz", synthesize(config.count))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from model.data.held_out_speech import Sound, Sounds, load_held_out, load_sounds
-from model.evaluation.difficult_sounds import ALTERATIONS, SPEECHLESS, speechless
+from model.data.speechless_sounds import SPEECHLESS, speechless
+from model.data.voice_alteration import DIFFICULT
 from model.evaluation.landmark_figures import form_figures, language_figures, sound_figures
 from model.face.landmarks import CONTENT
 
 
-@pytest.mark.parametrize("name", list(ALTERATIONS))
+@pytest.mark.parametrize("name", list(DIFFICULT))
 def test_a_sentence_is_altered_and_keeps_its_length(name: str) -> None:
     rng = np.random.default_rng(0)
     time = np.arange(16_000) / 16_000
     sentence = (0.2 * np.sin(2 * np.pi * 150 * time) * (time > 0.3)).astype(np.float32)
-    altered = ALTERATIONS[name](sentence, rng)
+    altered = DIFFICULT[name](sentence, rng)
     assert altered.shape == sentence.shape and altered.dtype == np.float32
     assert np.abs(altered - sentence).max() > 1e-3
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.data.clips import Clip, fit_sound, hold_gaps, nearest_face
+from model.data.clips import Clip, hold_gaps, nearest_face
+from model.data.sound import fit_sound
 from model.errors import CheckpointError
-from model.evaluation.metrics.mouth_motion import mouth_figures, swap_figures
+from model.evaluation.metrics.landmarks import mouth_figures, swap_figures
 from model.evaluation.observation import (
     Observation,
     lip_distance,

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from typer.testing import CliRunner
 
 from model.errors import ConfigError
 from model.training.config import dump_config, load_config, run_program
-from model.training.launch import STAGES, configure, load_stage
+from model.training.launch import STAGES, load_stage
 from model.training.stage import LoopConfig
+from talkface.__main__ import app
 
 CONFIGS = Path(__file__).parents[3] / "model" / "training" / "configs"
 
@@ -132,8 +134,9 @@ def test_impossible_counts_are_refused() -> None:
 
 
 def test_the_command_lines_limit_counts_before_all() -> None:
-    config = configure(LoopConfig, None, ["max_minutes=9"], max_minutes=1.5)
-    assert config.max_minutes == 1.5
+    words = ["train", "--stage", "0", "max_minutes=9", "--max-minutes", "1.5", "--show"]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0 and "max_minutes: 1.5" in said.output
 
 
 def test_there_is_no_stage_nine() -> None:
