@@ -18,7 +18,7 @@ from model.data.shards import ClipShards
 from model.errors import ConfigError
 from model.face.alignment import Affine, jitter_affine
 from model.face.landmarks import flip_landmarks, mouth_opening
-from model.face.reference_warp import warp_reference
+from model.face.reference_warp import ReferenceWarp
 
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
 _CANDIDATES: Final = 8  # frames among which a reference is chosen
@@ -31,7 +31,7 @@ class PairPictures:
     """Targets and references `(N, S, S, 3)` uint8 of the same people, landmarks `(N, 68, 2)` in crop units.
 
     A reference is another frame of the same track, in another crop; `warped` is the reference moved to
-    the target (`warp_reference`). Of one pair without the first dimension.
+    the target (`ReferenceWarp`). Of one pair without the first dimension.
     """
 
     target: NDArray[np.uint8]
@@ -111,7 +111,7 @@ class ShardPictures:
             points.append(flip_landmarks(landmarks[0]) if mirror else landmarks[0])
 
         # 3. the reference where a prediction would put it
-        warped = warp_reference((pictures[1], points[1]), roughen(points[0], rng))
+        warped = ReferenceWarp(pictures[1], points[1]).render(roughen(points[0], rng))
         return PairPictures(pictures[0], points[0], pictures[1], points[1], warped)
 
 

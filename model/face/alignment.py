@@ -93,6 +93,13 @@ def invert_affine(affine: Affine) -> Affine:
     return inverse
 
 
+def compose_affines(second: Affine, first: Affine) -> Affine:
+    """`first`, then `second`."""
+    linear = second[:, :2] @ first[:, :2]
+    shift = second[:, :2] @ first[:, 2] + second[:, 2]
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
 def pixel_affine(affine: Affine, size: int) -> Affine:
     """`affine` with its output in pixels of a `size` x `size` crop, pixel centres at whole numbers."""
     scaled = affine * np.float32(size)

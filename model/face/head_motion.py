@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
 from model.errors import ShapeError
-from model.face.alignment import Affine, crop_affine, invert_affine, warp_points
+from model.face.alignment import Affine, compose_affines, crop_affine, invert_affine, warp_points
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.smoothing import smooth
 from model.face.thin_plate import GRID, Field, invert, smoothstep
@@ -113,7 +113,7 @@ def relative_motion(track: FaceTrack, fps: float) -> HeadMotion:
     values = np.empty((len(good), 8))
     for number, frame in enumerate(good):
         rest = int(np.flatnonzero(track.scene[good] == track.scene[frame])[0])
-        way = _compose(affines[rest], invert_affine(affines[number]))
+        way = compose_affines(affines[rest], invert_affine(affines[number]))
         values[number, 0] = np.arctan2(way[1, 0], way[0, 0])
         values[number, 1] = np.log(np.hypot(way[0, 0], way[1, 0]))
         values[number, 2:4] = way @ (*_CENTRE, 1.0) - _CENTRE
@@ -275,10 +275,3 @@ def _eye_opening(faces: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Distance of the lids `(N, 68, 2)` -> `(N,)`."""
     gaps = [faces[:, lower, 1] - faces[:, upper, 1] for upper, lower in _LIDS[side]]
     return np.maximum(np.mean(gaps, axis=0), 0.0).astype(np.float32)
-
-
-def _compose(second: Affine, first: Affine) -> Affine:
-    """`first`, then `second`."""
-    linear = second[:, :2] @ first[:, :2]
-    shift = second[:, :2] @ first[:, 2] + second[:, 2]
-    return np.concatenate([linear, shift[:, None]], axis=1)

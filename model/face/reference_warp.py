@@ -68,26 +68,3 @@ class ReferenceWarp:
     def render_many(self, targets: NDArray[np.float32]) -> NDArray[np.uint8]:
         """`render` for each of `targets` `(B, 68, 2)` -> `(B, S, S, 3)`."""
         return np.stack([self.render(target) for target in targets])
-
-
-def warp_reference(
-    reference: tuple[NDArray[np.uint8], NDArray[np.float32]], target: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """The reference moved to a target: pose by a similarity, mouth by the portrait engine.
-
-    Args:
-        reference: Crop and landmarks of the reference.
-        target: `(68, 2)`, crop units.
-    Returns:
-        `(S, S, 3)`, uint8, the inner mouth flat and dark.
-    """
-    crop, landmarks = reference
-    size = len(crop)
-    affine = fit_similarity(landmarks[list(POSE)], target[list(POSE)])
-    affine_px = affine.copy()
-    affine_px[:, 2] = affine[:, 2] * size + 0.5 * affine[:, :2].sum(axis=1) - 0.5
-    moved = cv2.warpAffine(
-        crop, affine_px, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    engine = PortraitEngine(np.asarray(moved, np.uint8), warp_points(affine, landmarks))
-    return engine.render(target, inner="flat")

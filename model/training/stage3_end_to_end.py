@@ -28,7 +28,7 @@ from model.checkpoints import INNER_MOUTHS, SHIPPED, verify_checkpoint
 from model.data.shards import ClipShards
 from model.face.alignment import lower_face_mask
 from model.face.landmarks import CONTENT, OUTER_EYE_CORNERS, POSE
-from model.face.reference_warp import warp_reference
+from model.face.reference_warp import ReferenceWarp
 from model.networks.attention import set_backend
 from model.networks.autoencoder import decode_latents, encode_pictures, enlarge_cells
 from model.networks.landmark_completion import LandmarkCompleter
@@ -196,7 +196,7 @@ class EndToEnd:
         rendered = len(windows[0].drawn)
         points = target.detach().float().cpu().numpy().reshape(len(windows), rendered, -1, 2)
         pictures = [
-            warp_reference((window.reference, window.reference_landmarks), face)
+            ReferenceWarp(window.reference, window.reference_landmarks).render(face)
             for window, faces, chosen in zip(windows, points, wanted, strict=True)
             if chosen
             for face in faces

@@ -1,6 +1,6 @@
 """Systems in real video: self-reenactment and dubbing.
 
-    self-reenactment   first frame = reference, own sound; the mouth is drawn into every frame
+    self-reenactment   own sound; the mouth is drawn into the first frame alone, moved to every pose
                        "predicted": landmarks from the sound   "detected": from the real frames
     dubbing            the same, with another clip's sound
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ from model.evaluation.observation import (
     mean_figures,
     row_figures,
 )
-from model.face.alignment import warp_points
+from model.face.alignment import compose_affines, invert_affine, pixel_affine, warp_points
 from model.face.landmarks import CONTENT
 from model.media.audio import SAMPLES_PER_FRAME, log_mel
 from model.pipelines.options import RenderOptions
@@ -80,6 +81,28 @@ def frozen(frames: ClipFrames, index: int) -> NDArray[np.uint8]:
     return np.broadcast_to(frames.frames[index], frames.frames.shape)
 
 
+def posed(frames: ClipFrames, clip: Clip, index: int) -> ClipFrames:
+    """Frame `index`, moved by one similarity to the pose of every frame of its clip.
+
+    What is drawn into it must come from that one picture. The clip's own frames would already show the
+    mouth that is asked for, and a copy of them would pass.
+    """
+    height, width = frames.frames.shape[1:3]
+    moved = []
+    for affine in clip.affines:
+        way = pixel_affine(compose_affines(invert_affine(affine), clip.affines[index]), 1)
+        moved.append(
+            cv2.warpAffine(
+                frames.frames[index],
+                way,
+                (width, height),
+                flags=cv2.INTER_CUBIC,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+        )
+    return ClipFrames(np.asarray(np.stack(moved), np.uint8))
+
+
 def with_landmarks(plan: RenderPlan, landmarks: NDArray[np.float32]) -> RenderPlan:
     """`plan` of a video with jaw and lips of the real faces `(T, 68, 2)`, pixels; T at least the plan's."""
     targets = plan.target_landmarks.copy()
@@ -105,8 +128,9 @@ class Reenactment:
         clip = observer.clip
         still = observer.observe(frozen(frames, clip.reference))
         rows = {REAL: observer.observe_real(), STATIC: still}
+        still = posed(frames, clip, clip.reference)
         for name, system in systems.items():
-            predicted = system.plan(frames, clip.waveform, clip.reference)
+            predicted = system.plan(still, clip.waveform, clip.reference)
             detected = with_landmarks(predicted, clip.landmarks)
             for variant, plan in ((PREDICTED, predicted), (DETECTED, detected)):
                 rows[f"{name}, {variant}"] = observer.observe(system.draw(plan))

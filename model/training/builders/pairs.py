@@ -52,7 +52,7 @@ from model.face.alignment import (
 from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import mouth_opening
 from model.face.portrait_engine import PortraitEngine
-from model.face.reference_warp import warp_reference
+from model.face.reference_warp import ReferenceWarp
 from model.face.retargeting import retarget
 from model.networks.autoencoder import encode_pictures, pixels_per_cell
 from model.networks.pixels import to_tensor
@@ -108,7 +108,9 @@ def _finish(pictures: list[Crop], seed: int) -> Subject:
         count = min(REFERENCES, len(others))
         for reference in rng.choice(others, count, replace=False, p=weight / weight.sum()):
             rough = roughen(landmarks, rng)
-            pairs.append((target, int(reference), warp_reference(finished[reference], rough)))
+            pairs.append(
+                (target, int(reference), ReferenceWarp(*finished[reference]).render(rough))
+            )
     return Subject(finished, pairs)
 
 
