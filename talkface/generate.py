@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _MAX_VIDEO_BYTES: Final = 4 * 2**30
 """The file is the operator's own, so only the length of a video is a matter here."""
 
+FILE: Final = {"exists": True, "dir_okay": False}
+"""An option that names a file to read."""
+
 # What a stage is called in front of the bar.
 STAGE_TITLES: dict[Stage, str] = {
     Stage.VALIDATING: "reading the files",
@@ -48,34 +51,26 @@ STAGE_TITLES: dict[Stage, str] = {
 
 
 def generate(
-    audio: Annotated[
-        Path,
-        typer.Option(exists=True, dir_okay=False, help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM."),
-    ],
+    audio: Annotated[Path, typer.Option(help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM.", **FILE)],
     output: Annotated[
         Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
     ],
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            exists=True,
-            dir_okay=False,
             help="Portrait: JPEG, PNG or WebP. Given again: further pictures of the same person.",
+            **FILE,
         ),
     ] = None,
     video: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska.",
+            help="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska.", **FILE
         ),
     ] = None,
     driving_video: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="A video whose head motion the portrait takes over."
-        ),
+        typer.Option(help="A video whose head motion the portrait takes over.", **FILE),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="preview (no diffusion), fast, balanced or quality.")
@@ -117,7 +112,7 @@ def generate(
     )
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
     settings = _settings(device, weights)
-    _quiet_libraries()
+    quiet_libraries()
     try:
         with _Bar() as bar:
             summary = _generate(uploads, output, options, limits, settings, bar)
@@ -300,7 +295,7 @@ def _describe_options(error: ValidationError) -> str:
     return f"An option is out of range: {told}."
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep mediapipe's start-up chatter out of the progress bar; its errors still come through."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -28,6 +28,7 @@ from torch import nn
 from model.errors import ShapeError
 from model.face.landmarks import CONTENT, INNER_LIPS, JAW, MOUTH_CORNERS, NUM_LANDMARKS, POSE
 from model.media.audio import MELS_PER_FRAME, N_MELS
+from model.networks.rotary_layer import RotaryLayer
 
 NUM_PHONES: Final = 40
 _NUM_JAW: Final = len(JAW)
@@ -147,78 +148,6 @@ class _ConvBlock(nn.Module):
         return hidden + mixed
 
 
-class _ChannelDropout(nn.Module):
-    """Dropout of whole channels of `(B, L, D)`, the same for all tokens of a sample.
-
-    Neighbouring frames say the same, so a channel that is missing in one of them is no loss; and
-    a CPU draws these few numbers in no time.
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.probability == 0.0:
-            return hidden
-        kept = F.dropout(hidden.new_ones(len(hidden), 1, hidden.shape[-1]), self.probability)
-        return hidden * kept
-
-
-class _TransformerLayer(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(width)
-        self.to_qkv = nn.Linear(width, 3 * width)
-        self.to_out = nn.Linear(width, width)
-        self.norm_feed_forward = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width),
-            nn.GELU(),
-            _ChannelDropout(dropout),
-            nn.Linear(4 * width, width),
-        )
-        self.dropout = _ChannelDropout(dropout)
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        forbidden: torch.Tensor,
-        references: int,
-    ) -> torch.Tensor:
-        batch, length, width = tokens.shape
-        qkv = self.to_qkv(self.norm_attention(tokens)).view(
-            batch, length, 3, self.heads, width // self.heads
-        )
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, d)
-        query = query * (width // self.heads) ** -0.5
-        # Written out: masked short sequences in bf16 train faster so than through SDPA on a CPU.
-        over_time = _rotate(query, rotation) @ _rotate(key, rotation).transpose(-1, -2)
-        # A reference has no time: its keys meet queries as they are, whatever the frame's number.
-        timeless = query @ key[..., :references, :].transpose(-1, -2)
-        scores = torch.cat([timeless, over_time[..., references:]], dim=-1)
-        mixed = (scores + forbidden.to(scores.dtype)).softmax(dim=-1).type_as(value) @ value
-        merged = mixed.transpose(1, 2).reshape(batch, length, width)
-        tokens = tokens + self.dropout(self.to_out(merged))
-        fed: torch.Tensor = self.feed_forward(self.norm_feed_forward(tokens))
-        return tokens + self.dropout(fed)
-
-
-def _rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Rotary position: pairs of channels turned by the token's time; only time differences matter.
-
-    Args:
-        x: `(..., L, d)`.
-        rotation: Cosines and sines `(L, d / 2)`.
-    """
-    first, second = x.chunk(2, dim=-1)
-    cosine, sine = rotation
-    turned = [first * cosine - second * sine, first * sine + second * cosine]
-    return torch.cat(turned, dim=-1).type_as(x)
-
-
 class LandmarkCompleter(ModelMixin, ConfigMixin):
     """Completes lip and jaw landmarks from speech.
 
@@ -253,7 +182,7 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         self.speaker = nn.Linear(width, width)
         self.rest_head = _rest_network([2 * width] * rest_layers or [width])
         self.modality = nn.Parameter(0.02 * torch.randn(3, width))  # reference, audio, pose
-        self.blocks = nn.ModuleList(_TransformerLayer(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(RotaryLayer(width, heads, dropout) for _ in range(layers))
         self.norm_out = nn.LayerNorm(width)
         self.lip_head = nn.Linear(width, 2 * _LIPS_IN_CONTENT)
         self.jaw_head = nn.Linear(width, 2 * _NUM_JAW)

@@ -13,6 +13,7 @@ and may be left out in use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,7 @@ from torch import nn
 
 from model.errors import ShapeError
 from model.networks.landmark_maps import NUM_MAPS, landmark_maps
+from model.networks.latent_window import Window
 from model.networks.residual_block import ResBlock, res_widths
 from model.networks.talkformer import (
     KeyValue,
@@ -37,49 +39,17 @@ from model.networks.talkformer import (
 from model.networks.variants import VARIANTS
 
 
-@dataclass(frozen=True)
-class Window:
-    """Part of the latent grid that is denoised, in cells."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def crop(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The window of `(..., H, W)`."""
-        return tensor[..., self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def paste(self, part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-        """A copy of `whole` `(..., H, W)` with `part` in the window."""
-        pasted = whole.clone()
-        pasted[..., self.top : self.top + self.height, self.left : self.left + self.width] = part
-        return pasted
-
-    def shrink(self, factor: int) -> Window:
-        """The same window on a grid `factor` times coarser."""
-        return Window(
-            *(value // factor for value in (self.top, self.left, self.height, self.width))
-        )
-
-    def enlarge(self, factor: int) -> Window:
-        """The same window on a grid `factor` times finer."""
-        return Window(*(value * factor for value in (self.top, self.left, self.height, self.width)))
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Its rows and columns."""
-        return (
-            slice(self.top, self.top + self.height),
-            slice(self.left, self.left + self.width),
-        )
-
-
 @dataclass
 class ReferenceCache:
     """Keys and values of every R-Align; computed once per job."""
 
     pairs: list[KeyValue | None]
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> ReferenceCache:
+        """The same with all keys and all values `(B, M, C)` changed."""
+        return ReferenceCache(
+            [pair and KeyValue(change(pair.key), change(pair.value)) for pair in self.pairs]
+        )
 
 
 @dataclass
@@ -229,11 +199,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
     def _positions(self, window: Window, scale: int) -> torch.Tensor:
         here = window.shrink(2**scale)
         size = int(self.config["latent_size"]) // 2**scale
-        return fourier_features(
-            cell_centres(
-                here.top, here.left, here.height, here.width, size, self.conv_in.weight.device
-            )
-        )
+        sides = (here.top, here.left, here.height, here.width)
+        return fourier_features(cell_centres(*sides, size, self.conv_in.weight.device))
 
     def prepare_reference(
         self, features: list[torch.Tensor], reference_landmarks: torch.Tensor
@@ -324,11 +291,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
             ShapeError: `latents` are not the window's, or not as many as the condition's frames.
         """
         batch = len(latents)
-        expected = (
-            len(condition.spatial),
-            self.config["latent_channels"],
-            *condition.spatial.shape[2:],
-        )
+        frames, _, *sides = condition.spatial.shape
+        expected = (frames, self.config["latent_channels"], *sides)
         if latents.shape != expected:
             raise ShapeError(
                 f"latents are {tuple(latents.shape)}; expected the window's {expected}. Cut them "

@@ -26,8 +26,7 @@ from model.networks.detail import DetailNetwork
 from model.networks.pixels import from_signed, to_signed
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import denoise
-from model.networks.talkformer import KeyValue
-from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
+from model.networks.unet import TalkFormerUNet, UNetCondition
 from model.pipelines.presets import Init, SchedulerName
 
 Scheduler: TypeAlias = Any
@@ -179,7 +178,9 @@ class CropSampler:
         self._reference_landmarks = faces[:1]
         self._reference_latents = self._encode(self._pictures(references[:1]))
         features = networks.reference_encoder(self._pictures(references))
-        self._cache = _join(networks.unet.prepare_reference(features, faces))
+        # keys and values of R references as those of one, (1, R * M, C)
+        cache = networks.unet.prepare_reference(features, faces)
+        self._cache = cache.map(lambda pairs: pairs.flatten(0, 1)[None])
         size = networks.latent_size
         generator = torch.Generator("cpu").manual_seed(seed)
         channels = self._reference_latents.shape[1]
@@ -308,15 +309,3 @@ class CropSampler:
 def _enlarge(cells: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     """Nearest-neighbour upsampling of `(B, n, n)`."""
     return cells.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def _join(cache: ReferenceCache) -> ReferenceCache:
-    """Keys and values of R references as those of one, `(1, R * M, C)`."""
-    return ReferenceCache(
-        [
-            None
-            if pairs is None
-            else KeyValue(pairs.key.flatten(0, 1)[None], pairs.value.flatten(0, 1)[None])
-            for pairs in cache.pairs
-        ]
-    )

@@ -23,8 +23,8 @@ from model.face.compositing import add_detail
 from model.face.inner_mouth import InnerMouthBank
 from model.face.reference_warp import ReferenceWarp
 from model.networks.detail import SCALE, DetailNetwork
+from model.networks.latent_window import Window
 from model.networks.pixels import from_signed, to_signed
-from model.networks.unet import Window
 
 _FINEST_PX: Final = 384
 """Greatest side at which the reference is moved."""

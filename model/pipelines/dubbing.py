@@ -72,12 +72,7 @@ def follow_footage(
     own = crop_landmarks(track.landmarks, affines, source.fps, track.scene)
 
     best = choose_reference(own, track.found, track.sharpness)
-    exact = crop_affine(track.landmarks[best])
-    reference = Reference(
-        image=next(iter(source.read(best, best + 1))),
-        crop_affine=exact,
-        landmarks=warp_points(exact, track.landmarks[best]),
-    )
+    reference = Reference.of(next(iter(source.read(best, best + 1))), track.landmarks[best])
     first = int(np.flatnonzero(track.found)[0])
     return FollowedFace(
         footage=Footage(

@@ -13,6 +13,7 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
+from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import NUM_LANDMARKS
 from model.media.frames import FrameSource
 from model.pipelines.presets import Init
@@ -36,6 +37,12 @@ class Reference:
     image: NDArray[np.uint8]
     crop_affine: NDArray[np.float32]
     landmarks: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Reference:
+        """A picture whose face is at `landmarks` `(68, 2)`, pixels."""
+        affine = crop_affine(landmarks)
+        return cls(image, affine, warp_points(affine, landmarks))
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,10 @@ from diffusers.utils import logging
 from numpy.typing import NDArray
 
 from model.checkpoints import INNER_MOUTHS, verify_checkpoint, write_manifest
-from model.errors import AudioTooShortError, CheckpointError, ShapeError
-from model.face.alignment import crop_affine, invert_affine, warp_points
+from model.errors import CheckpointError
+from model.face.alignment import invert_affine
 from model.face.average_face import AVERAGE_FACE
-from model.face.detection import FaceDetector, MediaPipeFaceDetector, select_face
+from model.face.detection import FaceDetector, MediaPipeFaceDetector
 from model.face.inner_mouth import InnerMouthBank
 from model.media.audio import FPS, SAMPLE_RATE
 from model.media.frames import FrameSource
@@ -36,16 +36,13 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer, plan_batches
-from model.pipelines.dubbing import FollowedFace, follow_driver, follow_footage
-from model.pipelines.landmark_completion import complete_landmarks, follow_face
+from model.pipelines.dubbing import follow_driver, follow_footage
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
-from model.pipelines.presets import PRESETS
+from model.pipelines.planning import Planner, check_inputs, find_reference
 
-MIN_SECONDS: Final = 0.2
-"""Shortest sound that is animated."""
 _BATCH_SIZE: Final = {"cpu": 8, "cuda": 32}
 OnStage = Callable[[str], None]
 
@@ -189,24 +186,24 @@ class TalkingFacePipeline(DiffusionPipeline):
             ShapeError: An array has another shape or dtype.
         """
         # 1. what can be said before any work
-        _check_inputs([image, *references], waveform)
+        check_inputs([image, *references], waveform)
         fps = FPS if options.fps is None else options.fps
 
         # 2. the face, and what moves its head
         _tell(on_stage, "detecting")
-        portrait, bbox_xyxy = self._find_reference(image, options.face_index)
-        more = [self._find_reference(picture)[0] for picture in references]
+        detector = self._detector()
+        portrait, bbox_xyxy = find_reference(detector, image, options.face_index)
+        more = [find_reference(detector, picture)[0] for picture in references]
         followed = None
         if driving is not None:
             followed = follow_driver(
-                driving, self._detector(), portrait, num_samples=len(waveform), fps=fps
+                driving, detector, portrait, num_samples=len(waveform), fps=fps
             )
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
         faces = [portrait, *more]
-        targets = self._complete(waveform, faces, followed, fps, options.lip_strength)
-        return self._plan(faces, followed, bbox_xyxy, targets, fps, options)
+        return self._planner.plan(waveform, faces, followed, bbox_xyxy, fps, options)
 
     def prepare_video(
         self,
@@ -235,25 +232,21 @@ class TalkingFacePipeline(DiffusionPipeline):
             ShapeError: An array has another shape or dtype.
         """
         # 1. what can be said before any work
-        _check_inputs(references, waveform)
+        check_inputs(references, waveform)
         fps = video.fps if options.fps is None else options.fps
 
         # 2. the face through the footage, and the pictures that its mouth is drawn from
         _tell(on_stage, "detecting")
-        given = [self._find_reference(picture)[0] for picture in references]
+        detector = self._detector()
+        given = [find_reference(detector, picture)[0] for picture in references]
         followed = follow_footage(
-            video,
-            self._detector(),
-            num_samples=len(waveform),
-            fps=fps,
-            face_index=options.face_index,
+            video, detector, num_samples=len(waveform), fps=fps, face_index=options.face_index
         )
         faces = given or [followed.reference]
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
-        targets = self._complete(waveform, faces, followed, fps, options.lip_strength)
-        return self._plan(faces, followed, followed.bbox_xyxy, targets, fps, options)
+        return self._planner.plan(waveform, faces, followed, followed.bbox_xyxy, fps, options)
 
     def render(
         self, plan: RenderPlan, start: int = 0, stop: int | None = None
@@ -306,23 +299,14 @@ class TalkingFacePipeline(DiffusionPipeline):
         """Pay first-call costs: detector, mel filters, kernels. Draws a few frames of a grey face."""
         image = np.full((192, 192, 3), 128, np.uint8)
         self._detector()(image)
-        waveform = np.zeros(SAMPLE_RATE // 5, np.float32)
-        with one_thread():
-            targets = complete_landmarks(self.landmark_completer, waveform, AVERAGE_FACE)
         affine = invert_affine(np.array([(160, 0, 16), (0, 160, 16)], np.float32))
-        plan = RenderPlan(
-            image=image,
-            crop_affine=affine,
-            reference_landmarks=AVERAGE_FACE,
-            target_landmarks=targets,
-            face_bbox_xyxy=(48.0, 48.0, 144.0, 144.0),
-            fps=FPS,
-            preset="balanced",
-            num_inference_steps=2,
-            init="noise",
-            seed=0,
-            restore_detail=True,
-            batch_size=self._batch_size,
+        plan = self._planner.plan(
+            np.zeros(SAMPLE_RATE // 5, np.float32),
+            [Reference(image, affine, AVERAGE_FACE)],
+            None,
+            (48.0, 48.0, 144.0, 144.0),
+            FPS,
+            RenderOptions(num_inference_steps=2, init="noise", restore_detail=True),
         )
         for _ in self.render(plan):
             pass
@@ -330,78 +314,13 @@ class TalkingFacePipeline(DiffusionPipeline):
     # --- parts of the steps -------------------------------------------------------------------------------------------
 
     @property
-    def _batch_size(self) -> int:
-        return _BATCH_SIZE.get(self.device.type, 8)
+    def _planner(self) -> Planner:
+        return Planner(self.landmark_completer, _BATCH_SIZE.get(self.device.type, 8))
 
     def _detector(self) -> FaceDetector:
         if self.detector is None:
             self.detector = MediaPipeFaceDetector()
         return self.detector
-
-    def _find_reference(
-        self, image: NDArray[np.uint8], face_index: int = 0
-    ) -> tuple[Reference, tuple[float, float, float, float]]:
-        """A picture's face, and its box in pixels."""
-        face = select_face(self._detector()(image), face_index)
-        affine = crop_affine(face.landmarks)
-        return Reference(image, affine, warp_points(affine, face.landmarks)), face.bbox_xyxy
-
-    def _complete(
-        self,
-        waveform: NDArray[np.float32],
-        references: Sequence[Reference],
-        followed: FollowedFace | None,
-        fps: float,
-        lip_strength: float,
-    ) -> NDArray[np.float32]:
-        """Landmarks of every frame `(T, 68, 2)`, units of its own crop; the first reference's mouth moves."""
-        first, *more = (reference.landmarks for reference in references)
-        with one_thread():
-            motion = complete_landmarks(
-                self.landmark_completer,
-                waveform,
-                first,
-                fps=fps,
-                lip_strength=lip_strength,
-                more_references=more,
-                pose=None if followed is None else followed.pose,
-            )
-        if followed is None:
-            return motion
-        return follow_face(motion, first, followed.footage.landmarks)
-
-    def _plan(
-        self,
-        references: Sequence[Reference],
-        followed: FollowedFace | None,
-        bbox_xyxy: tuple[float, float, float, float],
-        targets: NDArray[np.float32],
-        fps: float,
-        options: RenderOptions,
-    ) -> RenderPlan:
-        """The plan for targets `(T, 68, 2)`; options that are None are the preset's."""
-        preset = PRESETS[options.preset]
-        first, *more = references
-        steps, restore_detail = options.num_inference_steps, options.restore_detail
-        if steps is None or not preset.num_inference_steps:
-            steps = preset.num_inference_steps
-        return RenderPlan(
-            image=first.image,
-            crop_affine=first.crop_affine if followed is None else followed.crop_affine,
-            reference_landmarks=first.landmarks,
-            target_landmarks=targets,
-            face_bbox_xyxy=bbox_xyxy,
-            fps=fps,
-            preset=options.preset,
-            num_inference_steps=steps,
-            init=options.init or preset.init,
-            seed=options.seed,
-            restore_detail=preset.restore_detail if restore_detail is None else restore_detail,
-            batch_size=self._batch_size,
-            reference_affine=None if followed is None else first.crop_affine,
-            more_references=tuple(more),
-            footage=None if followed is None else followed.footage,
-        )
 
     def _job(self, plan: RenderPlan) -> PlanDrawer:
         """What the frames of `plan` share, computed when it is first asked for."""
@@ -447,24 +366,6 @@ def load_pipeline(
     select_backend(place)
     with one_thread():
         return pipeline.to(place, choose_dtype(dtype, place))
-
-
-def _check_inputs(pictures: Sequence[NDArray[np.uint8]], waveform: NDArray[np.float32]) -> None:
-    for image in pictures:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ShapeError(
-                f"image has shape {image.shape} and dtype {image.dtype}; expected (H, W, 3) uint8"
-            )
-    if waveform.ndim != 1 or waveform.dtype != np.float32:
-        raise ShapeError(
-            f"waveform has shape {waveform.shape} and dtype {waveform.dtype}; expected (N,) float32"
-        )
-    seconds = len(waveform) / SAMPLE_RATE
-    if seconds < MIN_SECONDS:
-        raise AudioTooShortError(
-            f"The sound is {seconds:.2f} s long; expected at least {MIN_SECONDS} s. "
-            "Send a longer recording."
-        )
 
 
 def _tell(on_stage: OnStage | None, stage: str) -> None:

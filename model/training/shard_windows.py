@@ -1,8 +1,10 @@
-"""Stretches of filmed speech out of shards, as stage 1 wants them."""
+"""Stretches of filmed speech out of shards: as stage 1 wants them, and with pictures for stage 3."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,13 @@ from model.data.shards import ClipShards
 from model.errors import ConfigError
 from model.evaluation.metrics.landmarks import articulation, best_lag, correlation
 from model.evaluation.speakers import Speaker
-from model.face.landmarks import CONTENT, POSE, join_landmarks, mouth_opening
+from model.face.alignment import jitter_affine, warp_points
+from model.face.landmarks import CONTENT, POSE, flip_landmarks, join_landmarks, mouth_opening
 from model.media.audio import MELS_PER_FRAME
 from model.training.landmark_windows import Pauses, Window
 
 _MOVING_SHARE = 0.5
+_IDENTITY: Final = np.eye(2, 3, dtype=np.float32)
 
 
 class ShardWindows:
@@ -31,9 +35,7 @@ class ShardWindows:
 
     def __init__(self, folder: Path, frames: int, pauses: Pauses) -> None:
         self.shards, self.frames, self._pauses = ClipShards(folder), frames, pauses
-        tracks = [(i, t) for i, t in enumerate(self.shards.tracks) if t.num_frames >= frames]
-        self.seen = [index for index, track in tracks if not track.held_out]
-        self.unseen = [index for index, track in tracks if track.held_out]
+        self.seen, self.unseen = split_tracks(self.shards, frames)
         if not self.seen:
             raise ConfigError(
                 f"shards: {folder} holds {len(self.shards)} tracks, none of {frames} frames to train "
@@ -78,6 +80,72 @@ class ShardWindows:
             "shards_r_best_lag": r_best_lag,
             "shards_articulation": articulation(said, real),
         }
+
+
+def split_tracks(shards: ClipShards, frames: int) -> tuple[list[int], list[int]]:
+    """Tracks of at least `frames` frames: those to train on, and those held out."""
+    long = [(i, t.held_out) for i, t in enumerate(shards.tracks) if t.num_frames >= frames]
+    return [i for i, held_out in long if not held_out], [i for i, held_out in long if held_out]
+
+
+@dataclass(frozen=True)
+class ClipWindow:
+    """A stretch of one clip, its reference from elsewhere in the clip.
+
+    Attributes:
+        log_mel: `(4T, 80)`.
+        landmarks: `(T, 68, 2)`, crop units.
+        drawn: Indices of the frames to draw `(n,)`.
+        pictures: Their crops `(n, S, S, 3)` uint8.
+        reference: `(S, S, 3)` uint8, with its own jitter.
+        reference_landmarks: `(68, 2)`.
+    """
+
+    log_mel: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    drawn: NDArray[np.int64]
+    pictures: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
+    reference_landmarks: NDArray[np.float32]
+
+
+def draw_window(
+    shards: ClipShards,
+    track: int,
+    rng: np.random.Generator,
+    *,
+    frames: int,
+    rendered: int,
+    size: int,
+    augment: bool = True,
+) -> ClipWindow:
+    """Cut a window out of a track.
+
+    Args:
+        shards: The clips.
+        track: Which.
+        rng: Randomness.
+        frames: T.
+        rendered: Frames to draw, from the window's inner half: its ends hear too little.
+        size: Side of the crops in pixels.
+        augment: Whether crops are jittered (all of the window alike, the reference apart) and
+            windows mirrored.
+    """
+    landmarks = shards.landmarks(track)
+    start = int(rng.integers(len(landmarks) - frames + 1))
+    inner = np.arange(frames // 4, frames - frames // 4)
+    drawn = np.sort(rng.choice(inner, rendered, replace=False))
+    reference = int(rng.integers(len(landmarks)))
+    jitters = [jitter_affine(_IDENTITY, rng) if augment else _IDENTITY for _ in range(2)]
+    pictures, _ = shards.crops(track, [start + int(i) for i in drawn], size=size, jitter=jitters[0])
+    shown, shown_landmarks = shards.crops(track, [reference], size=size, jitter=jitters[1])
+    face, own = warp_points(jitters[0], landmarks[start : start + frames]), shown_landmarks[0]
+    if augment and rng.random() < 0.5:
+        pictures = np.ascontiguousarray(pictures[:, :, ::-1])
+        shown = np.ascontiguousarray(shown[:, :, ::-1])
+        face, own = flip_landmarks(face), flip_landmarks(own)
+    log_mel = shards.log_mel(track)[4 * start : 4 * (start + frames)]
+    return ClipWindow(log_mel, face, drawn, pictures, shown[0], own)
 
 
 def _any_opening(opening: NDArray[np.float32], rng: np.random.Generator) -> int:

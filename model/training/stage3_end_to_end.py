@@ -15,8 +15,9 @@ ablation. arXiv 2408.05416; noise levels and weights are ours (docs/model.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from numpy.typing import NDArray
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED, verify_checkpoint
 from model.data.shards import ClipShards
-from model.face.alignment import jitter_affine, lower_face_mask, warp_points
-from model.face.landmarks import CONTENT, OUTER_EYE_CORNERS, POSE, flip_landmarks
+from model.face.alignment import lower_face_mask
+from model.face.landmarks import CONTENT, OUTER_EYE_CORNERS, POSE
 from model.face.reference_warp import warp_reference
 from model.networks.attention import set_backend
 from model.networks.autoencoder import decode_latents, encode_pictures, enlarge_cells
@@ -34,17 +35,15 @@ from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.pixels import to_images, to_tensor
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import NUM_TIMESTEPS, build_scheduler, velocity_loss
-from model.networks.talkformer import KeyValue
-from model.networks.unet import ReferenceCache, TalkFormerUNet, UNetCondition
+from model.networks.unet import TalkFormerUNet, UNetCondition
 from model.training.builders.export import pack
 from model.training.landmark_windows import Batch, Windows, collate
 from model.training.launch import main
 from model.training.pictures import generated_weight, psnr_db, save_strips
+from model.training.shard_windows import ClipWindow, draw_window, split_tracks
 from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast
 from model.training.stage1_landmarks import LandmarksConfig, completion_loss
 from model.training.stage2_diffusion import sample_latents
-
-_IDENTITY: Final = np.eye(2, 3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -102,66 +101,6 @@ class EndToEndConfig(LoopConfig):
     sample_every: int = 100
 
 
-@dataclass(frozen=True)
-class ClipWindow:
-    """A stretch of one clip, its reference from elsewhere in the clip.
-
-    Attributes:
-        log_mel: `(4T, 80)`.
-        landmarks: `(T, 68, 2)`, crop units.
-        drawn: Indices of the frames to draw `(n,)`.
-        pictures: Their crops `(n, S, S, 3)` uint8.
-        reference: `(S, S, 3)` uint8, with its own jitter.
-        reference_landmarks: `(68, 2)`.
-    """
-
-    log_mel: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    drawn: NDArray[np.int64]
-    pictures: NDArray[np.uint8]
-    reference: NDArray[np.uint8]
-    reference_landmarks: NDArray[np.float32]
-
-
-def draw_window(
-    shards: ClipShards,
-    track: int,
-    rng: np.random.Generator,
-    *,
-    frames: int,
-    rendered: int,
-    size: int,
-    augment: bool = True,
-) -> ClipWindow:
-    """Cut a window out of a track.
-
-    Args:
-        shards: The clips.
-        track: Which.
-        rng: Randomness.
-        frames: T.
-        rendered: Frames to draw, from the window's inner half: its ends hear too little.
-        size: Side of the crops in pixels.
-        augment: Whether crops are jittered (all of the window alike, the reference apart) and
-            windows mirrored.
-    """
-    landmarks = shards.landmarks(track)
-    start = int(rng.integers(len(landmarks) - frames + 1))
-    inner = np.arange(frames // 4, frames - frames // 4)
-    drawn = np.sort(rng.choice(inner, rendered, replace=False))
-    reference = int(rng.integers(len(landmarks)))
-    jitters = [jitter_affine(_IDENTITY, rng) if augment else _IDENTITY for _ in range(2)]
-    pictures, _ = shards.crops(track, [start + int(i) for i in drawn], size=size, jitter=jitters[0])
-    shown, shown_landmarks = shards.crops(track, [reference], size=size, jitter=jitters[1])
-    face, own = warp_points(jitters[0], landmarks[start : start + frames]), shown_landmarks[0]
-    if augment and rng.random() < 0.5:
-        pictures = np.ascontiguousarray(pictures[:, :, ::-1])
-        shown = np.ascontiguousarray(shown[:, :, ::-1])
-        face, own = flip_landmarks(face), flip_landmarks(own)
-    log_mel = shards.log_mel(track)[4 * start : 4 * (start + frames)]
-    return ClipWindow(log_mel, face, drawn, pictures, shown[0], own)
-
-
 class EndToEnd:
     """The networks of stage 3 and the one road through them.
 
@@ -188,15 +127,16 @@ class EndToEnd:
 
     def complete(self, windows: list[ClipWindow]) -> torch.Tensor:
         """Target landmarks of the drawn frames `(B * n, 68, 2)`, with their graph."""
-        mel = torch.from_numpy(np.stack([w.log_mel for w in windows])).float()
-        pose = torch.from_numpy(np.stack([w.landmarks[:, list(POSE)] for w in windows]))
-        reference = torch.from_numpy(np.stack([w.reference_landmarks for w in windows]))[:, None]
-        target = self.completer(
-            mel.to(self.device), pose.to(self.device), reference.to(self.device)
-        ).target
-        rows = torch.from_numpy(np.stack([w.drawn for w in windows])).to(self.device)
+        mel = self._stack([w.log_mel for w in windows]).float()
+        pose = self._stack([w.landmarks[:, list(POSE)] for w in windows])
+        reference = self._stack([w.reference_landmarks for w in windows])[:, None]
+        target = self.completer(mel, pose, reference).target
+        rows = self._stack([w.drawn for w in windows])
         picked = target.gather(1, rows[..., None, None].expand(-1, -1, *target.shape[2:]))
         return picked.flatten(0, 1)
+
+    def _stack(self, arrays: list[NDArray[Any]]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.device)
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -224,10 +164,9 @@ class EndToEnd:
         """
         rendered = len(windows[0].drawn)
         pictures = to_tensor(np.concatenate([w.pictures for w in windows])).to(self.device)
-        masks = np.stack(
-            [lower_face_mask(w.landmarks[i], self.latent_size) for w in windows for i in w.drawn]
-        )
-        mask = torch.from_numpy(masks.astype(np.float32))[:, None].to(self.device)
+        faces = [w.landmarks[i] for w in windows for i in w.drawn]
+        mask = self._stack([lower_face_mask(face, self.latent_size) for face in faces])
+        mask = mask[:, None].float()
         kept = 1 - enlarge_cells(mask, self.crop_px // self.latent_size)
         shown = to_tensor(np.stack([w.reference for w in windows])).to(self.device)
         encoded = self.encode(torch.cat([pictures, pictures * kept, shown]))
@@ -235,8 +174,7 @@ class EndToEnd:
         keep = torch.from_numpy(use_reference.astype(np.float32)).to(self.device)
         reference_latents = own * keep[:, None, None, None]
 
-        landmarks = torch.from_numpy(np.stack([w.reference_landmarks for w in windows]))
-        landmarks = landmarks.to(self.device)
+        landmarks = self._stack([w.reference_landmarks for w in windows])
         cache = self.unet.prepare_reference(self.reference_encoder(shown), landmarks)
         condition = self.unet.prepare_condition(
             target_landmarks=target,
@@ -245,7 +183,7 @@ class EndToEnd:
             mask=mask,
             reference_latents=reference_latents.repeat_interleave(rendered, 0),
             warped_latents=self._warp(windows, target, use_warped),
-            reference=_repeat(cache, rendered),
+            reference=cache.map(lambda pairs: pairs.repeat_interleave(rendered, 0)),
         )
         return condition, clean, mask
 
@@ -267,19 +205,6 @@ class EndToEnd:
         shape = (len(windows) * rendered, *latents.shape[1:])
         rows = torch.from_numpy(np.repeat(wanted, rendered)).to(self.device)
         return torch.zeros(shape, device=self.device).index_put((rows,), latents)
-
-
-def _repeat(cache: ReferenceCache, count: int) -> ReferenceCache:
-    """Each reference's keys and values for its `count` frames."""
-    return ReferenceCache(
-        [
-            pair
-            and KeyValue(
-                pair.key.repeat_interleave(count, 0), pair.value.repeat_interleave(count, 0)
-            )
-            for pair in cache.pairs
-        ]
-    )
 
 
 def scale_gradient(tensor: torch.Tensor, gain: float) -> torch.Tensor:
@@ -382,17 +307,21 @@ class EndToEndStage(Stage[EndToEndBatch]):
         self.config, self.device = config, device
         self.networks = EndToEnd(config.weights, device)
         self.shards = ClipShards(config.shards)
-        tracks = list(enumerate(self.shards.tracks))
-        long_enough = [(i, track) for i, track in tracks if track.num_frames >= config.frames]
-        self.seen = [i for i, track in long_enough if not track.held_out]
-        unseen = [i for i, track in long_enough if track.held_out]
+        self.seen, unseen = split_tracks(self.shards, config.frames)
         self.stage1 = LandmarksConfig(prepared=config.prepared, batch_size=config.landmark_batch)
         self.speech = Windows(config.prepared, self.stage1.mix)
         self.gain = config.diffusion_gain if config.end_to_end else 0.0
         # without R-Align nothing asks the reference encoder
         self.find_unused_parameters = not self.networks.unet.config["r_align"]
+        self._cut = partial(
+            draw_window,
+            self.shards,
+            frames=config.frames,
+            rendered=config.rendered,
+            size=self.networks.crop_px,
+        )
         rng = np.random.default_rng(0)
-        self.shown = self._cut(unseen[: config.batch_size], rng, augment=False)
+        self.shown = [self._cut(i, rng, augment=False) for i in unseen[: config.batch_size]]
         super().__init__(
             {
                 "landmark_completer": self.networks.completer,
@@ -403,30 +332,13 @@ class EndToEndStage(Stage[EndToEndBatch]):
             gradient_clips={"landmark_completer": config.completer_clip},
         )
 
-    def _cut(
-        self, tracks: list[int], rng: np.random.Generator, *, augment: bool
-    ) -> list[ClipWindow]:
-        config = self.config
-        return [
-            draw_window(
-                self.shards,
-                track,
-                rng,
-                frames=config.frames,
-                rendered=config.rendered,
-                size=self.networks.crop_px,
-                augment=augment,
-            )
-            for track in tracks
-        ]
-
     def draw(self, draw: Draw) -> EndToEndBatch:
         """Stage 1's windows, so that no voice or face is forgotten; clips; noise."""
         config = self.config
         drawn = [self.speech.draw(draw.rng) for _ in range(config.landmark_batch)]
         speech = collate(drawn, self.speech.noise, draw)
-        chosen = [int(i) for i in draw.rng.choice(self.seen, config.batch_size)]
-        windows = self._cut(chosen, draw.rng, augment=True)
+        chosen = draw.rng.choice(self.seen, config.batch_size)
+        windows = [self._cut(int(track), draw.rng) for track in chosen]
         noise = draw_noise(self.networks.unet, len(windows), draw, config)
         return EndToEndBatch(speech, windows, noise)
 

@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from PIL import Image, PngImagePlugin
 
+from tests.corpus.png_parts import png_bomb, png_chunks, png_of, reinterlaced, with_png_size
 from tests.films import ffmpeg, film
 
 Part = Literal["image", "audio", "video"]
@@ -152,7 +153,7 @@ def _pictures() -> Iterator[Case]:
         "jpeg": picture("JPEG"),
         "progressive": picture("JPEG", progressive=True),
         "png": picture("PNG"),
-        "interlaced-png": _reinterlaced(picture("PNG")),
+        "interlaced-png": reinterlaced(picture("PNG")),
         "webp": picture("WEBP"),
         "lossless-webp": picture("WEBP", lossless=True),
     }
@@ -180,19 +181,17 @@ def _pictures() -> Iterator[Case]:
 def _huge_pictures() -> Iterator[Case]:
     png, jpeg = picture("PNG"), picture("JPEG")
     frame = jpeg.index(b"\xff\xc0") + 5
-    for width, height in ((65_535, 65_535), (100_000, 100_000), (2**31 - 1, 2**31 - 1)):
-        name = f"png-says-{width}x{height}"
-        yield Case(name, "image", _png_header(png, struct.pack(">II", width, height)), "refused")
-    for width, height in ((0, 0), (0, 90), (2**31, 1), (1_000_000, 1), (120, 2)):
-        name = f"png-says-{width}x{height}"
-        yield Case(name, "image", _png_header(png, struct.pack(">II", width, height)), "refused")
+    too_large = ((65_535, 65_535), (100_000, 100_000), (2**31 - 1, 2**31 - 1))
+    for width, height in (*too_large, (0, 0), (0, 90), (2**31, 1), (1_000_000, 1), (120, 2)):
+        content = with_png_size(png, struct.pack(">II", width, height))
+        yield Case(f"png-says-{width}x{height}", "image", content, "refused")
     for height, width in ((65_535, 65_535), (65_500, 1000), (0, 120), (90, 0)):
         size = struct.pack(">HH", height, width)
         content = jpeg[:frame] + size + jpeg[frame + 4 :]
         yield Case(f"jpeg-says-{width}x{height}", "image", content, "refused")
     yield Case("one-pixel", "image", picture("PNG", size=(1, 1)), "refused")
     yield Case("a-line", "image", picture("PNG", size=(5000, 1)), "refused")
-    yield Case("a-bomb", "image", _bomb(20_000), "refused")
+    yield Case("a-bomb", "image", png_bomb(20_000), "refused")
     yield Case("long-and-thin", "image", picture("JPEG", size=(9000, 64)))
 
 
@@ -229,17 +228,17 @@ def _odd_chunks(png: bytes) -> Iterator[Case]:
     text = PngImagePlugin.PngInfo()
     text.add_text("k", "x" * 2**21, zip=True)
     yield Case("png-text-bomb", "image", picture("PNG", pnginfo=text))
-    chunks = _chunks(png)
+    chunks = png_chunks(png)
     bomb = zlib.compress(bytes(50 * 2**20), 9)
-    yield Case("png-profile-bomb", "image", _png([chunks[0], (b"iCCP", b"a\0\0" + bomb)], chunks))
-    yield Case("png-two-headers", "image", _png([chunks[0], chunks[0]], chunks))
-    yield Case("png-no-header", "image", _png([], chunks), "refused")
-    yield Case("png-no-pixels", "image", _png([chunks[0], (b"IEND", b"")], []), "refused")
+    yield Case("png-profile-bomb", "image", png_of([chunks[0], (b"iCCP", b"a\0\0" + bomb)], chunks))
+    yield Case("png-two-headers", "image", png_of([chunks[0], chunks[0]], chunks))
+    yield Case("png-no-header", "image", png_of([], chunks), "refused")
+    yield Case("png-no-pixels", "image", png_of([chunks[0], (b"IEND", b"")], []), "refused")
     yield Case("png-no-end", "image", png[:-12])
     yield Case("png-wrong-checksum", "image", png[:29] + b"\0\0\0\0" + png[33:], "refused")
     for depth, colour in ((3, 2), (16, 3), (8, 1), (8, 7), (32, 2)):
         header = chunks[0][1][:8] + bytes((depth, colour)) + chunks[0][1][10:]
-        content = _png([(b"IHDR", header)], chunks)
+        content = png_of([(b"IHDR", header)], chunks)
         yield Case(f"png-depth-{depth}-colour-{colour}", "image", content, "refused")
 
 
@@ -250,43 +249,6 @@ def _unchanged(image: Image.Image) -> Image.Image:
 def _sixteen_bit(image: Image.Image) -> Image.Image:
     samples = b"".join(struct.pack("<H", value * 257) for value in image.convert("L").tobytes())
     return Image.frombytes("I;16", image.size, samples)
-
-
-def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    chunks, place = [], 8
-    while place < len(png):
-        (length,) = struct.unpack(">I", png[place : place + 4])
-        chunks.append((png[place + 4 : place + 8], png[place + 8 : place + 8 + length]))
-        place += 12 + length
-    return chunks
-
-
-def _png(first: list[tuple[bytes, bytes]], rest: list[tuple[bytes, bytes]]) -> bytes:
-    """A PNG with other first chunks in place of the header."""
-    content = b"\x89PNG\r\n\x1a\n"
-    for name, data in [*first, *rest[1:]]:
-        checksum = struct.pack(">I", zlib.crc32(name + data))
-        content += struct.pack(">I", len(data)) + name + data + checksum
-    return content
-
-
-def _png_header(png: bytes, size: bytes) -> bytes:
-    chunks = _chunks(png)
-    return _png([(b"IHDR", size + chunks[0][1][8:])], chunks)
-
-
-def _reinterlaced(png: bytes) -> bytes:
-    """Says that it is interlaced, and is not."""
-    chunks = _chunks(png)
-    return _png([(b"IHDR", chunks[0][1][:12] + b"\x01")], chunks)
-
-
-def _bomb(side: int) -> bytes:
-    packer = zlib.compressobj(9)
-    row = bytes(1 + side // 8)
-    pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return _png([(b"IHDR", header)], [(b"", b""), (b"IDAT", pixels), (b"IEND", b"")])
 
 
 # --- sounds -------------------------------------------------------------------------------------

@@ -11,17 +11,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from redis import Redis, RedisError
 from starlette.testclient import TestClient
 
+from service.keys import KeyStore
 from service.main import create_app
 from service.settings import ServiceSettings
 from tests.films import film
 from tests.uploads import picture, tone
+from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.messages import (
     AudioInput,
@@ -141,6 +146,7 @@ class WorkerProcess:
 
 
 StartWorker = Callable[..., WorkerProcess]
+MakeClient = Callable[..., TestClient]
 
 
 @pytest.fixture
@@ -170,6 +176,11 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def keys(redis: Redis, data_dir: Path) -> KeyStore:
+    return KeyStore(redis, ArtifactStore(data_dir))
+
+
+@pytest.fixture
 def start_worker(
     redis_server: RedisServer, data_dir: Path, tmp_path: Path
 ) -> Iterator[StartWorker]:
@@ -187,10 +198,25 @@ def start_worker(
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
-    settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
-    with TestClient(create_app(settings)) as client:
-        yield client
+def make_app(redis_server: RedisServer, data_dir: Path) -> Callable[..., FastAPI]:
+    """Applications on the test's Redis, each with settings of its own."""
+
+    def make(**options: Any) -> FastAPI:
+        settings = {"redis_url": redis_server.url, "data_dir": data_dir, "min_free_bytes": 0}
+        return create_app(ServiceSettings(**{**settings, **options}))
+
+    return make
+
+
+@pytest.fixture
+def make_client(make_app: Callable[..., FastAPI]) -> Iterator[MakeClient]:
+    with ExitStack() as running:
+        yield lambda **options: running.enter_context(TestClient(make_app(**options)))
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> TestClient:
+    return make_client()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,8 @@ from PIL import Image
 from redis import Redis
 from starlette.testclient import TestClient
 
-from service.keys import KeyStore
-from service.main import create_app
-from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer, StartWorker, eventually
+from tests.integration.conftest import MakeClient, RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.idempotency import IdempotencyKey
 from worker.contract.ledger import Ledger
@@ -26,25 +22,8 @@ from worker.contract.messages import JobFailure
 from worker.contract.presence import ProcessKind
 
 PostJob = Callable[..., str]
-MakeClient = Callable[..., TestClient]
 TOKEN = "token"
 FAILURE = JobFailure(code=ErrorCode.NO_FACE_FOUND, detail="No face.")
-
-
-@pytest.fixture
-def make_client(redis_server: RedisServer, data_dir: Path) -> Iterator[MakeClient]:
-    """Further applications beside the one of `client`, with settings of their own."""
-    made: list[TestClient] = []
-
-    def make(**options: Any) -> TestClient:
-        settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
-        client = TestClient(create_app(settings.model_copy(update=options)))
-        made.append(client)
-        return client.__enter__()
-
-    yield make
-    for client in made:
-        client.__exit__(None, None, None)
 
 
 def send(client: TestClient, key: str | None = None, seconds: float = 0.5, **options: str) -> Any:
@@ -250,8 +229,7 @@ def test_a_request_in_flight_is_told(client: TestClient, ledger: Ledger, redis: 
 def test_a_request_that_is_refused_does_not_use_up_its_key(
     client: TestClient, ledger: Ledger
 ) -> None:
-    files = {"audio": ("a.wav", tone(0.1)), "image": ("i.jpg", picture())}
-    refused = client.post("/v1/talking-face", files=files, headers={"Idempotency-Key": "k"})
+    refused = send(client, "k", seconds=0.1)
 
     assert refused.json()["code"] == "audio_too_short"
     assert ledger.idempotency_lookup("anonymous", "k") is None
@@ -283,7 +261,7 @@ def test_a_key_has_1_to_255_characters(client: TestClient, key: str) -> None:
     assert response.json()["errors"][0]["field"] == "idempotency-key"
 
 
-# --- back-pressure and who may see ----------------------------------------------------------------
+# --- back-pressure --------------------------------------------------------------------------------
 
 
 def test_a_full_queue_refuses_and_leaves_nothing(make_client: MakeClient, data_dir: Path) -> None:
@@ -300,37 +278,6 @@ def test_a_full_queue_refuses_and_leaves_nothing(make_client: MakeClient, data_d
     # A key is not used up by it either.
     client.post(f"/v1/jobs/{accepted.json()['id']}/cancel")
     assert send(client, "k").status_code == 202
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", ""),
-        ("GET", "?wait=1"),
-        ("GET", "/content"),
-        ("GET", "/events"),
-        ("POST", "/cancel"),
-        ("DELETE", ""),
-    ],
-)
-def test_a_job_of_someone_else_is_not_found(
-    make_client: MakeClient, redis: Redis, data_dir: Path, method: str, path: str
-) -> None:
-    client = make_client(require_keys=True)
-    keys = KeyStore(redis, ArtifactStore(data_dir))
-    (_, mine), (_, theirs) = keys.create("mine"), keys.create("theirs")
-    files = {"audio": ("a.wav", tone(0.5)), "image": ("i.jpg", picture())}
-    own = {"Authorization": f"Bearer {mine}"}
-    job = client.post("/v1/talking-face", files=files, headers=own).json()
-
-    response = client.request(
-        method, f"/v1/jobs/{job['id']}{path}", headers={"Authorization": f"Bearer {theirs}"}
-    )
-
-    assert (response.status_code, response.json()["code"]) == (404, "job_not_found")
-    assert client.get(f"/v1/jobs/{job['id']}", headers=own).json()["state"] == "queued"
-    foreign = client.get("/v1/jobs", headers={"Authorization": f"Bearer {theirs}"})
-    assert foreign.json()["data"] == []
 
 
 # --- probes and figures ---------------------------------------------------------------------------

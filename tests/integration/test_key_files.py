@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from redis import Redis, RedisError
 from starlette.testclient import TestClient
 
@@ -19,8 +20,6 @@ from service.erasure import MediaEraser
 from service.key_files import KeyFiles
 from service.key_recovery import KeyRecovery, RestoredKeys
 from service.keys import KEYS_HASH, KeyStore
-from service.main import create_app
-from service.settings import ServiceSettings
 from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
@@ -324,6 +323,7 @@ def test_after_a_rebuild_callers_have_their_jobs_again(
     redis_server: RedisServer,
     data_dir: Path,
     keys: KeyStore,
+    make_app: Callable[..., FastAPI],
     start_worker: StartWorker,
     lose: Callable[[RedisServer], None],
 ) -> None:
@@ -332,10 +332,7 @@ def test_after_a_rebuild_callers_have_their_jobs_again(
     _, like_mine = keys.create("like mine", principal=owner.principal)
     revoked_key, revoked = keys.create("revoked", principal=owner.principal)
     keys.revoke(revoked_key.id)
-    settings = ServiceSettings(
-        redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0, require_keys=True
-    )
-    with TestClient(create_app(settings)) as client:
+    with TestClient(make_app(require_keys=True)) as client:
 
         def get(path: str, key: str):  # type: ignore[no-untyped-def]
             return client.get(path, headers={"Authorization": f"Bearer {key}"})

@@ -110,9 +110,8 @@ def test_an_unknown_option_is_still_refused_at_the_door(
 
 
 def test_a_key_with_one_field_more_still_opens_and_keeps_the_field(
-    redis: Redis, data_dir: Path
+    redis: Redis, keys: KeyStore
 ) -> None:
-    keys = KeyStore(redis, ArtifactStore(data_dir))
     record, text = keys.create("shop")
     stored = json.loads(redis.hget(KEYS_HASH, record.id) or "")
     redis.hset(KEYS_HASH, record.id, json.dumps({**stored, "novelty": 7}))

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from redis import Redis
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Message
 
 from service.keys import KeyStore, Scope
-from service.main import create_app
-from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer, StartWorker, eventually
+from tests.integration.conftest import MakeClient, StartWorker, eventually
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
 
 
 class Caller:
@@ -37,29 +33,13 @@ class Caller:
 
 
 @pytest.fixture
-def keys(redis: Redis, data_dir: Path) -> KeyStore:
-    return KeyStore(redis, ArtifactStore(data_dir))
+def keyed(make_client: MakeClient) -> TestClient:
+    return make_client(require_keys=True, max_concurrent_jobs=2)
 
 
-@pytest.fixture
-def keyed(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
-    settings = ServiceSettings(
-        redis_url=redis_server.url,
-        data_dir=data_dir,
-        min_free_bytes=0,
-        require_keys=True,
-        max_concurrent_jobs=2,
-    )
-    with TestClient(create_app(settings)) as client:
-        yield client
-
-
-def test_a_foreign_job_is_as_good_as_none(keyed: TestClient, keys: KeyStore) -> None:
-    mine, yours = Caller(keyed, keys), Caller(keyed, keys)
-    job = mine.post().json()
-    foreign, absent = f"/v1/jobs/{job['id']}", f"/v1/jobs/{'0' * 32}"
-
-    for method, end in (
+@pytest.mark.parametrize(
+    ("method", "end"),
+    [
         ("GET", ""),
         ("GET", "?wait=1"),
         ("GET", "/content"),
@@ -67,15 +47,23 @@ def test_a_foreign_job_is_as_good_as_none(keyed: TestClient, keys: KeyStore) -> 
         ("GET", "/events"),
         ("POST", "/cancel"),
         ("DELETE", ""),
-    ):
-        to_foreign = yours.ask(method, foreign + end)
-        to_absent = yours.ask(method, absent + end)
-        assert to_foreign.status_code == to_absent.status_code == 404, (method, end)
-        if method != "HEAD":
-            # Nothing but the request's own id differs.
-            told = [{**answer.json(), "request_id": ""} for answer in (to_foreign, to_absent)]
-            assert told[0] == told[1]
-            assert told[0]["code"] == "job_not_found"
+    ],
+)
+def test_a_foreign_job_is_as_good_as_none(
+    keyed: TestClient, keys: KeyStore, method: str, end: str
+) -> None:
+    mine, yours = Caller(keyed, keys), Caller(keyed, keys)
+    job = mine.post().json()
+    foreign, absent = f"/v1/jobs/{job['id']}", f"/v1/jobs/{'0' * 32}"
+
+    to_foreign, to_absent = (yours.ask(method, job + end) for job in (foreign, absent))
+
+    assert to_foreign.status_code == to_absent.status_code == 404
+    if method != "HEAD":
+        # Nothing but the request's own id differs.
+        told = [{**answer.json(), "request_id": ""} for answer in (to_foreign, to_absent)]
+        assert told[0] == told[1]
+        assert told[0]["code"] == "job_not_found"
     assert mine.ask("GET", foreign).json()["state"] == "queued"
     assert mine.ask("GET", foreign).json()["cancel_requested_at"] is None
 
@@ -200,17 +188,9 @@ def test_a_link_shows_the_video_to_whoever_has_it(
 
 
 def test_strangers_of_one_network_share_a_quota_and_no_other(
-    redis_server: RedisServer, data_dir: Path
+    make_app: Callable[..., FastAPI],
 ) -> None:
-    settings = ServiceSettings(
-        redis_url=redis_server.url,
-        data_dir=data_dir,
-        min_free_bytes=0,
-        host="0.0.0.0",
-        allow_anonymous=True,
-        max_concurrent_jobs=1,
-    )
-    app = create_app(settings)
+    app = make_app(host="0.0.0.0", allow_anonymous=True, max_concurrent_jobs=1)
 
     def post(address: str) -> int:
         files = {"audio": ("a.wav", tone(0.4)), "image": ("i.jpg", picture())}

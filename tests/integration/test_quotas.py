@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -12,16 +12,13 @@ from redis import Redis
 from starlette.testclient import TestClient
 
 from service.keys import KeyStore, Scope
-from service.main import create_app
 from service.problems import ProblemError
 from service.quotas import Quotas
 from service.reconciler import Reconciler, ReconcilerSettings
 from service.security import Principal
-from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer, new_record
+from tests.integration.conftest import MakeClient, RedisServer, new_record
 from tests.integration.test_ledger import FAILURE, RESULT
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.stored_bytes import bytes_of
@@ -229,17 +226,8 @@ def test_bytes_follow_a_job_to_its_end_and_its_expiry(
 
 
 @pytest.fixture
-def keyed(redis_server: RedisServer, data_dir: Path) -> Iterator[TestClient]:
-    settings = ServiceSettings(
-        redis_url=redis_server.url,
-        data_dir=data_dir,
-        min_free_bytes=0,
-        require_keys=True,
-        max_open_media_s=1.5,
-        retention_s=1000.0,
-    )
-    with TestClient(create_app(settings)) as client:
-        yield client
+def keyed(make_client: MakeClient) -> TestClient:
+    return make_client(require_keys=True, max_open_media_s=1.5, retention_s=1000.0)
 
 
 def post(client: TestClient, key: str, **form: str) -> tuple[int, dict[str, object]]:
@@ -253,9 +241,8 @@ def post(client: TestClient, key: str, **form: str) -> tuple[int, dict[str, obje
 
 
 def test_a_caller_is_told_which_quota_is_used_up(
-    keyed: TestClient, redis: Redis, data_dir: Path
+    keyed: TestClient, keys: KeyStore, redis: Redis
 ) -> None:
-    keys = KeyStore(redis, ArtifactStore(data_dir))
     usual, generous = keys.create("a"), keys.create("b", max_open_media_s=60.0)
     small = keys.create("c", max_stored_bytes=1000, max_media_s_a_day=7.0)
 
@@ -268,9 +255,8 @@ def test_a_caller_is_told_which_quota_is_used_up(
 
 
 def test_a_job_may_be_kept_for_less_and_not_for_longer(
-    keyed: TestClient, redis: Redis, data_dir: Path, ledger: Ledger
+    keyed: TestClient, keys: KeyStore, ledger: Ledger
 ) -> None:
-    keys = KeyStore(redis, ArtifactStore(data_dir))
     _, key = keys.create("a", retention_s=60.0, max_open_media_s=60.0)
 
     kept = [post(keyed, key)[1], post(keyed, key, retention_s="7")[1]]

@@ -14,11 +14,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from service.keys import KeyStore, Scope
-from service.main import create_app
-from service.settings import ServiceSettings
-from tests.integration.conftest import RedisServer
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
 from worker.contract.idempotency import IdempotencyKey
 from worker.contract.ledger import Ledger
 
@@ -93,18 +89,9 @@ class Upload:
 
 
 @pytest.fixture
-def make_app(redis_server: RedisServer, data_dir: Path) -> Callable[..., Any]:
-    def make(**options: Any) -> Any:
-        settings = {"redis_url": redis_server.url, "data_dir": data_dir, "min_free_bytes": 0}
-        return create_app(ServiceSettings(**{**settings, **options}))
-
-    return make
-
-
-@pytest.fixture
-def key_of(redis: Redis, data_dir: Path) -> Callable[..., dict[str, str]]:
+def key_of(keys: KeyStore) -> Callable[..., dict[str, str]]:
     def make(*scopes: Scope, **options: Any) -> dict[str, str]:
-        _, key = KeyStore(redis, ArtifactStore(data_dir)).create("k", scopes=scopes, **options)
+        _, key = keys.create("k", scopes=scopes, **options)
         return {"Authorization": f"Bearer {key}"}
 
     return make

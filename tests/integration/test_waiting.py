@@ -20,7 +20,6 @@ from service.watch import JobWatch, WatchFullError
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.live_server import LiveServer, live_server
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobFailure, Stage
@@ -307,9 +306,8 @@ def test_too_many_who_wait_are_sent_away(redis_server: RedisServer, data_dir: Pa
 
 
 def test_one_key_with_all_its_waiting_places_taken_locks_nobody_out(
-    redis_server: RedisServer, data_dir: Path, redis: Redis, ledger: Ledger
+    redis_server: RedisServer, data_dir: Path, keys: KeyStore, ledger: Ledger
 ) -> None:
-    keys = KeyStore(redis, ArtifactStore(data_dir))
     (mine, my_key), (yours, your_key) = keys.create("me"), keys.create("you")
     record = new_record().model_copy(update={"principal": mine.principal})
     other = new_record().model_copy(update={"id": "f" * 32, "principal": yours.principal})

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 from starlette.testclient import TestClient
 
-from service.main import create_app
 from service.reconciler import Reconciler, ReconcilerSettings
-from service.settings import ServiceSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger
@@ -70,14 +69,13 @@ def test_an_idle_worker_stops_on_a_signal(
 
 
 def test_everybody_waits_for_a_redis_that_comes_later(
-    redis_server: RedisServer, start_worker: StartWorker, data_dir: Path
+    redis_server: RedisServer, start_worker: StartWorker, make_app: Callable[..., FastAPI]
 ) -> None:
     redis_server.stop()
     worker = start_worker()
     worker.wait_for("redis_unavailable")
-    settings = ServiceSettings(redis_url=redis_server.url, data_dir=data_dir, min_free_bytes=0)
     files = {"audio": tone(0.3), "image": picture()}
-    with TestClient(create_app(settings)) as client:
+    with TestClient(make_app()) as client:
         refused = client.post("/v1/talking-face", files=files)
         redis_server.start()
         accepted = client.post("/v1/talking-face", files=files)

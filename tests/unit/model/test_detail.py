@@ -15,7 +15,7 @@ from model.errors import SamplingError, ShapeError
 from model.face.average_face import AVERAGE_FACE
 from model.face.reference_warp import ReferenceWarp
 from model.networks.detail import SCALE, DetailNetwork, enlarge
-from model.networks.unet import Window
+from model.networks.latent_window import Window
 from model.pipelines.detail import DetailPass, finest_px
 from model.pipelines.talking_face import TalkingFacePipeline
 

@@ -20,9 +20,9 @@ from model.face.landmarks import CONTENT
 from model.face.portrait_engine import PortraitEngine
 from model.media.audio import SAMPLE_RATE, log_mel
 from model.pipelines.landmark_completion import complete_landmarks
+from model.training.shard_windows import ClipWindow
 from model.training.stage import Draw
 from model.training.stage3_end_to_end import (
-    ClipWindow,
     EndToEnd,
     EndToEndConfig,
     diffusion_loss,

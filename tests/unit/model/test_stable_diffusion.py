@@ -15,19 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
 from model.networks.stable_diffusion import StableDiffusion, load_stable_diffusion
-from model.networks.unet import TalkFormerUNet, UNetCondition, build_unet
+from model.networks.unet import TalkFormerUNet, build_unet
+from tests.unit.model.small_unets import LATENTS, make_condition, noise
 
-CELLS = 16
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 OPTIONS: dict[str, Any] = {
-    "latent_size": CELLS,
-    "window": (0, 0, CELLS, CELLS),  # Stable Diffusion denoises the whole grid
+    "latent_size": LATENTS,
+    "window": (0, 0, LATENTS, LATENTS),  # Stable Diffusion denoises the whole grid
     "token_width": 32,
 }
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def make_theirs(**changed: Any) -> UNet2DConditionModel:
@@ -35,7 +31,7 @@ def make_theirs(**changed: Any) -> UNet2DConditionModel:
     torch.manual_seed(0)
     options = {
         "block_out_channels": (32, 64, 96, 96), "attention_head_dim": 4, "norm_num_groups": 16,
-        "cross_attention_dim": 24, "sample_size": CELLS,
+        "cross_attention_dim": 24, "sample_size": LATENTS,
     }  # fmt: skip
     unet = UNet2DConditionModel(**{**options, **changed})
     with torch.no_grad():
@@ -76,28 +72,8 @@ def loaded(folder: Path) -> StableDiffusion:
     return load_stable_diffusion(folder, **OPTIONS)
 
 
-def make_condition(unet: TalkFormerUNet, **changed: torch.Tensor) -> UNetCondition:
-    points = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(3))
-    features = [
-        noise(1, width, CELLS >> scale, CELLS >> scale, seed=scale)
-        for scale, width in enumerate(unet.config.channels)
-    ]
-    inputs = {
-        "masked_latents": noise(1, 4, CELLS, CELLS, seed=11),
-        "mask": (noise(1, 1, CELLS, CELLS, seed=12) > 0).float(),
-        "reference_latents": noise(1, 4, CELLS, CELLS, seed=13),
-        "warped_latents": noise(2, 4, CELLS, CELLS, seed=14),
-    }
-    return unet.prepare_condition(
-        target_landmarks=points,
-        reference_landmarks=points[:1],
-        reference=unet.prepare_reference(features, points[:1]),
-        **{**inputs, **changed},
-    )
-
-
 TIMES = torch.tensor([870, 3])
-NOISY = noise(2, 4, CELLS, CELLS, seed=5)
+NOISY = noise(2, 4, LATENTS, LATENTS, seed=5)
 
 
 @torch.no_grad()
@@ -132,7 +108,10 @@ def test_linear_projections_fit_too(tmp_path: Path) -> None:
 def test_the_inpainting_network_sees_mask_and_masked_latents(tmp_path: Path) -> None:
     theirs = make_theirs(in_channels=9)
     ours = load_stable_diffusion(make_folder(tmp_path, theirs), **OPTIONS).unet
-    masked, mask = noise(2, 4, CELLS, CELLS, seed=21), (noise(2, 1, CELLS, CELLS) > 0).float()
+    masked, mask = (
+        noise(2, 4, LATENTS, LATENTS, seed=21),
+        (noise(2, 1, LATENTS, LATENTS) > 0).float(),
+    )
     wanted = ask_theirs(theirs, torch.cat([NOISY, mask, masked], dim=1))
     with torch.no_grad():
         condition = make_condition(ours, masked_latents=masked, mask=mask)
@@ -197,7 +176,7 @@ def test_every_weight_of_stable_diffusion_1_5_has_its_place_in_large(
 
 
 def test_the_autoencoder_is_theirs_for_256_px_crops(folder: Path, loaded: StableDiffusion) -> None:
-    assert loaded.autoencoder.config.sample_size == 8 * CELLS
+    assert loaded.autoencoder.config.sample_size == 8 * LATENTS
     assert loaded.autoencoder.config.scaling_factor == pytest.approx(0.18215)
     wanted = load_file(folder / "vae" / WEIGHTS)
     state = loaded.autoencoder.state_dict()

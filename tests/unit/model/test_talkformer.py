@@ -15,12 +15,9 @@ from model.networks.talkformer import (
     cell_centres,
     fourier_features,
 )
+from tests.unit.model.small_unets import noise
 
 CHANNELS, TOKENS, HEIGHT, WIDTH = 64, 32, 6, 5
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def points(batch: int, seed: int = 0) -> torch.Tensor:

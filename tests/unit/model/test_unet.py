@@ -1,4 +1,4 @@
-"""The denoiser: shapes, caches, switches, precision, and gradients that reach everything."""
+"""The denoiser: shapes, caches, switches and precision."""
 
 from __future__ import annotations
 
@@ -8,118 +8,33 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from model.errors import ShapeError
 from model.face.alignment import lower_face_mask
-from model.face.landmarks import CONTENT, POSE
 from model.networks.attention import use_backend
 from model.networks.autoencoder import build_autoencoder, pixels_per_cell
-from model.networks.landmark_completion import LandmarkCompleter
-from model.networks.reference_encoder import ReferenceEncoder, build_reference_encoder
+from model.networks.latent_window import Window
+from model.networks.reference_encoder import build_reference_encoder
 from model.networks.schedule import build_scheduler
-from model.networks.unet import TalkFormerUNet, UNetCondition, Window, build_unet
+from model.networks.unet import TalkFormerUNet, build_unet
 from model.networks.variants import VARIANTS
+from tests.unit.model.small_unets import (
+    CHANNELS,
+    FOUR_SCALES,
+    LATENTS,
+    SMALL,
+    VARIANTS_SMALL,
+    face,
+    make_condition,
+    make_features,
+    make_latents,
+    make_unet,
+    noise,
+    predict,
+)
 
-CHANNELS = (32, 64, 96)
-LATENTS = 16  # cells
-CROP = 4 * LATENTS
-WINDOW = (4, 4, 12, 8)
-SMALL: dict[str, Any] = {
-    "channels": CHANNELS, "latent_size": LATENTS, "token_width": 64, "window": WINDOW,
-}  # fmt: skip
-FOUR_SCALES: dict[str, Any] = {
-    "channels": (32, 64, 64, 64), "latent_size": LATENTS, "token_width": 64, "window": (8, 0, 8, 16),
-}  # fmt: skip
-# Every variant's layout at small widths.
-VARIANTS_SMALL: dict[str, dict[str, Any]] = {
-    "tiny": {**VARIANTS["tiny"].unet, **SMALL},
-    "base": {**VARIANTS["base"].unet, **FOUR_SCALES},
-    "large": {**VARIANTS["large"].unet, **FOUR_SCALES, "heads": 4, "groups": 8},
-}
 Change = dict[str, Callable[[], Any]]  # makes other inputs
 each_variant = pytest.mark.parametrize("variant", VARIANTS_SMALL)
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def face(batch: int = 1, seed: int = 0) -> torch.Tensor:
-    """Landmarks that are spread like a face's, each frame shaken on its own."""
-    angles = torch.linspace(torch.pi, 0, 17)
-    points = torch.rand(68, 2, generator=torch.Generator().manual_seed(5)) * 0.4 + 0.3
-    points[:17] = torch.stack([0.5 + 0.3 * angles.cos(), 0.35 + 0.5 * angles.sin()], dim=-1)
-    for first, count, radii in ((48, 12, (0.13, 0.07)), (60, 8, (0.10, 0.03))):
-        turn = torch.arange(count) * (2 * torch.pi / count) + torch.pi
-        ring = torch.stack([turn.cos() * radii[0], turn.sin() * radii[1]], dim=-1)
-        points[first : first + count] = torch.tensor([0.5, 0.62]) + ring
-    return points + 0.01 * noise(batch, 68, 2, seed=seed)
-
-
-def fill_zeros(*modules: nn.Module) -> None:
-    """Give weights that start at zero, or nearly so, values as training would."""
-    generator = torch.Generator().manual_seed(9)
-    for module in modules:
-        for parameter in module.parameters():
-            if parameter.abs().max() < 0.01:
-                parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
-
-
-def make_unet(*, trained: bool = True, **options: Any) -> TalkFormerUNet:
-    torch.manual_seed(0)
-    unet = TalkFormerUNet(**{**SMALL, **options})
-    if trained:
-        fill_zeros(unet)
-    return unet.eval()
-
-
-def make_features(
-    batch: int = 1, seed: int = 7, channels: tuple[int, ...] = CHANNELS
-) -> list[torch.Tensor]:
-    return [
-        noise(batch, width, LATENTS >> scale, LATENTS >> scale, seed=seed + scale)
-        for scale, width in enumerate(channels)
-    ]
-
-
-def make_condition(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> UNetCondition:
-    """A condition of fixed random inputs; `changed` replaces some."""
-    features = changed.pop("features", make_features(channels=unet.config.channels))
-    reference_landmarks = changed.get("reference_landmarks", face(1, seed=1))
-    dtype = unet.conv_in.weight.dtype
-    cache = unet.prepare_reference([x.to(dtype) for x in features], reference_landmarks)
-    inputs = {
-        "target_landmarks": face(batch, seed=2),
-        "reference_landmarks": reference_landmarks,
-        "masked_latents": noise(1, 4, LATENTS, LATENTS, seed=3),
-        "mask": torch.ones(1, 1, LATENTS, LATENTS),
-        "reference_latents": noise(1, 4, LATENTS, LATENTS, seed=4),
-        "warped_latents": noise(batch, 4, LATENTS, LATENTS, seed=5),
-        "reference": cache,
-    }
-    return unet.prepare_condition(**{**inputs, **changed})
-
-
-def make_latents(batch: int = 2, window: tuple[int, ...] = WINDOW) -> torch.Tensor:
-    return noise(batch, 4, *window[2:], seed=6)
-
-
-@torch.no_grad()
-def predict(unet: TalkFormerUNet, batch: int = 2, **changed: Any) -> torch.Tensor:
-    latents = make_latents(batch, unet.config.window)
-    output: torch.Tensor = unet(latents, 500, make_condition(unet, batch, **changed))
-    return output
-
-
-def without_gradient(*modules: nn.Module) -> list[str]:
-    """Names of the parameters that the last backward pass did not reach."""
-    return [
-        name
-        for module in modules
-        for name, parameter in module.named_parameters()
-        if parameter.grad is None or not bool(parameter.grad.any())
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -453,112 +368,3 @@ def test_half_precision_stays_near_full(
     assert predicted.dtype == dtype
     error = (predicted.float() - wanted).std() / wanted.std()
     assert float(error) < tolerance
-
-
-# --- gradients -------------------------------------------------------------------------------------
-
-
-class EndToEnd(nn.Module):
-    """Completer, reference encoder and denoiser with the diffusion loss alone."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.completer = LandmarkCompleter(width=32, layers=2, heads=2, window=4, dropout=0.0)
-        self.unet = TalkFormerUNet(**{**SMALL, **options})
-        self.reference_encoder = ReferenceEncoder(self.unet.config.channels)
-
-    def loss(self, seed: int) -> torch.Tensor:
-        frames = 6
-        reference = face(1)
-        pose = reference[:, POSE].expand(frames, -1, -1)[None]
-        completed = self.completer(
-            noise(1, 4 * frames, 80, seed=seed), pose, reference[:, None]
-        ).target[0]
-        features = self.reference_encoder(noise(1, 3, CROP, CROP, seed=seed).clamp(-1, 1))
-        condition = make_condition(
-            self.unet, frames, target_landmarks=completed, reference_landmarks=reference,
-            reference=self.unet.prepare_reference(features, reference),
-        )  # fmt: skip
-        timestep = torch.tensor([50, 200, 400, 600, 800, 999])
-        shape = (frames, 4, *self.unet.config.window[2:])
-        predicted = self.unet(noise(*shape, seed=seed), timestep, condition)
-        return (predicted - noise(*shape, seed=seed + 1)).square().mean()
-
-
-AUXILIARY = {"open_head", "phone_head"}  # of the completer; losses of their own train them
-
-
-def train(network: EndToEnd, steps: int) -> None:
-    """Take `steps` optimiser steps, then one more backward pass."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    for step in range(steps + 1):
-        optimizer.zero_grad(set_to_none=True)
-        network.loss(10 * step).backward()
-        if step < steps:
-            optimizer.step()
-
-
-def untrained_parts(network: EndToEnd) -> list[str]:
-    names = without_gradient(network)
-    return [name for name in names if name.split(".")[1] not in AUXILIARY]
-
-
-def test_output_is_nearly_zero_at_start() -> None:
-    assert predict(make_unet(trained=False)).abs().max() < 0.05
-
-
-@pytest.mark.parametrize(
-    ("options", "steps"),
-    [
-        ({}, 1),
-        ({"maps": False}, 1),
-        ({"m_align": False}, 2),
-        (VARIANTS_SMALL["base"], 1),
-        (VARIANTS_SMALL["large"], 1),
-    ],
-)
-def test_gradients_reach_every_parameter(options: dict[str, bool], steps: int) -> None:
-    # The zero-initialised ends of the branches need a step to let gradients through, then (without
-    # M-Align) R-Align's labels need one.
-    network = EndToEnd(**options).train()
-    train(network, steps)
-    assert untrained_parts(network) == []
-
-
-def test_after_one_step_every_zero_output_learns() -> None:
-    network = EndToEnd().train()
-    zeros = {name for name, p in network.unet.named_parameters() if not p.any()}
-    ends = {name for name in zeros if name.rsplit(".", 2)[-2].endswith(("out", "conv_2"))}
-    assert len(ends) > 40
-    train(network, 1)
-    assert not ends & set(without_gradient(network.unet))
-
-
-def test_without_r_align_the_reference_encoder_learns_nothing() -> None:
-    network = EndToEnd(r_align=False).train()
-    train(network, 2)
-    untrained = untrained_parts(network)
-    assert {name.split(".")[0] for name in untrained} == {"reference_encoder"}
-    assert len(untrained) == len(list(network.reference_encoder.parameters()))
-
-
-def test_end_to_end_the_diffusion_loss_reaches_the_completer() -> None:
-    network = EndToEnd()
-    fill_zeros(network.unet)
-    network.loss(0).backward()
-    untrained = {name.split(".")[0] for name in without_gradient(network.completer)}
-    assert untrained == AUXILIARY
-
-
-@pytest.mark.parametrize("options", [{"maps": False}, {"m_align": False}])
-def test_gradients_on_landmarks_come_through_tokens_and_through_maps(
-    options: dict[str, bool],
-) -> None:
-    unet = make_unet(**options)
-    target = face(2, seed=2).requires_grad_()
-    condition = make_condition(unet, target_landmarks=target)
-    unet(make_latents(), 500, condition).square().sum().backward()
-    assert target.grad is not None
-    assert bool(target.grad.isfinite().all())
-    assert float(target.grad[:, CONTENT].abs().sum(dim=-1).min()) > 0
