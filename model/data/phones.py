@@ -31,7 +31,7 @@ LIP_TO_TEETH: Final = tuple(PHONES.index(phone) for phone in ("F", "V"))
 _FRAME: Final = 4  # of 10 ms, a video frame
 _LONG_SILENCE: Final = 15  # of 10 ms
 _LEAD: Final = (
-    20  # of 10 ms: real lips begin to move so long before the sound, and come to rest after it
+    20  # of 10 ms: lips begin to move so long before the sound, and rest so long after it
 )
 _RAMP: Final = 12  # of 10 ms: they leave and reach the shut mouth in 120 ms
 

@@ -261,6 +261,8 @@ class DetailStage(Stage[DetailBatch]):
                 figures[f"{row}{name}_sharpness"] = share
             shown = [to_images(x[:3]) for x in (enlarge(drawn), warped, output, target)]
             strips += [np.concatenate(tiles, axis=1) for tiles in zip(*shown, strict=True)]
+        if not strips:
+            return {}
         # two columns of strips
         half = -(-len(strips) // 2)
         strips += [np.zeros_like(strips[0])] * (len(strips) % 2)
