@@ -128,9 +128,9 @@ class Reenactment:
         clip = observer.clip
         still = observer.observe(frozen(frames, clip.reference))
         rows = {REAL: observer.observe_real(), STATIC: still}
-        still = posed(frames, clip, clip.reference)
+        source = posed(frames, clip, clip.reference)
         for name, system in systems.items():
-            predicted = system.plan(still, clip.waveform, clip.reference)
+            predicted = system.plan(source, clip.waveform, clip.reference)
             detected = with_landmarks(predicted, clip.landmarks)
             for variant, plan in ((PREDICTED, predicted), (DETECTED, detected)):
                 rows[f"{name}, {variant}"] = observer.observe(system.draw(plan))
