@@ -44,7 +44,7 @@ class ServiceSettings(BaseSettings):
     max_side: Annotated[
         int,
         Field(ge=256, le=2160, description="Longest side of a video; larger pictures shrink."),
-    ] = 1280
+    ] = 1920
     min_free_bytes: Annotated[
         int, Field(ge=0, description="Uploads are refused when less would stay free on the volume.")
     ] = 256 * 2**20

@@ -86,7 +86,7 @@ def generate(
     ] = 1.0,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
-    ] = 1280,
+    ] = 1920,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N; default: TALKFACE_DEVICE.")
     ] = None,

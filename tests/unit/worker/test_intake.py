@@ -90,7 +90,7 @@ def test_a_large_picture_shrinks_to_the_longest_side(tmp_path: Path) -> None:
 
     info = accept_image(tmp_path / "upload", tmp_path / "input.png", LIMITS)
 
-    assert (info.width, info.height) == (1280, 854)  # 853.3 rounds to 853, padded to even
+    assert (info.width, info.height) == (1920, 1280)
 
 
 def test_odd_sides_are_padded_by_repeating_the_edge(tmp_path: Path) -> None:

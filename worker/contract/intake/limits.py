@@ -19,7 +19,7 @@ class IntakeLimits:
     max_audio_bytes: int = 50 * 2**20
     max_video_bytes: int = 200 * 2**20
     max_pixels: int = 50_000_000
-    max_side: int = 1280
+    max_side: int = 1920
     min_side: int = 64
     min_audio_s: float = 0.2
     max_audio_s: float = 600.0
