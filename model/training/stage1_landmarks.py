@@ -95,7 +95,7 @@ class LandmarksConfig(LoopConfig):
     prepared: Path = Path("data/prepared")
     shards: Path | None = None
     shards_share: float = 0.5
-    max_steps: int = 8800
+    max_steps: int = 6000
     batch_size: int = 24
     learning_rate: float = 8e-4
     warmup_steps: int = 60
@@ -119,14 +119,14 @@ class LandmarksConfig(LoopConfig):
     concordance_weight: float = 1.0
     phone_weight: float = 0.1
     rest_layers: int = 2
-    rest_steps: int = 9000
+    rest_steps: int = 6000
     stretch_share: float = 0.4
     dropout: float = 0.15
     last_speech_share: float = 0.25
     speakers_share: float = 0.5
     distribution_weight: float = 1.0
-    width_gain: float = 1.3
-    opening_gain: float = 1.1
+    width_gain: float = 1.5
+    opening_gain: float = 1.25
 
     @property
     def mix(self) -> WindowMix:
