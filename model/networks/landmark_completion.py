@@ -292,15 +292,16 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         return reference[:, CONTENT] + rest * _OFFSET_SCALE
 
     @torch.no_grad()
-    def scale_motion(self, width: float, opening: float) -> None:
+    def scale_motion(self, width: float, opening: float, jaw: float) -> None:
         """Make the motion about the resting mouth larger or smaller, in place.
 
         Args:
             width: Factor on what the lips do sideways.
-            opening: Factor on what lips and jaw do up and down.
+            opening: Factor on what the lips do up and down.
+            jaw: The same of the jaw.
         """
-        for head, across in ((self.lip_head, width), (self.jaw_head, 1.0)):
-            factor = torch.tensor([across, opening]).repeat(head.out_features // 2)
+        for head, across, down in ((self.lip_head, width, opening), (self.jaw_head, 1.0, jaw)):
+            factor = torch.tensor([across, down]).repeat(head.out_features // 2)
             factor = factor.to(head.weight)
             head.weight.mul_(factor[:, None])
             head.bias.mul_(factor)

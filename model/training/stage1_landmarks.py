@@ -88,7 +88,8 @@ class LandmarksConfig(LoopConfig):
         distribution_weight: Of the distance between the openings' distributions.
         width_gain: Factor on what the exported lips do sideways, once the run is complete. Doubt makes
             motion smaller whatever the loss; by how much was read from the speakers who choose.
-        opening_gain: The same of what lips and jaw do up and down.
+        opening_gain: The same of what the lips do up and down.
+        jaw_gain: The same of the jaw.
     """
 
     output: Path = Path("runs/landmarks")
@@ -127,6 +128,7 @@ class LandmarksConfig(LoopConfig):
     distribution_weight: float = 1.0
     width_gain: float = 1.5
     opening_gain: float = 1.25
+    jaw_gain: float = 1.25
 
     @property
     def mix(self) -> WindowMix:
@@ -330,7 +332,8 @@ class LandmarksStage(Stage[Batch]):
         """Give the exported completer the range that real mouths have."""
         folder = export / "landmark_completer"
         completer = LandmarkCompleter.from_pretrained(folder)
-        completer.scale_motion(self.config.width_gain, self.config.opening_gain)
+        config = self.config
+        completer.scale_motion(config.width_gain, config.opening_gain, config.jaw_gain)
         completer.save_pretrained(folder)
 
 

@@ -187,7 +187,7 @@ def test_motion_is_scaled_about_the_resting_mouth(completer: LandmarkCompleter) 
     rest = completer.resting(reference[:, 0])[:, None]
     before = completer(log_mel, pose, reference).offsets + reference[:, :1, list(CONTENT)] - rest
     louder = copy.deepcopy(completer)
-    louder.scale_motion(width=1.5, opening=2.0)
+    louder.scale_motion(width=1.5, opening=2.0, jaw=2.0)
     after = louder(log_mel, pose, reference).offsets + reference[:, :1, list(CONTENT)] - rest
     lips = slice(len(JAW), None)
     torch.testing.assert_close(after[:, :, lips, 0], 1.5 * before[:, :, lips, 0])
