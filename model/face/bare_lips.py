@@ -30,6 +30,8 @@ _WIDE_RIM: Final = 0.014
 """How far it may show where the picture says so, crop units."""
 _CORNER: Final = 0.026
 """How far beyond the inner corners a smile is dark, crop units."""
+_REACH: Final = 0.05
+"""How far around the outer lips a picture is looked at, crop units."""
 _DARK: Final = 0.53
 _PALE: Final = 0.5
 """What is darker than this share of the lips, or less red by this share and bright, is no lip."""
@@ -93,20 +95,25 @@ def _without_inner_mouth(
     """`crop` with its inner mouth continued from the lips."""
     size = len(crop)
     lips = LipCurves.from_landmarks(landmarks)
-    centres = (np.arange(size) + 0.5) / size
-    top, bottom = lips.evaluate(centres)
-    between = (centres > lips.left) & (centres < lips.right)
-    y = centres[:, None]
+    outer = (landmarks[list(OUTER_LIPS)] * size).astype(np.float32)
+    # Only around the lips: a face of 1000 px has a hundred times as many pixels as its inner mouth.
+    low = np.clip(np.floor(outer.min(axis=0) - _REACH * size), 0, size - 1).astype(np.int32)
+    high = np.clip(np.ceil(outer.max(axis=0) + _REACH * size), low + 1, size).astype(np.int32)
+    part = crop[low[1] : high[1], low[0] : high[0]]
+    x = (np.arange(low[0], high[0]) + 0.5) / size
+    y = ((np.arange(low[1], high[1]) + 0.5) / size)[:, None]
+    top, bottom = lips.evaluate(x)
+    between = (x > lips.left) & (x < lips.right)
     inside = ((y > top) & (y < bottom) & between).astype(np.uint8)
     reach = max(1, round(_RIM * size))
     disc = _disc(reach)
     inner = np.asarray(cv2.dilate(inside, disc), np.uint8)
 
-    outline = np.zeros((size, size), np.uint8)
-    hull = cv2.convexHull((landmarks[list(OUTER_LIPS)] * size).astype(np.float32))[:, 0]
-    cv2.fillConvexPoly(outline, np.round(hull).astype(np.int32), 1)
+    outline = np.zeros(inside.shape, np.uint8)
+    hull = cv2.convexHull(outer)[:, 0]
+    cv2.fillConvexPoly(outline, np.round(hull).astype(np.int32) - low, 1)
     outline = np.asarray(cv2.dilate(outline, disc), np.uint8)
-    colour = crop.astype(np.float32)
+    colour = part.astype(np.float32)
     luma = colour @ LUMA
     redness = (colour[..., 0] - colour[..., 1:].mean(axis=-1)) / np.maximum(luma, 1.0)
     vermilion = (outline > 0) & (inner == 0)
@@ -114,7 +121,7 @@ def _without_inner_mouth(
         usual, red = np.median(luma[vermilion]), np.median(redness[vermilion])
         near = np.asarray(cv2.dilate(inside, _disc(_WIDE_RIM * size)), np.uint8)
         for point in (60, 64):
-            place = np.round(landmarks[point] * size).astype(int)
+            place = np.round(landmarks[point] * size).astype(int) - low
             cv2.circle(near, (int(place[0]), int(place[1])), round(_CORNER * size), 1, -1)
         foreign = luma < _DARK * usual
         if red > 0.15:
@@ -126,13 +133,18 @@ def _without_inner_mouth(
     if not len(rows):
         return crop
     margin = 4 * reach
+    missing = np.zeros((size, size), np.uint8)
+    missing[low[1] : high[1], low[0] : high[0]] = inner
     box = (
-        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
-        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+        slice(max(0, low[1] + rows[0] - margin), low[1] + rows[-1] + margin + 1),
+        slice(max(0, low[0] + columns[0] - margin), low[0] + columns[-1] + margin + 1),
     )
     bare = crop.copy()
     bare[box] = cv2.inpaint(
-        np.ascontiguousarray(crop[box]), np.ascontiguousarray(inner[box]), reach, cv2.INPAINT_TELEA
+        np.ascontiguousarray(crop[box]),
+        np.ascontiguousarray(missing[box]),
+        reach,
+        cv2.INPAINT_TELEA,
     )
     return bare
 

@@ -44,6 +44,8 @@ _LIP_SHADOW: Final = 0.016
 _OWN_SHADOW: Final = 0.35
 _OWN_SHADOW_DEPTH: Final = 0.012
 """Strength and depth of its shadow on the photograph's own teeth, which have the light already."""
+_AROUND: Final = 0.2
+"""How far beyond the photograph's own lips a target's gap can lie, crop units."""
 _TEETH_SHADOW: Final = 0.007
 """Depth of the teeth's shadow on what lies behind, crop units."""
 
@@ -222,16 +224,27 @@ class MouthFill:
 
     def _shade_behind_teeth(self) -> Field:
         """Factor `(S, S)` on what lies behind the upper teeth: they keep the light from it."""
-        front = np.zeros((self._size, self._size), np.float32)
-        if self._teeth is not None:
-            front = self._teeth[..., 3]
-        if self._own_teeth is not None:
-            front = np.maximum(front, self._own_teeth[..., 3])
+        shade = np.ones((self._size, self._size), np.float32)
+        layers = [layer for layer in (self._teeth, self._own_teeth) if layer is not None]
+        if not layers:
+            return shade
+        rows, columns = self._around
+        front = np.max([layer[rows, columns, 3] for layer in layers], axis=0)
         sigma = _TEETH_SHADOW * self._size
         blurred = cv2.GaussianBlur(front, (0, 0), sigma)
         down = np.array([(1.0, 0.0, 0.0), (0.0, 1.0, sigma)])
-        shadow = cv2.warpAffine(blurred, down, (self._size, self._size))
-        return np.asarray(1.0 - 0.65 * shadow, np.float32)
+        shadow = cv2.warpAffine(blurred, down, blurred.shape[::-1])
+        shade[rows, columns] = 1.0 - 0.65 * shadow
+        return shade
+
+    @property
+    def _around(self) -> tuple[slice, slice]:
+        """Pixels around the mouth, as far as any gap of any target goes."""
+        lips = np.concatenate([self._lips.upper, self._lips.lower])
+        low = np.clip(np.floor((lips.min(axis=0) - _AROUND) * self._size), 0, self._size - 1)
+        high = np.clip(np.ceil((lips.max(axis=0) + _AROUND) * self._size), low + 1, self._size)
+        (left, top), (right, bottom) = low.astype(int).tolist(), high.astype(int).tolist()
+        return slice(top, bottom), slice(left, right)
 
     def _own_mouth(self) -> Field | None:
         """The photograph's own inner mouth `(S, S, 4)`, alpha 0 to 1; None when it is shut.
@@ -240,17 +253,23 @@ class MouthFill:
         """
         if self._own <= 0.0:
             return None
-        centres = (np.arange(self._size) + 0.5) / self._size
-        y = np.repeat(centres[:, None], self._size, axis=1)
-        top, bottom = self._lips.evaluate(centres)
+        rows, columns = self._around
+        x, down = (
+            (np.arange(side.start, side.stop) + 0.5) / self._size for side in (columns, rows)
+        )
+        y = np.repeat(down[:, None], len(x), axis=1)
+        top, bottom = self._lips.evaluate(x)
         edge = np.minimum(top + _OWN_INSET, (top + bottom) / 2)
         source = (np.maximum(y, edge) * self._size - 0.5).astype(np.float32)
-        columns = np.broadcast_to(np.arange(self._size, dtype=np.float32), source.shape).copy()
-        layer = np.empty((self._size, self._size, 4), np.float32)
-        layer[..., :3] = cv2.remap(self._crop, columns, source, cv2.INTER_LINEAR)
+        across = np.arange(columns.start, columns.stop, dtype=np.float32)
+        layer = np.zeros((self._size, self._size, 4), np.float32)
+        own = layer[rows, columns]
+        own[..., :3] = cv2.remap(
+            self._crop, np.broadcast_to(across, source.shape).copy(), source, cv2.INTER_LINEAR
+        )
         # What the photograph does not show lies in the raised lip's shadow.
-        layer[..., :3] *= 1.0 - 0.4 * smoothstep(((edge - y) / 0.014).astype(np.float32))[..., None]
+        own[..., :3] *= 1.0 - 0.4 * smoothstep(((edge - y) / 0.014).astype(np.float32))[..., None]
         depth = np.minimum(bottom - y, 2 * (bottom - top))
-        inside = (centres > self._lips.left) & (centres < self._lips.right)
-        layer[..., 3] = self._own * smoothstep((depth / 0.008).astype(np.float32)) * inside
+        inside = (x > self._lips.left) & (x < self._lips.right)
+        own[..., 3] = self._own * smoothstep((depth / 0.008).astype(np.float32)) * inside
         return layer

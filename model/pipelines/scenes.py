@@ -23,7 +23,7 @@ from model.face.portrait_engine import PortraitEngine
 from model.media.frames import read_in_order
 from model.pipelines.outputs import Footage, RenderPlan
 
-CARRIED_PX: Final = (256, 1024)
+CARRIED_PX: Final = (256, 768)
 """Least and greatest side of the crop in which a face is carried; its own size between them."""
 
 Picture = NDArray[np.uint8]
