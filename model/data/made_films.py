@@ -7,35 +7,16 @@ Another voice is then dubbed over it. What the film's own mouth does is known, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.errors import InputError
 from model.face.head_motion import HeadMotion
 
 _EYES: Final = 0.27
 """Distance between the eyes, crop units: a track's unit of length."""
-
-
-class MadeFilm:
-    """Frames in memory: a `FrameSource`.
-
-    Args:
-        frames: `(T, H, W, 3)` uint8 RGB.
-        fps: Frames per second.
-    """
-
-    def __init__(self, frames: NDArray[np.uint8], fps: float) -> None:
-        self.frames, self.fps = frames, fps
-        self.num_frames, self.height, self.width = frames.shape[:3]
-
-    def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
-        """Frames `start` to `stop`, one at a time."""
-        yield from self.frames[start:stop]
 
 
 def tracked_motion(

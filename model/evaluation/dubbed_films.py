@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.clips import find_landmarks, find_portraits, find_voices, read_voice
-from model.data.made_films import MadeFilm, tracked_motion
+from model.data.clips import ClipFrames, find_landmarks, find_portraits, find_voices, read_voice
+from model.data.made_films import tracked_motion
 from model.data.tracks import face_detector
 from model.evaluation.metrics.film_faults import flicker, leak, mouth_light, outline_damage
 from model.evaluation.metrics.landmarks import SHUT
-from model.evaluation.report import column_table
+from model.evaluation.report import column_table, write_figures
 from model.face.alignment import invert_affine, warp_points
 from model.face.landmarks import mouth_opening
 from model.media.audio import FPS, SAMPLES_PER_FRAME
@@ -87,12 +87,8 @@ def make_films(
     """
     voices = [read_voice(path, num_frames) for path in find_voices(source / "speech")]
     for number, path in enumerate(sorted((source / "films").glob("*.mp4"))):
-        frames = []
-        for frame in read_frames(path, fps=FPS):
-            frames.append(frame)
-            if len(frames) == num_frames:
-                break
-        yield Film(path.stem, MadeFilm(np.stack(frames), FPS), voices[number % len(voices)])
+        frames = np.stack(list(islice(read_frames(path, fps=FPS), num_frames)))
+        yield Film(path.stem, ClipFrames(frames), voices[number % len(voices)])
 
     unseen = find_portraits(source / "portraits")
     portraits = [path for path in unseen if path.name.startswith("frl")]
@@ -111,7 +107,7 @@ def make_films(
         motion = tracked_motion(tracks, 7 * number, num_frames, _STRENGTH, bool(number % 2))
         path_of_head = HeadPath(motion, np.arange(still.num_frames).clip(max=num_frames - 1))
         moved = dataclasses.replace(still, head=path_of_head)
-        film = MadeFilm(np.concatenate(list(pipeline.render(moved)))[:num_frames], FPS)
+        film = ClipFrames(np.concatenate(list(pipeline.render(moved)))[:num_frames])
         yield Film(path.stem, film, voices[(2 * number + 2) % len(voices)])
 
 
@@ -195,8 +191,7 @@ def main() -> None:
             worst[key] = float(np.nanmin([row[key] for row in rows]))
         text += f"### {preset}: {len(films)} films\n\n"
         text += column_table({"mean": mean, "worst": worst}, TITLES) + "\n\n"
-    (arguments.output / "figures.json").write_text(json.dumps(tables, indent=2) + "\n")
-    (arguments.output / "figures.md").write_text(text)
+    write_figures(arguments.output, tables, text)
     print(text)
 
 

@@ -15,7 +15,6 @@ Prints and writes `figures.json`, `figures.md` and `openings.png`.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from model.data.phones import CLOSURES, LIP_TO_TEETH, ROUNDED, SPREAD
 from model.data.unseen_films import CHOOSING, FINAL, UnseenFilm, read_films
 from model.evaluation.metrics.landmarks import SHUT, at_phones, closure_rate, correlation
-from model.evaluation.report import column_table, plot_openings
+from model.evaluation.report import column_table, plot_openings, write_figures
 from model.face.landmarks import CHIN, mouth_opening, mouth_width
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.sync_network import SyncNetwork, load_sync_network
@@ -267,9 +266,7 @@ def main() -> None:
         for film, face in list(zip(members, said, strict=True))[:4]:
             ours, real = shifted(film, face, leads[name])
             openings.append((film.name, {"ours": mouth_opening(ours), "real": mouth_opening(real)}))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "figures.json").write_text(json.dumps(tables, indent=2) + "\n")
-    (arguments.output / "figures.md").write_text(text)
+    write_figures(arguments.output, tables, text)
     plot_openings(openings, arguments.output / "openings.png")
     print(text)
 

@@ -77,9 +77,8 @@ class CropDrawer:
         """
         warped = self._shrink(faces.flat)
         crops = self._sample(faces, warped)
-        parts = zip(
-            crops, warped, faces.targets, strict=False
-        )  # the batch is longer by its padding
+        # not strict: the batch is longer by its padding
+        parts = zip(crops, warped, faces.targets, strict=False)
         coloured = np.stack([match_colour(*part) for part in parts])
         fine = list(coloured if self.detail is None else self.detail(coloured, faces.filled))
         return [without_colour(crop) for crop in fine] if self._grey else fine
@@ -110,9 +109,9 @@ class CropDrawer:
         if self._plan.footage is not None:
             shown, own = self._shrink(faces.shown), np.stack(faces.own)
             return sampler.background(_pad(shown, size), _pad(own, size), warped)
-        still = self._still
-        if still is None or sampler is not self.sampler:
-            still = sampler.background(self._shrink(faces.shown[:1]), np.stack(faces.own[:1]))
+        if sampler is self.sampler and self._still is not None:
+            return self._still
+        still = sampler.background(self._shrink(faces.shown[:1]), np.stack(faces.own[:1]))
         if sampler is self.sampler:
             self._still = still
         return still

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.data.made_films import MadeFilm
+from model.data.clips import ClipFrames
 from model.evaluation.metrics.film_faults import (
     flicker,
     leak,
@@ -84,8 +84,8 @@ def test_teeth_are_measured_against_the_whites_of_the_eyes() -> None:
     assert mouth_light(frame, face) == pytest.approx(1.25, abs=0.02)
 
 
-def test_a_made_film_reads_what_it_holds() -> None:
+def test_frames_in_memory_are_read_as_a_films() -> None:
     frames = np.stack([grain(k) for k in range(4)])
-    film = MadeFilm(frames, 25.0)
+    film = ClipFrames(frames)
     assert (film.num_frames, film.height, film.width) == (4, 400, 400)
     np.testing.assert_array_equal(np.stack(list(film.read(1, 3))), frames[1:3])
