@@ -5,13 +5,13 @@
 
 Everything is relative: at the driver's first good frame the photograph is itself. The similarity is
 taken between crops, so that the size and the shape of the driver's face cancel. The field is whole
-over the head and fades to zero around it.
+over the head and fades to zero around it and towards the edges of the picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -21,6 +21,7 @@ from scipy.interpolate import RBFInterpolator
 
 from model.errors import ShapeError
 from model.face.alignment import Affine, compose_affines, crop_affine, invert_affine, warp_points
+from model.face.head_depth import face_depth, head_depth, turn_in_depth
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.smoothing import smooth
 from model.face.thin_plate import GRID, Field, invert, smoothstep
@@ -33,6 +34,11 @@ _RADII: Final = (0.40, 0.56)
 _WHOLE: Final = 1.05
 _FADED: Final = 2.1
 """The field is whole up to so many radii and nothing from so many on."""
+
+_EDGE: Final = 0.30
+"""The field fades so far from the picture's edge, crop units."""
+_EDGE_PX: Final = 2.0
+"""Nearer to it nothing moves."""
 
 _MOST_TURN: Final = 0.22
 """Radians."""
@@ -71,6 +77,8 @@ class HeadMotion:
         shift: `(N, 2)` float32, of the head's middle, crop units.
         lids: `(N, 2)` float32, opening of each eye as a share of its opening at rest.
         lift: `(N, 2)` float32, of each brow, crop units, downwards positive.
+        angles: `(N, 2)` float32, radians: yaw towards the picture's right and pitch downwards, in
+            depth; None = the head turns in the picture's plane alone.
     """
 
     turn: NDArray[np.float32]
@@ -78,9 +86,21 @@ class HeadMotion:
     shift: NDArray[np.float32]
     lids: NDArray[np.float32]
     lift: NDArray[np.float32]
+    angles: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.turn)
+
+    def scaled(self, share: float) -> HeadMotion:
+        """The head goes `share` of its way; lids and brows do what they did."""
+        angles = None if self.angles is None else self.angles * np.float32(share)
+        return replace(
+            self,
+            turn=self.turn * np.float32(share),
+            growth=self.growth * np.float32(share),
+            shift=self.shift * np.float32(share),
+            angles=angles,
+        )
 
     def similarity(self, index: int) -> Affine:
         """The head's way in frame `index`, crop units to crop units."""
@@ -159,15 +179,18 @@ class MovedPicture:
         self.height, self.width = int(image.shape[0]), int(image.shape[1])
         self.fps = fps
         self._image = image
-        self._motion = motion
         self._affine = crop_affine(landmarks)
         self._points = warp_points(self._affine, landmarks)
+        # a face at the edge has little room: all of it moves less, so that it keeps its shape
+        room = float(self._edge_weight(self._points).min())
+        self._motion = motion if room == 1.0 else motion.scaled(room)
 
         low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
         high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
         y, x = np.mgrid[low[1] : high[1] + 1, low[0] : high[0] + 1].astype(np.float32) / GRID
         self._grid: Field = np.stack([x, y], axis=-1)
-        self._weight: Field = _head_weight(self._grid)
+        self._weight: Field = _head_weight(self._grid) * self._edge_weight(self._grid)
+        self._depth = None if motion.angles is None else head_depth(self._points, self._grid)
         self._upper_face = self._upper_face_matrix()
         self._rows, self._columns = self._region()
 
@@ -183,11 +206,30 @@ class MovedPicture:
 
     def landmarks(self, index: int) -> NDArray[np.float32]:
         """The face of frame `index` `(68, 2)`, pixels."""
-        moved = warp_points(self._motion.similarity(index), self._points + self._offsets(index))
-        weight = _head_weight(self._points)
+        turned = self._turn(self._points, face_depth(self._points), index)
+        ways = turned + self._offsets(index)
+        moved = warp_points(self._motion.similarity(index), self._points + ways)
+        weight = _head_weight(self._points) * self._edge_weight(self._points)
         return warp_points(
             invert_affine(self._affine), self._points + weight * (moved - self._points)
         )
+
+    def _turn(self, points: Field, depth: Field, index: int) -> Field:
+        """Ways of points of a turning head `(..., 2)`, crop units, before the way in the picture's plane."""
+        if self._motion.angles is None:
+            return np.zeros_like(points)
+        yaw, pitch = self._motion.angles[index].tolist()
+        return turn_in_depth(points, depth, yaw, pitch)
+
+    def _edge_weight(self, points: Field) -> Field:
+        """The field's share at points `(..., 2)` -> `(..., 1)`: 0 at the picture's edges."""
+        back = invert_affine(self._affine)
+        placed = warp_points(back, points.reshape(-1, 2))
+        x, y = placed.T
+        nearest = np.minimum.reduce([x, y, self.width - x, self.height - y])
+        margin = _EDGE * float(np.hypot(back[0, 0], back[1, 0]))
+        share = smoothstep(((nearest - _EDGE_PX) / margin).astype(np.float32))
+        return share.reshape(*points.shape[:-1], 1)
 
     def _offsets(self, index: int) -> NDArray[np.float32]:
         """Ways of lids and brows `(68, 2)`, crop units, before the head's own."""
@@ -237,6 +279,8 @@ class MovedPicture:
             index: Frame of the motion.
         """
         offsets = (self._upper_face @ self._offsets(index)).reshape(self._grid.shape)
+        if self._depth is not None:
+            offsets = offsets + self._turn(self._grid, self._depth, index)
         moved = warp_points(self._motion.similarity(index), self._grid + offsets)
         forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
         backward = invert(forward)
