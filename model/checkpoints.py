@@ -3,6 +3,7 @@
     model/weights/
       model_index.json  scheduler/                   a saved diffusers pipeline ...
       autoencoder/  unet/  reference_encoder/  landmark_completer/
+      detail/  head_flow/                            ... without which less is drawn, and heads are still
       inner_mouths/                                  ... the portrait engine's pictures
       manifest.json                                  name, version and the sha256 of every file above
       README.md                                      the model card, free to be corrected
@@ -24,6 +25,7 @@ SHIPPED: Final = Path(__file__).resolve().parent / "weights"
 """The checkpoint that comes with the package."""
 MANIFEST_NAME: Final = "manifest.json"
 INNER_MOUTHS: Final = "inner_mouths"
+HEAD_FLOW: Final = "head_flow"
 PARTS: Final = (
     "model_index.json",
     "autoencoder",
@@ -34,6 +36,8 @@ PARTS: Final = (
     INNER_MOUTHS,
 )
 """Files and folders without which nothing can be drawn."""
+OPTIONAL_PARTS: Final = ("detail", HEAD_FLOW)
+"""Folders that an older checkpoint lacks; what they do is then left out."""
 
 _FORMAT: Final = 1
 _UNLISTED: Final = {MANIFEST_NAME, "README.md"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from model.pipelines.presets import PRESETS, Init, Region
+from model.pipelines.presets import MOST_STRENGTH, PRESETS, STRENGTHS, Init, Region
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,14 @@ class RenderOptions:
         init: Start of the sampler, or None for the preset's.
         restore_detail: Whether the photograph's detail is added, or None for the preset's choice.
         region: What the networks draw.
+        motion: How much the head of a photograph moves by itself: a key of `STRENGTHS` or a number,
+            1 = natural; None = not at all. Never with a driver.
+        blink: Whether a photograph blinks: False = never, not even as its driver does; None = as
+            its driver does, if it has one.
+        loop: Whether the last frame of a photograph is its first one.
 
     Raises:
-        ValueError: There is no such preset.
+        ValueError: There is no such preset, or no such motion.
     """
 
     preset: str = "balanced"
@@ -39,7 +45,22 @@ class RenderOptions:
     init: Init | None = None
     restore_detail: bool | None = None
     region: Region = "mouth"
+    motion: str | float | None = None
+    blink: bool | None = None
+    loop: bool = False
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset!r}; expected one of {', '.join(PRESETS)}")
+        if not 0.0 <= self.motion_strength <= MOST_STRENGTH:
+            raise ValueError(
+                f"motion is {self.motion!r}; expected one of {', '.join(STRENGTHS)}, or a number "
+                f"from 0 to {MOST_STRENGTH}"
+            )
+
+    @property
+    def motion_strength(self) -> float:
+        """Of a photograph's own motion: 0 = still, 1 = natural; NaN for what is no motion."""
+        if self.motion is None or isinstance(self.motion, str):
+            return STRENGTHS.get(self.motion or "still", math.nan)
+        return float(self.motion)

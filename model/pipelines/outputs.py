@@ -110,6 +110,9 @@ class RenderPlan:
         footage: What the mouth is drawn into, or None for the picture.
         head: How the finished picture's head moves, or None for a still one; never with footage.
         region: What the networks draw.
+        motion: Strength of the head's own motion that was asked for; 0 = still, or a driver's.
+        blink: Whether blinks of its own were.
+        loop: Whether the last frame is the first one.
     """
 
     image: NDArray[np.uint8]
@@ -129,6 +132,9 @@ class RenderPlan:
     footage: Footage | None = None
     head: HeadPath | None = None
     region: Region = "mouth"
+    motion: float = 0.0
+    blink: bool = False
+    loop: bool = False
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -216,7 +222,8 @@ class RenderPlan:
             values["footage"] = {"looped": self.looped, "held_frames": self.held_frames}
         if self.head is not None:
             arrays["head_source_index"] = self.head.source_index
-            arrays |= {f"head_{name}": getattr(self.head.motion, name) for name in _MOTION}
+            moving = {name: getattr(self.head.motion, name) for name in _MOTION}
+            arrays |= {f"head_{name}": value for name, value in moving.items() if value is not None}
             values["head"] = {"looped": self.looped, "held_frames": self.held_frames}
         with path.open("wb") as file:  # given a name, numpy would add a suffix to it
             np.savez_compressed(file, values=np.array(json.dumps(values)), **arrays)
@@ -256,7 +263,9 @@ class RenderPlan:
             )
         if (path_values := values.pop("head", None)) is not None:
             values["head"] = HeadPath(
-                motion=HeadMotion(*(arrays[f"head_{name}"] for name in _MOTION)),
+                motion=HeadMotion(
+                    **{n: arrays[f"head_{n}"] for n in _MOTION if f"head_{n}" in arrays}
+                ),
                 source_index=arrays["head_source_index"],
                 held_frames=tuple(path_values["held_frames"]),
                 looped=path_values["looped"],

@@ -14,6 +14,7 @@ from model.face.detection import FaceDetector, select_face
 from model.media.audio import SAMPLE_RATE
 from model.networks.landmark_completion import LandmarkCompleter
 from model.pipelines.dubbing import FollowedFace
+from model.pipelines.head_paths import close_loop
 from model.pipelines.landmark_completion import complete_landmarks, follow_face
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import HeadPath, Reference, RenderPlan
@@ -104,6 +105,8 @@ class Planner:
             )
         if followed is not None:
             targets = follow_face(targets, first.landmarks, followed.footage.landmarks)
+        elif options.loop:
+            targets = close_loop(targets, fps)
 
         preset = PRESETS[options.preset]
         steps, restore_detail = options.num_inference_steps, options.restore_detail
@@ -127,4 +130,7 @@ class Planner:
             footage=None if followed is None else followed.footage,
             head=head,
             region=options.region,
+            motion=options.motion_strength,
+            blink=bool(options.blink),
+            loop=options.loop,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -37,3 +38,7 @@ PRESETS: Final[dict[str, Preset]] = {
     "balanced": Preset(4, "dpmsolver++"),
     "quality": Preset(10, "dpmsolver++"),
 }
+
+STRENGTHS: Final[Mapping[str, float]] = {"still": 0.0, "subtle": 0.45, "natural": 1.0}
+"""Named strengths of a photograph's own motion."""
+MOST_STRENGTH: Final = 1.5

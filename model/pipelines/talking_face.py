@@ -11,6 +11,7 @@ Presets without steps leave the diffusion out: the portrait engine draws.
 # Not `from __future__ import annotations`: diffusers reads the constructor's annotations as classes.
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from weakref import WeakKeyDictionary
@@ -21,7 +22,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.utils import logging
 from numpy.typing import NDArray
 
-from model.checkpoints import INNER_MOUTHS, verify_checkpoint, write_manifest
+from model.checkpoints import INNER_MOUTHS, OPTIONAL_PARTS, verify_checkpoint, write_manifest
 from model.errors import CheckpointError
 from model.face.alignment import invert_affine
 from model.face.average_face import AVERAGE_FACE
@@ -31,12 +32,14 @@ from model.media.audio import FPS, SAMPLE_RATE
 from model.media.frames import FrameSource
 from model.networks.attention import attention_backend, select_backend
 from model.networks.detail import DetailNetwork
+from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer
 from model.pipelines.dubbing import follow_driver, follow_footage
+from model.pipelines.head_paths import voice_path, without_blinks
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
@@ -61,10 +64,11 @@ class TalkingFacePipeline(DiffusionPipeline):
         landmark_completer: Speech to landmarks; stays on the CPU in fp32.
         scheduler: Holds the noise schedule; presets choose the sampler over it.
         detail: Brings drawn crops to twice their size; None = the warp's detail alone.
+        head_flow: Moves heads by their voice; stays on the CPU in fp32. None = heads are still.
     """
 
     model_cpu_offload_seq = "reference_encoder->unet->autoencoder->detail"
-    _optional_components: ClassVar[list[str]] = ["detail"]
+    _optional_components: ClassVar[list[str]] = [*OPTIONAL_PARTS]
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         landmark_completer: LandmarkCompleter,
         scheduler: DDIMScheduler,
         detail: DetailNetwork | None = None,
+        head_flow: HeadFlow | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -83,8 +88,10 @@ class TalkingFacePipeline(DiffusionPipeline):
             landmark_completer=landmark_completer,
             scheduler=scheduler,
             detail=detail,
+            head_flow=head_flow,
         )
-        for network in (autoencoder, unet, reference_encoder, landmark_completer, detail):
+        drawing = (autoencoder, unet, reference_encoder, detail)
+        for network in (*drawing, landmark_completer, head_flow):
             if network is not None:
                 network.eval().requires_grad_(False)
         self.model_name = "unnamed"
@@ -180,15 +187,22 @@ class TalkingFacePipeline(DiffusionPipeline):
                 face counts.
             driving: Video of a head that the photograph's follows, relative to its own first frame:
                 turns, nods, brows and lids, nothing of its looks. Shown forwards, backwards and so
-                on. The photograph speaks first and is then moved, as one picture. None = the head is
-                still, and all but the mouth is the photograph bit for bit.
+                on. The photograph speaks first and is then moved, as one picture. None = the head
+                moves and blinks as the options say; where they say nothing, all but the mouth is the
+                photograph bit for bit.
             on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: The picture or the sound cannot be animated; its subclass says why.
             ShapeError: An array has another shape or dtype.
+            ValueError: The options move a head that a driver moves.
         """
         # 1. what can be said before any work
         check_inputs([image, *references], waveform)
+        if driving is not None and (options.motion is not None or options.loop):
+            raise ValueError(
+                f"motion is {options.motion!r} and loop {options.loop} beside a driving video; "
+                "expected None and False: the driver says how the head moves"
+            )
         fps = FPS if options.fps is None else options.fps
 
         # 2. the face, and what moves its head
@@ -196,9 +210,12 @@ class TalkingFacePipeline(DiffusionPipeline):
         detector = self._detector()
         portrait, bbox_xyxy = find_reference(detector, image, options.face_index)
         more = [find_reference(detector, picture)[0] for picture in references]
-        head = None
-        if driving is not None:
+        if driving is None:
+            head = voice_path(self.head_flow, waveform, fps, options)
+        else:
             head = follow_driver(driving, detector, num_samples=len(waveform), fps=fps)
+            if options.blink is False:
+                head = replace(head, motion=without_blinks(head.motion))
 
         # 3. its mouth
         _tell(on_stage, "landmarks")

@@ -24,7 +24,7 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from model.checkpoints import INNER_MOUTHS, SHIPPED, verify_checkpoint
+from model.checkpoints import INNER_MOUTHS, OPTIONAL_PARTS, SHIPPED, verify_checkpoint
 from model.data.shards import ClipShards
 from model.face.alignment import lower_face_mask
 from model.face.landmarks import CONTENT, OUTER_EYE_CORNERS, POSE
@@ -383,7 +383,10 @@ class EndToEndStage(Stage[EndToEndBatch]):
         """Pack a whole checkpoint beside the run."""
         weights = self.config.weights
         parts = {name: export / name for name in self.modules}
-        kept = ("autoencoder", "detail")  # a small checkpoint of one's own may lack the latter
+        kept = (
+            "autoencoder",
+            *OPTIONAL_PARTS,
+        )  # a small checkpoint of one's own may lack the latter
         parts |= {n: weights / n for n in kept if (weights / n).is_dir()}
         checkpoint = self.config.output / "checkpoint"
         name = f"{verify_checkpoint(weights).model_name}-stage3"

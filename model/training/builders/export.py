@@ -19,10 +19,18 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from model.checkpoints import INNER_MOUTHS, PARTS, SHIPPED, verify_checkpoint, write_manifest
+from model.checkpoints import (
+    INNER_MOUTHS,
+    OPTIONAL_PARTS,
+    PARTS,
+    SHIPPED,
+    verify_checkpoint,
+    write_manifest,
+)
 from model.errors import CheckpointError
 from model.face.inner_mouth import InnerMouthBank
 from model.networks.detail import DetailNetwork
+from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
@@ -40,6 +48,7 @@ _KINDS: Final[dict[str, Any]] = {
     "reference_encoder": ReferenceEncoder,
     "landmark_completer": LandmarkCompleter,
     "detail": DetailNetwork,
+    "head_flow": HeadFlow,
 }
 """The networks of a checkpoint."""
 
@@ -74,7 +83,7 @@ def pack(
     """Write a checkpoint; returns its size in MB.
 
     Args:
-        parts: Folder of each trained network of `_KINDS`; detail may be left out.
+        parts: Folder of each trained network of `_KINDS`; `OPTIONAL_PARTS` may be left out.
         bank: Folder of the inner mouths.
         output: Where the checkpoint goes; its former parts are replaced.
         model_name: Name for results and logs.
@@ -97,7 +106,7 @@ def pack(
         to_half(name, network)
     pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
     pipeline.inner_mouths = InnerMouthBank.load(bank)
-    for part in (*PARTS, "detail"):
+    for part in (*PARTS, *OPTIONAL_PARTS):
         if (output / part).is_dir() and part != INNER_MOUTHS:
             shutil.rmtree(output / part)
     pipeline.save_pretrained(output)
@@ -115,8 +124,8 @@ class ExportConfig:
     """A checkpoint, `version` and `name` of its weights, for results and logs.
 
     The stages' exports lie where trainings leave them: autoencoder of stage 0, unet and
-    reference_encoder of 2, landmark_completer of 1, detail of 4; without detail the checkpoint is packed
-    without a detail network.
+    reference_encoder of 2, landmark_completer of 1, detail of 4, head_flow of
+    `model.motion_training`; without detail or head_flow the checkpoint is packed without them.
     """
 
     version: str
@@ -125,6 +134,7 @@ class ExportConfig:
     reference_encoder: Path = Path("runs/diffusion/export/reference_encoder")
     landmark_completer: Path = Path("runs/landmarks/export/landmark_completer")
     detail: Path = Path("runs/detail/export/detail")
+    head_flow: Path = Path("runs/head_flow")
     inner_mouths: Path = SHIPPED / INNER_MOUTHS
     output: Path = SHIPPED
     name: str = "talkface-tiny"
@@ -133,9 +143,10 @@ class ExportConfig:
 def main(config: ExportConfig) -> None:
     """Pack, and print what it weighs."""
     parts: dict[str, Path] = {name: getattr(config, name) for name in _KINDS}
-    if not (config.detail / "config.json").is_file():
-        print(f"{config.detail} holds no detail network: packed without one (stage 4 makes it)")
-        del parts["detail"]
+    for name in OPTIONAL_PARTS:
+        if not (parts[name] / "config.json").is_file():
+            print(f"{parts[name]} holds no {name}: packed without one")
+            del parts[name]
     size_mb = pack(
         parts, config.inner_mouths, config.output, model_name=config.name, version=config.version
     )

@@ -18,6 +18,7 @@ from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import CONTENT, POSE
 from model.media.audio import SAMPLE_RATE
 from model.networks.detail import DetailNetwork
+from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
@@ -55,8 +56,13 @@ def build() -> TalkingFacePipeline:
                 parameter.normal_(std=0.05)
         completer.lip_head.weight.normal_(std=0.02)
         autoencoder.decoder.conv_out.weight.mul_(3.0)
+    encoder = ReferenceEncoder(channels=channels)
+    head_flow = HeadFlow(width=16, layers=1, heads=2)
+    with torch.no_grad():
+        head_flow.head.weight.normal_(std=0.05)
+        head_flow.push_scale.copy_(torch.tensor([0.06, 0.03, 0.005, 0.9, 1.5, 0.9, 0.01]))
     return TalkingFacePipeline(
-        autoencoder, unet, ReferenceEncoder(channels=channels), completer, build_scheduler(), detail
+        autoencoder, unet, encoder, completer, build_scheduler(), detail, head_flow
     )
 
 
