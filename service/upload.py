@@ -44,6 +44,7 @@ from worker.contract.intake.uploads import (
     MAX_REFERENCES,
     Uploads,
     WrongCombinationError,
+    check_choices,
     check_combination,
 )
 
@@ -79,11 +80,11 @@ class Received:
     files: dict[str, list[ReceivedFile]] = field(default_factory=dict)
 
     def uploads(self) -> Uploads:
-        """The files, for the intake; one without audio or pictures is refused there."""
+        """The files, for the intake; what does not go together is refused there."""
         paths = {name: [one.path for one in files] for name, files in self.files.items()}
         every = [one for files in self.files.values() for one in files]
         return Uploads(
-            audio=paths["audio"][0],
+            audio=next(iter(paths.get("audio", [])), None),
             images=tuple(paths.get("image", [])),
             video=next(iter(paths.get("video", [])), None),
             driving_video=next(iter(paths.get("driving_video", [])), None),
@@ -308,7 +309,7 @@ async def receive_form(
 
     Raises:
         RequestValidationError: An option or a part is wrong, missing or unknown.
-        WrongCombinationError: A file is sent too often.
+        WrongCombinationError: A file is sent too often, or does not go with an option.
         IntakeError: A file is too large, empty, or not of a known type.
         HTTPException: 400, it is no form.
         StorageFullError: The volume has no room.
@@ -331,8 +332,14 @@ async def receive_form(
                 with contextlib.suppress(OSError):
                     one.stop()
     options = parser.options()
-    if "audio" not in parser.files:
-        raise _invalid({"audio": "Field required"})
+    if "audio" not in parser.files and options.seconds is None:
+        raise _invalid({"audio": "Field required, or `seconds` for a photograph that listens"})
+    check_choices(
+        options,
+        has_audio="audio" in parser.files,
+        has_video="video" in parser.files,
+        has_driving_video="driving_video" in parser.files,
+    )
     return Received(options, parser.files)
 
 

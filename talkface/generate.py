@@ -51,10 +51,17 @@ STAGE_TITLES: dict[Stage, str] = {
 
 
 def generate(
-    audio: Annotated[Path, typer.Option(help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM.", **FILE)],
     output: Annotated[
         Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
     ],
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM.", **FILE),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Instead of speech: the portrait listens for so many seconds."),
+    ] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(
@@ -84,6 +91,19 @@ def generate(
     lip_strength: Annotated[
         float, typer.Option(help="Scale of the lip motion, 0 to 2; 1 = as predicted.")
     ] = 1.0,
+    motion: Annotated[
+        str | None,
+        typer.Option(
+            help="How the portrait's head moves: still, subtle, natural (default) or 0 to 1.5."
+        ),
+    ] = None,
+    blink: Annotated[
+        bool | None,
+        typer.Option("--blink/--no-blink", help="Whether its eyes blink; default: they do."),
+    ] = None,
+    loop: Annotated[
+        bool | None, typer.Option("--loop", help="The last frame is the first one again.")
+    ] = None,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -101,6 +121,8 @@ def generate(
     """Turn a portrait or a video, and a voice, into an MP4, without a server."""
     report = _Report(as_json=as_json)
     uploads = Uploads(audio, tuple(image or ()), video, driving_video)
+    # What is not given is not told: whether it goes with a video depends on that.
+    given = {"motion": motion, "blink": blink, "loop": loop, "seconds": seconds}
     options = _options(
         report,
         preset=preset,
@@ -109,6 +131,7 @@ def generate(
         fps=fps,
         face_index=face_index,
         lip_strength=lip_strength,
+        **{name: value for name, value in given.items() if value is not None},
     )
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
     settings = _settings(device, weights)

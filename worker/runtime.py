@@ -86,7 +86,8 @@ class RenderRequest:
         return cls(
             image=None if job_input.image is None else path_of(PORTRAIT),
             speech=path_of(SPEECH),
-            sound=path_of(SOUND),
+            # nobody hears a photograph that listens
+            sound=path_of(SOUND) if job_input.options.seconds is None else None,
             output=output,
             options=job_input.options,
             video=None if job_input.video is None else path_of(VIDEO),
@@ -256,8 +257,14 @@ class PipelineRenderer:
         from model.pipelines.options import RenderOptions
 
         waveform = load_waveform(request.speech)
-        # The caller's options are the pipeline's, name by name.
-        options = RenderOptions(**request.options.model_dump())
+        # The caller's options are the pipeline's, name by name; how long a listener listens, the
+        # speech says.
+        chosen = request.options.model_dump(exclude={"seconds"})
+        if request.video is not None:
+            chosen |= {"motion": None, "blink": None, "loop": False}
+        elif request.driving is None and request.options.motion is None:
+            chosen["motion"] = "natural"
+        options = RenderOptions(**chosen)
         references = [_read_rgb(path) for path in request.references]
         if request.image is None:
             assert source is not None

@@ -29,9 +29,9 @@ class TalkingFaceOptions(SamplingOptions):
     ] = None
 
     def sampling(self) -> SamplingOptions:
-        """What concerns the video itself."""
+        """What concerns the video itself; what was not sent is not among its `model_fields_set`."""
         return SamplingOptions.model_validate(
-            self.model_dump(include=set(SamplingOptions.model_fields))
+            self.model_dump(include=set(SamplingOptions.model_fields), exclude_unset=True)
         )
 
 
@@ -39,10 +39,16 @@ class TalkingFaceForm(TalkingFaceOptions):
     """The files and the options, as the OpenAPI document shows them.
 
     `service.upload` receives them. Which files go together is
-    `worker.contract.intake.uploads.check_combination`'s to say.
+    `worker.contract.intake.uploads.check_combination`'s and `check_choices`'s to say.
     """
 
-    audio: Annotated[UploadFile, Field(description="The voice: WAV, MP3, M4A, FLAC, Ogg or WebM.")]
+    audio: Annotated[
+        UploadFile | None,
+        Field(
+            description="The voice: WAV, MP3, M4A, FLAC, Ogg or WebM. Required, but for a photograph "
+            "that listens for `seconds`."
+        ),
+    ] = None
     image: Annotated[
         list[UploadFile],
         Field(

@@ -9,17 +9,19 @@ is never written. What a caller sends is another matter: options that are not kn
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
 
 QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
+MotionName = Literal["still", "subtle", "natural"]
 
 SCHEMA: Final = 3
 """The newest layout of a job that this release can work on.
@@ -27,6 +29,10 @@ SCHEMA: Final = 3
 1 was before 0.2.1, 2 is 0.2.1's, 3 has files that are decoded after the 202 (`JobInput.pending`).
 """
 _SCHEMA_OF_DECODED: Final = 2
+MOST_MOTION: Final = 1.5
+"""Greatest strength of a head's motion; 1 is natural."""
+MOST_SECONDS: Final = 3600.0
+"""Longest video without a voice that can be asked for; a deployment allows what it allows of audio."""
 
 
 class JobState(StrEnum):
@@ -61,6 +67,22 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
+def _motion(value: object) -> object:
+    """A name as it is, or a number, which a form sends as text; so there is one message for both."""
+    if value is None or value in get_args(MotionName):
+        return value
+    try:
+        strength = float(str(value))
+    except ValueError:
+        strength = math.nan
+    if not 0.0 <= strength <= MOST_MOTION:
+        raise ValueError(
+            f"expected still, subtle, natural or a number from 0 to {MOST_MOTION:g}; "
+            "1 is as much as natural"
+        )
+    return strength
+
+
 class SamplingOptions(Message):
     """What a caller may choose for one video. The bounds are checked where the request comes in.
 
@@ -91,6 +113,33 @@ class SamplingOptions(Message):
     lip_strength: Annotated[
         float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
     ] = 1.0
+    motion: Annotated[
+        MotionName | Annotated[float, Field(ge=0.0, le=MOST_MOTION)] | None,
+        BeforeValidator(_motion),
+        Field(
+            description="How much the head of a photograph moves: `still`, `subtle`, `natural`, or "
+            "a strength, 1 = `natural`. Left out: `natural`, or as the `driving_video` does. Not "
+            "with `video` or `driving_video`."
+        ),
+    ] = None
+    blink: Annotated[
+        bool, Field(description="Whether the eyes of a photograph blink. Not with `video`.")
+    ] = True
+    loop: Annotated[
+        bool,
+        Field(
+            description="The last frame is the first one, for players that wait. Not with `video` "
+            "or `driving_video`."
+        ),
+    ] = False
+    seconds: Annotated[
+        float | None,
+        Field(
+            ge=0.2,
+            le=MOST_SECONDS,
+            description="Instead of `audio`: a photograph that listens for so long.",
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _steps_need_diffusion(self) -> Self:
@@ -103,7 +152,10 @@ class SamplingOptions(Message):
 
 
 class AudioInput(Message):
-    """The sound that was sent; `sha256` is of the bytes as they came."""
+    """The sound that was sent; `sha256` is of the bytes as they came.
+
+    Where `seconds` were asked for instead, it is silence: `format` says so, and there are no bytes.
+    """
 
     seconds: float
     sample_rate_hz: int

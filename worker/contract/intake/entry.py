@@ -28,8 +28,8 @@ from worker.contract.intake.limited_child import keep_waiting
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.pictures import accept_image
 from worker.contract.intake.probes import probe_audio, probe_video
-from worker.contract.intake.sounds import SOUND_RATE_HZ, accept_audio
-from worker.contract.intake.uploads import Uploads, check_combination
+from worker.contract.intake.sounds import SOUND_RATE_HZ, accept_audio, make_silence
+from worker.contract.intake.uploads import Uploads, check_choices, check_combination
 from worker.contract.intake.videos import accept_video
 from worker.contract.messages import (
     AudioInput,
@@ -60,8 +60,9 @@ def take_in(
     Raises:
         IntakeError: A file cannot be used, or they do not go together.
     """
+    _check_choices(uploads, options)
     portrait, references = _take_images(uploads, folder, limits, on_wait)
-    audio = _take_audio(uploads.audio, folder, limits, on_wait)
+    audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
     video = driving = None
     if uploads.video is not None:
         video = _take_video(uploads.video, "video", folder, options, limits, on_wait)
@@ -97,16 +98,17 @@ def take_in_later(
     # 1. without a video everything is decoded at once
     if uploads.video is None and uploads.driving_video is None:
         return take_in(uploads, folder, options, limits, on_wait)
+    _check_choices(uploads, options)
 
     # 2. pictures are decoded at once in any case
     portrait, references = _take_images(uploads, folder, limits, on_wait)
 
     # 3. of the voice beside a video only the head is read, where that tells its length
     pending: list[Literal["audio", "video", "driving_video"]] = []
-    found = probe_audio(uploads.audio, limits)
-    if found.seconds is None:
+    found = None if uploads.audio is None else probe_audio(uploads.audio, limits)
+    if uploads.audio is None or found is None or found.seconds is None:
         # Quotas and deadlines count its seconds, and only decoding can tell them.
-        audio = _take_audio(uploads.audio, folder, limits, on_wait)
+        audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
     else:
         audio = AudioInput(
             seconds=round(found.seconds, 3),
@@ -183,7 +185,7 @@ def decode_pending(
     for name in pending.files:
         source = path_of(upload_name(name))
         if name == "audio":
-            changes[name] = _take_audio(source, folder, limits, on_wait)
+            changes[name] = _take_audio(source, folder, job_input.options, limits, on_wait)
         else:
             changes[name] = _take_video(source, name, folder, job_input.options, limits, on_wait)
     return job_input.model_copy(update=changes)
@@ -209,11 +211,28 @@ def _take_images(
     return portrait, tuple(take(path, reference_name(n)) for n, path in enumerate(more))
 
 
+def _check_choices(uploads: Uploads, options: SamplingOptions) -> None:
+    check_choices(
+        options,
+        has_audio=uploads.audio is not None,
+        has_video=uploads.video is not None,
+        has_driving_video=uploads.driving_video is not None,
+    )
+
+
 def _take_audio(
-    source: Path, folder: Path, limits: IntakeLimits, on_wait: Callable[[], None]
+    source: Path | None,
+    folder: Path,
+    options: SamplingOptions,
+    limits: IntakeLimits,
+    on_wait: Callable[[], None],
 ) -> AudioInput:
-    info = accept_audio(source, folder / SPEECH, folder / SOUND, limits, on_wait)
-    return AudioInput(**asdict(info))
+    """The voice, or the silence that was asked for instead."""
+    speech, sound = folder / SPEECH, folder / SOUND
+    if source is not None:
+        return AudioInput(**asdict(accept_audio(source, speech, sound, limits, on_wait)))
+    assert options.seconds is not None  # `check_choices` saw to it
+    return AudioInput(**asdict(make_silence(options.seconds, speech, sound, limits, on_wait)))
 
 
 def _take_video(

@@ -7,8 +7,10 @@ upload ──▶ size, magic bytes ──▶ limited child: ffmpeg ─┬▶ spe
 
 from __future__ import annotations
 
+import hashlib
+import wave
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ from worker.contract.intake.limits import IntakeLimits, audio_too_long
 
 SPEECH_RATE_HZ: Final = 16_000
 SOUND_RATE_HZ: Final = 48_000
+SILENCE: Final = "silence"
+"""The format of a sound that nobody sent."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,39 @@ def accept_audio(
         bytes=num_bytes,
         sha256=file_sha256(source),
     )
+
+
+def make_silence(
+    seconds: float,
+    speech: Path,
+    sound: Path,
+    limits: IntakeLimits,
+    on_wait: Callable[[], None] = keep_waiting,
+) -> AudioInfo:
+    """Write the two files of a sound that nobody sent: silence.
+
+    Args:
+        seconds: How long it lasts.
+        speech: As in `accept_audio`; so are the others.
+        sound: See there.
+        limits: See there.
+        on_wait: See there.
+
+    Raises:
+        IntakeError: audio_too_short, audio_too_long.
+    """
+    _check_length(seconds, limits)
+    source = speech.with_name("silence.wav")
+    try:
+        with wave.open(str(source), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(SPEECH_RATE_HZ)
+            out.writeframes(bytes(2 * round(seconds * SPEECH_RATE_HZ)))
+        info = accept_audio(source, speech, sound, limits, on_wait)
+    finally:
+        source.unlink(missing_ok=True)
+    return replace(info, format=SILENCE, bytes=0, sha256=hashlib.sha256().hexdigest())
 
 
 def flac_stream(path: Path) -> FlacStream:

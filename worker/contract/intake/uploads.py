@@ -1,7 +1,7 @@
-"""The files of one request: which of them go together.
+"""The files of one request: which of them, and of the options, go together.
 
-image [+ more images] [+ driving video] + audio      a photograph is animated
-video [+ images] + audio                             a video is dubbed
+image [+ more images] [+ driving video] + audio or seconds      a photograph speaks, or listens
+video [+ images] + audio                                        a video is dubbed
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.file_checks import file_sha256
+from worker.contract.messages import SamplingOptions
 
 MAX_REFERENCES: Final = 4
 """Most pictures beside the one that is animated, or beside a video."""
@@ -22,10 +23,11 @@ MAX_REFERENCES: Final = 4
 class Uploads:
     """Files as they came. The first image is the portrait, unless there is a video.
 
-    `digests` are those that were computed while the files were received.
+    Without `audio` the options say for how many `seconds` the photograph listens. `digests` are
+    those that were computed while the files were received.
     """
 
-    audio: Path
+    audio: Path | None
     images: tuple[Path, ...] = ()
     video: Path | None = None
     driving_video: Path | None = None
@@ -69,4 +71,46 @@ def check_combination(*, num_images: int, has_video: bool, has_driving_video: bo
         beside = "beside a video" if has_video else "(the portrait and further references)"
         raise WrongCombinationError(
             "image", f"{num_images} images were sent; at most {most} are taken {beside}."
+        )
+
+
+def check_choices(
+    options: SamplingOptions, *, has_audio: bool, has_video: bool, has_driving_video: bool
+) -> None:
+    """Say whether these options go with these files.
+
+    Args:
+        options: The caller's; those that were not sent are not among its `model_fields_set`.
+        has_audio: A voice was sent.
+        has_video: A video to dub was sent.
+        has_driving_video: A video that moves a photograph was sent.
+    Raises:
+        WrongCombinationError: They do not.
+    """
+    sent = options.model_fields_set
+    if has_video:
+        for name in ("motion", "blink", "loop", "seconds"):
+            if name in sent:
+                raise WrongCombinationError(
+                    name,
+                    f"`{name}` is for a photograph, and a `video` moves by itself. "
+                    f"Leave out `{name}`, or send an `image` instead of the `video`.",
+                )
+    if has_driving_video:
+        for name in ("motion", "loop"):
+            if name in sent:
+                raise WrongCombinationError(
+                    name,
+                    f"The `driving_video` says how the head moves, and so does `{name}`. "
+                    "Send one of them.",
+                )
+    if has_audio and options.seconds is not None:
+        raise WrongCombinationError(
+            "seconds",
+            "A photograph speaks as its `audio` says, or listens for `seconds`. Send one of them.",
+        )
+    if not has_audio and options.seconds is None:
+        raise WrongCombinationError(
+            "audio",
+            "Nothing to say: send `audio`, or `seconds` for a photograph that listens.",
         )
