@@ -35,7 +35,7 @@ _WHOLE: Final = 1.05
 _FADED: Final = 2.1
 """The field is whole up to so many radii and nothing from so many on."""
 
-_EDGE: Final = 0.30
+_EDGE: Final = 0.22
 """The field fades so far from the picture's edge, crop units."""
 _EDGE_PX: Final = 2.0
 """Nearer to it nothing moves."""
@@ -182,7 +182,9 @@ class MovedPicture:
         self._affine = crop_affine(landmarks)
         self._points = warp_points(self._affine, landmarks)
         # a face at the edge has little room: all of it moves less, so that it keeps its shape
-        room = float(self._edge_weight(self._points).min())
+        nearest = float(self._edge_distance(self._points).min())
+        self._margin = float(np.clip(nearest, 1e-6, _EDGE))
+        room = self._margin / _EDGE
         self._motion = motion if room == 1.0 else motion.scaled(room)
 
         low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
@@ -223,13 +225,15 @@ class MovedPicture:
 
     def _edge_weight(self, points: Field) -> Field:
         """The field's share at points `(..., 2)` -> `(..., 1)`: 0 at the picture's edges."""
+        return smoothstep(self._edge_distance(points)[..., None] / self._margin)
+
+    def _edge_distance(self, points: Field) -> Field:
+        """How far points `(..., 2)` are from the picture's nearest edge `(...)`, crop units."""
         back = invert_affine(self._affine)
-        placed = warp_points(back, points.reshape(-1, 2))
-        x, y = placed.T
-        nearest = np.minimum.reduce([x, y, self.width - x, self.height - y])
-        margin = _EDGE * float(np.hypot(back[0, 0], back[1, 0]))
-        share = smoothstep(((nearest - _EDGE_PX) / margin).astype(np.float32))
-        return share.reshape(*points.shape[:-1], 1)
+        x, y = warp_points(back, points.reshape(-1, 2)).T
+        nearest = np.minimum.reduce([x, y, self.width - x, self.height - y]) - _EDGE_PX
+        unit_px = np.float32(np.hypot(back[0, 0], back[1, 0]))
+        return np.asarray(nearest / unit_px, np.float32).reshape(points.shape[:-1])
 
     def _offsets(self, index: int) -> NDArray[np.float32]:
         """Ways of lids and brows `(68, 2)`, crop units, before the head's own."""
