@@ -23,7 +23,7 @@ from model.networks.head_flow import HeadFlow
 INTER_OCULAR: Final = float(TEMPLATE[3, 0] - TEMPLATE[0, 0])
 """Between the outer corners of the eyes, crop units."""
 
-_NATURAL: Final = 0.34
+_NATURAL: Final = 0.32
 """Share of its teachers' motions that a head in a picture makes."""
 _FROM_REST_S: Final = 0.8
 """Within which a head leaves the photograph's pose, or comes back to it."""

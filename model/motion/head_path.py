@@ -46,7 +46,7 @@ class Manner:
     @classmethod
     def draw(cls, random: np.random.Generator) -> Manner:
         """A manner by chance: lively or calm, one who sways, who nods or who tilts the head."""
-        sway, nod, tilt, near, brow = np.exp(random.normal(0.0, 0.15, 5))
+        sway, nod, tilt, near, brow = np.exp(random.normal(0.0, 0.12, 5))
         gain = np.array([sway, nod, near, tilt, sway, nod, brow])
         sides = MIRRORED if random.random() < 0.5 else np.ones(NUM_CHANNELS)
         return cls(gain * sides, float(random.uniform(0.0, 0.3)))
