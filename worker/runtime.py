@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from model.media.frames import FrameSource
+    from model.pipelines.options import RenderOptions
     from model.pipelines.outputs import RenderPlan
     from model.pipelines.talking_face import OnStage, TalkingFacePipeline
 
@@ -254,17 +255,9 @@ class PipelineRenderer:
     ) -> RenderPlan:
         """Decide every frame; `source` has the frames of the request's one video."""
         from model.media.audio import load_waveform
-        from model.pipelines.options import RenderOptions
 
         waveform = load_waveform(request.speech)
-        # The caller's options are the pipeline's, name by name; how long a listener listens, the
-        # speech says.
-        chosen = request.options.model_dump(exclude={"seconds"})
-        if request.video is not None:
-            chosen |= {"motion": None, "blink": None, "loop": False}
-        elif request.driving is None and request.options.motion is None:
-            chosen["motion"] = "natural"
-        options = RenderOptions(**chosen)
+        options = render_options(request)
         references = [_read_rgb(path) for path in request.references]
         if request.image is None:
             assert source is not None
@@ -279,6 +272,22 @@ class PipelineRenderer:
             driving=source,
             on_stage=on_stage,
         )
+
+
+def render_options(request: RenderRequest) -> RenderOptions:
+    """The pipeline's options: the caller's, name by name, and what they leave to the kind of video.
+
+    A photograph moves and blinks by itself, unless a driver moves it; a video moves anyway. How long a
+    photograph listens is not among them: its speech is so much silence.
+    """
+    from model.pipelines.options import RenderOptions
+
+    chosen = request.options.model_dump(exclude={"seconds"})
+    if request.video is not None:
+        chosen |= {"motion": None, "blink": None, "loop": False}
+    elif request.driving is None and request.options.motion is None:
+        chosen["motion"] = "natural"
+    return RenderOptions(**chosen)
 
 
 class TestCardRenderer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from service.webhooks import check_callback_url
 from worker.contract.messages import SamplingOptions
@@ -41,6 +41,10 @@ class TalkingFaceForm(TalkingFaceOptions):
     `service.upload` receives them. Which files go together is
     `worker.contract.intake.uploads.check_combination`'s and `check_choices`'s to say.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["audio"]}, {"required": ["seconds"]}]}
+    )
 
     audio: Annotated[
         UploadFile | None,

@@ -135,6 +135,8 @@ def test_a_bad_sound_is_refused(
         {"preset": "preview", "num_inference_steps": "4"},
         {"lip_strength": "2.1"},
         {"lip_strength": "inf"},
+        {"motion": "wild"},
+        {"motion": "1.6"},
         {"no_such_option": "1"},
     ],
 )

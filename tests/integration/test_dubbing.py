@@ -144,6 +144,48 @@ def test_files_that_do_not_go_together_are_told(
     assert not data_dir.exists() or not [p for p in data_dir.rglob("*") if p.is_file()]
 
 
+@pytest.mark.parametrize(
+    ("names", "options", "field", "other"),
+    [
+        (["audio", "video"], {"motion": "natural"}, "motion", "video"),
+        (["audio", "video"], {"blink": "true"}, "blink", "video"),
+        (["audio", "video"], {"loop": "true"}, "loop", "video"),
+        (["audio", "image", "driving_video"], {"motion": "still"}, "motion", "driving_video"),
+        (["audio", "image"], {"seconds": "2"}, "seconds", "audio"),
+        (["image"], {}, "audio", "seconds"),
+    ],
+)
+def test_an_option_that_does_not_go_with_the_files_is_told_and_names_both(
+    client: TestClient,
+    redis: Redis,
+    film_bytes: bytes,
+    names: list[str],
+    options: dict[str, str],
+    field: str,
+    other: str,
+) -> None:
+    contents = {"audio": tone(0.3), "video": film_bytes, "driving_video": film_bytes}
+
+    response = post(client, *[(name, contents.get(name, picture())) for name in names], **options)
+
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_options")
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert field in problem["detail"] and other in problem["detail"]
+    assert redis.keys("tf:*") == []
+
+
+def test_a_photograph_listens(client: TestClient, start_worker: StartWorker) -> None:
+    start_worker()
+
+    job = finished(client, post(client, ("image", picture()), seconds="1.2", loop="true"))
+
+    assert (job["input"]["audio"]["format"], job["input"]["audio"]["seconds"]) == ("silence", 1.2)
+    chosen = job["input"]["options"]
+    assert (chosen["seconds"], chosen["loop"], chosen["motion"]) == (1.2, True, None)
+    assert (job["result"]["num_frames"], job["result"]["seconds"]) == (30, 1.2)
+
+
 def test_more_files_than_any_job_has_are_refused(client: TestClient) -> None:
     response = post(client, *[("image", picture())] * 8)
 
@@ -205,6 +247,6 @@ def test_the_documentation_shows_what_may_be_sent(client: TestClient) -> None:
 
     form = document["paths"]["/v1/talking-face"]["post"]["requestBody"]["content"]
     fields = form["multipart/form-data"]["schema"]
-    assert fields["required"] == ["audio"]
+    assert fields["oneOf"] == [{"required": ["audio"]}, {"required": ["seconds"]}]
     assert fields["properties"]["image"]["type"] == "array"
     assert {"video", "driving_video"} <= fields["properties"].keys()

@@ -66,6 +66,13 @@ def test_a_misspelt_variable_is_noticed() -> None:
         {"face_index": 16},
         {"lip_strength": 2.1},
         {"lip_strength": float("nan")},
+        {"motion": "wild"},
+        {"motion": 1.6},
+        {"motion": "-0.1"},
+        {"motion": "nan"},
+        {"seconds": 0.1},
+        {"seconds": 3601},
+        {"blink": "perhaps"},
         {"unknown": 1},
     ],
 )
@@ -79,3 +86,41 @@ def test_options_cannot_be_changed_on_the_way() -> None:
 
     with pytest.raises(ValidationError):
         options.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        ("still", "still"),
+        ("natural", "natural"),
+        ("0.5", 0.5),
+        (1, 1.0),
+        ("1.5", 1.5),
+        (None, None),
+    ],
+)
+def test_motion_is_a_name_or_a_strength(sent: object, meant: object) -> None:
+    options = SamplingOptions.model_validate({"motion": sent})
+
+    assert options.motion == meant
+    assert SamplingOptions.model_validate_json(options.model_dump_json()) == options
+
+
+def test_a_wrong_motion_is_told_in_one_sentence() -> None:
+    with pytest.raises(ValidationError) as caught:
+        SamplingOptions.model_validate({"motion": "wild"})
+
+    (error,) = caught.value.errors()
+    assert error["loc"] == ("motion",)
+    assert "still, subtle, natural or a number from 0 to 1.5" in error["msg"]
+
+
+def test_what_is_usual_is_not_stored_so_that_an_older_worker_reads_it() -> None:
+    assert SamplingOptions().model_dump(exclude_defaults=True) == {}
+    chosen = SamplingOptions(motion="still", blink=False, loop=True, seconds=3)
+    assert chosen.model_dump(exclude_defaults=True) == {
+        "motion": "still",
+        "blink": False,
+        "loop": True,
+        "seconds": 3.0,
+    }

@@ -11,13 +11,15 @@ from pydantic import ValidationError
 
 from tests.films import film
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.entry import take_in
+from worker.contract.intake.entry import take_in, take_in_later
 from worker.contract.intake.file_names import input_files
 from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sounds import flac_stream
 from worker.contract.intake.uploads import (
     MAX_REFERENCES,
     Uploads,
     WrongCombinationError,
+    check_choices,
     check_combination,
 )
 from worker.contract.messages import JobInput, JobResult, SamplingOptions, VideoInput
@@ -81,6 +83,82 @@ def test_files_that_do_not_go_together_are_told(
 )
 def test_files_that_go_together_pass(images: int, video: bool, driving: bool) -> None:
     check_combination(num_images=images, has_video=video, has_driving_video=driving)
+
+
+@pytest.mark.parametrize(
+    ("choices", "audio", "video", "driving", "field", "other"),
+    [
+        ({"motion": "still"}, True, True, False, "motion", "video"),
+        ({"motion": 0.5}, True, False, True, "motion", "driving_video"),
+        ({"blink": True}, True, True, False, "blink", "video"),
+        ({"blink": False}, True, True, False, "blink", "video"),
+        ({"loop": True}, True, True, False, "loop", "video"),
+        ({"loop": True}, True, False, True, "loop", "driving_video"),
+        ({"seconds": 3}, False, True, False, "seconds", "video"),
+        ({"seconds": 3}, True, False, False, "seconds", "audio"),
+        ({}, False, False, False, "audio", "seconds"),
+        ({}, False, True, False, "audio", "seconds"),
+    ],
+)
+def test_options_that_do_not_go_with_the_files_are_told(
+    choices: dict[str, object], audio: bool, video: bool, driving: bool, field: str, other: str
+) -> None:
+    options = SamplingOptions.model_validate(choices)
+
+    with pytest.raises(WrongCombinationError) as caught:
+        check_choices(options, has_audio=audio, has_video=video, has_driving_video=driving)
+
+    assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_OPTIONS, field)
+    assert f"`{field}`" in caught.value.detail and f"`{other}`" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("choices", "audio", "video", "driving"),
+    [
+        ({"seed": 3}, True, True, False),
+        ({"motion": "subtle", "blink": False, "loop": True}, True, False, False),
+        ({"blink": False}, True, False, True),
+        ({"seconds": 3, "loop": True}, False, False, False),
+        ({"seconds": 3}, False, False, True),
+    ],
+)
+def test_options_that_go_with_the_files_pass(
+    choices: dict[str, object], audio: bool, video: bool, driving: bool
+) -> None:
+    options = SamplingOptions.model_validate(choices)
+    check_choices(options, has_audio=audio, has_video=video, has_driving_video=driving)
+
+
+def test_a_listening_photograph_hears_silence(tmp_path: Path, folder: Path) -> None:
+    options = SamplingOptions(seconds=1.5)
+
+    taken = take_in(Uploads(None, (picture(tmp_path / "i"),)), folder, options, LIMITS)
+
+    assert (taken.audio.seconds, taken.audio.format, taken.audio.bytes) == (1.5, "silence", 0)
+    assert flac_stream(folder / "speech.flac").num_samples == 24_000
+    assert sorted(path.name for path in folder.iterdir()) == sorted(input_files(taken))
+    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")
+    assert request.sound is None
+
+
+def test_nobody_listens_longer_than_anybody_speaks(tmp_path: Path, folder: Path) -> None:
+    uploads = Uploads(None, (picture(tmp_path / "i"),))
+
+    with pytest.raises(IntakeError) as caught:
+        take_in(uploads, folder, SamplingOptions(seconds=LIMITS.max_audio_s + 1), LIMITS)
+
+    assert caught.value.code is ErrorCode.AUDIO_TOO_LONG
+    assert not (folder / "silence.wav").exists()
+
+
+def test_beside_a_driving_video_silence_is_made_at_once(tmp_path: Path, folder: Path) -> None:
+    driving = film(tmp_path / "upload-driving.mp4")
+    uploads = Uploads(None, (picture(tmp_path / "i"),), driving_video=driving)
+
+    taken = take_in_later(uploads, folder, SamplingOptions(seconds=1.0), LIMITS)
+
+    assert taken.pending is not None and taken.pending.files == ("driving_video",)
+    assert taken.audio.format == "silence" and (folder / "speech.flac").is_file()
 
 
 def test_the_first_image_is_the_portrait_and_the_others_are_references(

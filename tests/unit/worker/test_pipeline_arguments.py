@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from model.pipelines.options import RenderOptions
-from worker.contract.messages import SamplingOptions
+from model.pipelines.presets import MOST_STRENGTH, STRENGTHS
+from worker.contract.messages import MOST_MOTION, SamplingOptions
+from worker.runtime import RenderRequest, render_options
+
+FILES: dict[str, Any] = {"speech": Path("s"), "sound": None, "output": Path("o")}
+
+
+def request(options: SamplingOptions, **files: Path | None) -> RenderRequest:
+    return RenderRequest(**{"image": Path("i"), **FILES, **files}, options=options)
 
 
 def test_every_option_of_a_caller_is_one_of_the_pipeline() -> None:
     options = {field.name for field in dataclasses.fields(RenderOptions)}
 
-    assert options >= {*SamplingOptions.model_fields}
-    assert RenderOptions(**SamplingOptions().model_dump()).preset == SamplingOptions().preset
+    # how long a photograph listens is the intake's, which writes so much silence
+    assert options >= {*SamplingOptions.model_fields} - {"seconds"}
+    assert render_options(request(SamplingOptions())).preset == SamplingOptions().preset
+
+
+def test_photographs_move_and_blink_unless_told_otherwise() -> None:
+    usual = render_options(request(SamplingOptions()))
+    still = render_options(request(SamplingOptions(motion="still", blink=False)))
+
+    assert (usual.motion, usual.blink, usual.loop) == ("natural", True, False)
+    assert (still.motion_strength, still.blink) == (0.0, False)
+
+
+def test_a_driver_decides_how_heads_move_and_a_video_moves_by_itself() -> None:
+    driven = render_options(request(SamplingOptions(blink=False), driving=Path("d")))
+    dubbed = render_options(request(SamplingOptions(), image=None, video=Path("v")))
+
+    assert (driven.motion, driven.blink) == (None, False)
+    assert (dubbed.motion, dubbed.blink, dubbed.loop) == (None, None, False)
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_both_sides_know_the_same_motions(name: str) -> None:
+    assert SamplingOptions(motion=name).motion == name  # type: ignore[arg-type]
+    assert MOST_MOTION == MOST_STRENGTH
