@@ -28,7 +28,7 @@ from scipy.signal import welch
 
 from model.data.head_tracks import ADDRESSES, HeadTrack, read_addresses, read_films
 from model.motion.channels import MIRRORED, RATE_HZ, to_pushes
-from model.motion.head_path import BANDS_HZ, KNOWN, WINDOW, unequalised_path
+from model.motion.head_path import BANDS_HZ, KNOWN, WINDOW, equalise, unequalised_path
 from model.networks.head_flow import NUM_CHANNELS, HeadFlow
 from model.training.config import run_program
 
@@ -47,7 +47,8 @@ _GOES_ON: Final = 0.8
 """Of the windows go on from known samples."""
 _EMA: Final = 0.998
 _SPECTRUM: Final = 128  # samples
-_GAINS: Final = (0.3, 3.0)
+_PASSES: Final = 4
+_GAINS: Final = (0.1, 3.0)
 
 
 @dataclass(frozen=True)
@@ -178,26 +179,28 @@ def fit_equaliser(flow: HeadFlow, tracks: Sequence[HeadTrack], seeds: int = 3) -
     Few steps of a flow round off what is fast.
     """
     long_tracks = [track for track in tracks if len(track.path) >= _SPECTRUM]
-    real, made = np.zeros((2, _SPECTRUM // 2 + 1, NUM_CHANNELS))
-    for number, track in enumerate(long_tracks):
-        real += seeds * len(track.path) * _spectrum(track.path)
-        for seed in range(seeds):
-            made += len(track.path) * _spectrum(
-                unequalised_path(flow, track.rhythm, seed + 1000 * number)
-            )
+    real = _mean_spectrum([track.path for track in long_tracks])
+    made = [
+        unequalised_path(flow, track.rhythm, seed + 1000 * number)
+        for number, track in enumerate(long_tracks)
+        for seed in range(seeds)
+    ]
     frequencies = np.fft.rfftfreq(_SPECTRUM, 1.0 / RATE_HZ)
-    edges = np.sqrt(np.array(BANDS_HZ[:-1]) * BANDS_HZ[1:])
-    band = np.searchsorted(edges, frequencies)
-    for number in range(len(BANDS_HZ)):
-        here = band == number
-        gain = np.sqrt(real[here].sum(axis=0) / np.maximum(made[here].sum(axis=0), 1e-30))
-        flow.band_gain[:, number] = torch.from_numpy(np.clip(gain, *_GAINS))
+    band = np.searchsorted(np.sqrt(np.array(BANDS_HZ[:-1]) * BANDS_HZ[1:]), frequencies)
+    gain = np.ones((NUM_CHANNELS, len(BANDS_HZ)))
+    for _ in range(_PASSES):  # neighbouring bands overlap
+        heard = _mean_spectrum([equalise(path, gain) for path in made])
+        for number in range(len(BANDS_HZ)):
+            here = band == number
+            gain[:, number] *= np.sqrt(real[here].sum(axis=0) / heard[here].sum(axis=0))
+        gain = np.clip(gain, *_GAINS)
+    flow.band_gain.copy_(torch.from_numpy(gain))
 
 
-def _spectrum(path: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Power `(F, 7)` of a path."""
-    density = welch(path, RATE_HZ, nperseg=_SPECTRUM, axis=0)[1]
-    return np.asarray(density, np.float64)
+def _mean_spectrum(paths: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Power `(F, 7)` of paths, long ones counting more."""
+    spectra = [welch(path, RATE_HZ, nperseg=_SPECTRUM, axis=0)[1] for path in paths]
+    return np.average(spectra, axis=0, weights=[len(path) for path in paths])
 
 
 def main(config: MotionConfig) -> None:

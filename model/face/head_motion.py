@@ -40,6 +40,9 @@ _EDGE: Final = 0.22
 _EDGE_PX: Final = 2.0
 """Nearer to it nothing moves."""
 
+_MOST_CELL_PX: Final = 4
+_INVERSION_STEPS: Final = 4
+
 _MOST_TURN: Final = 0.22
 """Radians."""
 _MOST_GROWTH: Final = 0.12
@@ -195,6 +198,11 @@ class MovedPicture:
         self._depth = None if motion.angles is None else head_depth(self._points, self._grid)
         self._upper_face = self._upper_face_matrix()
         self._rows, self._columns = self._region()
+        y, x = np.mgrid[self._rows, self._columns].astype(np.float32)
+        self._places: Field = np.stack([x, y], axis=-1)
+        # the field bends no faster than its grid, so it need not be read at every pixel
+        node_px = float(np.hypot(*invert_affine(self._affine)[0, :2])) / GRID
+        self._cell = int(np.clip(node_px / 2, 1, _MOST_CELL_PX))
 
     def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
         """Frames `start` to `stop`, `(H, W, 3)` uint8 RGB each."""
@@ -287,30 +295,40 @@ class MovedPicture:
             offsets = offsets + self._turn(self._grid, self._depth, index)
         moved = warp_points(self._motion.similarity(index), self._grid + offsets)
         forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
-        backward = invert(forward)
+        backward = invert(forward, _INVERSION_STEPS)
 
+        ways = self._ways(backward)
+        frame = picture.copy()
+        frame[self._rows, self._columns] = cv2.remap(
+            picture, self._places - ways, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return frame
+
+    def _ways(self, backward: Field) -> Field:
+        """A field on the grid, in pixels at the region's pixels `(h, w, 2)`."""
         rows, columns = self._rows, self._columns
-        # middles of the region's pixels -> nodes of the grid, which stand at whole numbers
+        cell = self._cell
+        size = (-(-(columns.stop - columns.start) // cell), -(-(rows.stop - rows.start) // cell))
+        # middles of cells of pixels -> nodes of the grid, which stand at whole numbers
         to_nodes = self._affine * np.float32(GRID)
-        to_nodes[:, 2] += to_nodes[:, :2] @ np.array((columns.start + 0.5, rows.start + 0.5))
+        begin = np.array((columns.start + cell / 2, rows.start + cell / 2))
+        to_nodes[:, 2] += to_nodes[:, :2] @ begin
         to_nodes[:, 2] -= GRID * self._grid[0, 0]
-        fine = cv2.warpAffine(
-            backward,
+        to_nodes[:, :2] *= cell
+        to_pixels = invert_affine(self._affine)[:, :2]
+        coarse = cv2.warpAffine(
+            np.ascontiguousarray(backward @ to_pixels.T),
             to_nodes,
-            (columns.stop - columns.start, rows.stop - rows.start),
+            size,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=(0, 0),
         )
-        back = invert_affine(self._affine)[:, :2]  # crop units to pixels
-        way = np.asarray(fine, np.float32) @ back.T
-        map_x = np.arange(columns.start, columns.stop, dtype=np.float32) - way[..., 0]
-        map_y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - way[..., 1]
-        frame = picture.copy()
-        frame[rows, columns] = cv2.remap(
-            picture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
-        return frame
+        fine = coarse
+        if cell > 1:
+            whole = (cell * size[0], cell * size[1])
+            fine = cv2.resize(coarse, whole, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(fine, np.float32)[: self._places.shape[0], : self._places.shape[1]]
 
 
 def _head_weight(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -98,13 +98,14 @@ def _kernel(squared: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * squared * cv2.log(np.maximum(squared, 1e-20)), np.float64)
 
 
-def invert(forward: Field) -> Field:
+def invert(forward: Field, steps: int = _STEPS) -> Field:
     """Backward displacement d with d(q) = F(q - d(q)), by Newton's method with a diagonal Jacobian.
 
     A plain fixed point diverges where F stretches to more than double: at a thin lip that thickens.
 
     Args:
         forward: F `(h, w, 2)`: where a node's content goes, minus the node.
+        steps: Of the method; fields without steep places need fewer.
     Returns:
         `(h, w, 2)`: a node, minus where its content comes from. Zero wherever F is zero around it.
     """
@@ -116,7 +117,7 @@ def invert(forward: Field) -> Field:
     stretch[..., 1] = np.gradient(forward[..., 1], axis=0)
     known = np.concatenate([forward, 1.0 / np.clip(1.0 + GRID * stretch, *_SLOPES)], axis=-1)
     backward = forward.copy()
-    for _ in range(_STEPS):
+    for _ in range(steps):
         seen = cv2.remap(
             known,
             columns - GRID * backward[..., 0],

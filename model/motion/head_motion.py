@@ -25,6 +25,14 @@ INTER_OCULAR: Final = float(TEMPLATE[3, 0] - TEMPLATE[0, 0])
 
 _NATURAL: Final = 0.32
 """Share of its teachers' motions that a head in a picture makes."""
+_USUAL_RMS: Final = 0.30
+"""Of its teachers' shifts, inter-ocular distances."""
+_EVENED: Final = 0.5
+"""How much of the way to `_USUAL_RMS` a long motion is brought, as a power: no minute is the liveliest of a life."""
+_LONG_S: Final = 20.0
+"""A shorter motion may be what it is: nobody moves much in a second."""
+_LISTENING: Final = 0.6
+"""Of the motion that is left to one who never speaks."""
 _FROM_REST_S: Final = 0.8
 """Within which a head leaves the photograph's pose, or comes back to it."""
 _LIMITS: Final = {
@@ -69,7 +77,10 @@ def voice_motion(
     times = np.arange(num_frames) / fps
     path = np.zeros((num_frames, len(CHANNELS)))
     if flow is not None and strength > 0.0:
-        path = _bounded(strength * _NATURAL * _frames(head_path(flow, rhythm, seed), times))
+        path = _evened(head_path(flow, rhythm, seed))
+        if not rhythm[:, 0].any():
+            path *= _LISTENING
+        path = _bounded(strength * _NATURAL * _frames(path, times))
         path *= _from_rest(times, loop=loop)[:, None]
     lids = np.ones(num_frames, np.float32)
     if blink:
@@ -103,6 +114,14 @@ def _frames(path: Samples, times: NDArray[np.float64]) -> Samples:
         return np.zeros((len(times), path.shape[1]))
     inside = np.clip(times, own[0], own[-1])
     return np.asarray(CubicSpline(own, path, axis=0)(inside), np.float64)
+
+
+def _evened(path: Samples) -> Samples:
+    """A path `(T, 7)` at 12.5 Hz, neither as calm nor as lively as chance would have it."""
+    shift = path[:, :2] - path[:, :2].mean(axis=0)
+    own = float(np.sqrt((shift**2).sum(axis=1).mean()))
+    share = _EVENED * min(1.0, len(path) / RATE_HZ / _LONG_S)
+    return np.asarray(path * (_USUAL_RMS / max(own, 1e-9)) ** share, np.float64)
 
 
 def _bounded(path: Samples) -> Samples:

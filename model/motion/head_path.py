@@ -27,7 +27,7 @@ _STEPS: Final = 8
 _PAUSE_SHARE: Final = 0.8
 """Of the pushes that is left where nobody speaks."""
 
-BANDS_HZ: Final = (0.15, 0.22, 0.34, 0.50, 0.75, 1.1, 1.6, 2.5, 3.6, 5.5)
+BANDS_HZ: Final = (0.15, 0.22, 0.34, 0.50, 0.75, 1.1, 1.6, 2.4, 3.0, 3.4)
 """Middles of the equaliser's bands."""
 
 

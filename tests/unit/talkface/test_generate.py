@@ -31,11 +31,12 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generate(
-    portrait: Path | None, voice: Path, output: Path, *arguments: str, **environment: str
+    portrait: Path | None, voice: Path | None, output: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
     command = [sys.executable, "-m", "talkface", "generate"]
-    command += ["--audio", str(voice), "--output", str(output)]
+    command += ["--output", str(output)]
+    command += [] if voice is None else ["--audio", str(voice)]
     command += [] if portrait is None else ["--image", str(portrait)]
     return subprocess.run(
         [*command, *arguments],
@@ -44,6 +45,56 @@ def generate(
         text=True,
         timeout=120.0,
     )
+
+
+def test_a_portrait_listens_in_a_loop(portrait: Path, tmp_path: Path) -> None:
+    output = tmp_path / "film.mp4"
+
+    ended = generate(
+        portrait,
+        None,
+        output,
+        "--seconds",
+        "1",
+        "--loop",
+        "--motion",
+        "0.5",
+        "--no-blink",
+        "--json",
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    chosen = json.loads(ended.stdout)["input"]["options"]
+    assert (chosen["motion"], chosen["blink"], chosen["loop"]) == (0.5, False, True)
+    info = probe(output)
+    assert (info.num_frames, info.audio_codec) == (25, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], ("audio", "seconds")),
+        (["--seconds", "1", "--motion", "wild"], ("motion", "still, subtle, natural")),
+    ],
+)
+def test_a_wrong_choice_is_told(
+    portrait: Path, tmp_path: Path, arguments: list[str], told: tuple[str, ...]
+) -> None:
+    ended = generate(portrait, None, tmp_path / "film.mp4", *arguments)
+
+    assert ended.returncode == 15, ended.stderr
+    assert all(word in ended.stderr for word in told)
+
+
+def test_a_video_moves_by_itself(voice: Path, tmp_path: Path) -> None:
+    clip = film(tmp_path / "clip.mp4")
+
+    ended = generate(
+        None, voice, tmp_path / "film.mp4", "--video", str(clip), "--motion", "natural"
+    )
+
+    assert ended.returncode == 15, ended.stderr
+    assert "`motion`" in ended.stderr and "`video`" in ended.stderr
 
 
 def test_a_film_and_a_summary(portrait: Path, voice: Path, tmp_path: Path) -> None:
