@@ -192,7 +192,9 @@ def main() -> None:
         figures = path_figures(heads, FPS) | blink_figures(heads, FPS)
         figures |= {"photographs": len(material.faces), "voices": len(material.voices)}
         alike = path_figures(real, FPS, figures["rms"])
-        ratios = {f"{key}_ratio": figures[key] / alike[key] for key in alike}
+        ratios = {
+            f"{key}_ratio": figures[key] / alike[key] for key in alike.keys() & figures.keys()
+        }
         table[name] = figures | ratios | {"minutes": len(heads) * seconds / 60.0}
         table[f"real, at the rms of {name}"] = alike
     text = f"### {half}\n\n{column_table(table, TITLES)}\n"

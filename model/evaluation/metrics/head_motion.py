@@ -48,7 +48,7 @@ def path_figures(
     Returns:
         `rms` of the shift and its least and greatest of a track (inter-ocular distances), `roll_sd`
         (degrees), `speed_p95` (inter-ocular distances a second), `power_<from>` of each band
-        (squared distances), `speech_over_pauses` (of the mean squared speed).
+        (squared distances), `speech_over_pauses` (of the mean squared speed; where there are both).
     """
     centred = [track.path - track.path.mean(axis=0) for track in tracks]
     each = [float(np.sqrt((path[:, :2] ** 2).sum(axis=1).mean())) for path in centred]
@@ -66,7 +66,9 @@ def path_figures(
     figures["speed_p95"] = float(np.percentile(speed, 95)) * share
     figures |= {name: power * share**2 for name, power in _band_power(centred, fps).items()}
     in_speech, in_pauses = speed[speaking > _SPEAKS], speed[speaking < _PAUSES]
-    figures["speech_over_pauses"] = float((in_speech**2).mean() / max((in_pauses**2).mean(), 1e-12))
+    if len(in_speech) and len(in_pauses):
+        energies = float((in_speech**2).mean()), float((in_pauses**2).mean())
+        figures["speech_over_pauses"] = energies[0] / max(energies[1], 1e-12)
     return figures
 
 
