@@ -28,7 +28,7 @@ def test_figures_of_a_head_that_sways() -> None:
     figures = path_figures([head], FPS)
     assert figures["rms"] == pytest.approx(0.1, rel=0.01)
     assert figures["roll_sd"] == pytest.approx(np.sqrt(2), rel=0.02)
-    assert figures["power_0.4"] == pytest.approx(0.01, rel=0.1)
+    assert figures["power_0.4"] == pytest.approx(0.01, rel=0.2)  # a window leaks a little
     assert max(figures["power_0.8"], figures["power_1.6"]) < 1e-4
     scaled = path_figures([head], FPS, rms=0.2)
     assert scaled["speed_p95"] == pytest.approx(2 * figures["speed_p95"])
