@@ -1,0 +1,167 @@
+"""Where an eye's lids are: coordinates of the eye's own, and curves along its margins.
+
+    across: -1 at one corner of the eye, 1 at the other      down: 1 is an average eye's width
+
+The landmarks give six points an eye. The upper lid's margin is then found in the picture, as the
+smooth line near them where bright skin turns into dark lashes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.face.alignment import crop_affine, source_pixels
+from model.face.landmarks import LEFT_EYE, RIGHT_EYE
+from model.face.spectacles import line_contrast, log_light
+from model.face.thin_plate import smoothstep
+
+Curve = NDArray[np.float32]
+"""Heights over `ACROSS` `(65,)`, in `down`; negative above the corners."""
+
+ACROSS: Final = np.linspace(-1.6, 1.6, 65, dtype=np.float32)
+"""Where curves are sampled."""
+_EYES: Final = (LEFT_EYE, RIGHT_EYE)
+_BROWS: Final = (tuple(range(17, 22)), tuple(range(22, 27)))
+_EYE_WIDTH: Final = 0.115
+"""Of an average eye, crop units."""
+_INNER_REACH: Final = 1.2
+_OUTER_REACH: Final = 1.12
+"""The corner landmarks lie within the eye: the lids meet so much further from its middle."""
+
+_SAMPLE: Final = 0.0125
+"""Rows of a search, `down` units."""
+_BAND: Final = 5
+"""Rows of skin and of lashes that are compared: 0.06 of an eye's width."""
+_SEARCH: Final = (-0.22, 0.10)
+"""Around the landmarks' curve."""
+_LIKELY: Final = -0.05
+_SPREAD: Final = 0.10
+_RIM_SEARCH: Final = (-1.1, -0.2)
+"""Around the lashes."""
+_RIM_ROWS: Final = 17
+_RIM_SHARP: Final = 0.15
+_RIM_BELOW: Final = 0.10
+"""From the middle of a rim to where the skin begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class EyeOutline:
+    """One eye of a photograph.
+
+    Attributes:
+        centre: Middle between the corners `(2,)`, pixels.
+        axes: Columns are the units of `across` and `down` `(2, 2)`, pixels.
+        brow: The brow's upper edge.
+        upper: Upper edge of the lashes at the upper lid's margin.
+        lower: The lower lid's margin.
+        width: 1 in the middle of the eye, 0 where the lids have met.
+    """
+
+    centre: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    brow: Curve
+    upper: Curve
+    lower: Curve
+    width: Curve
+
+    @property
+    def opening(self) -> float:
+        """Mean distance of the lids between the corners, `down` units."""
+        inside = np.abs(ACROSS) < 1
+        return float((self.lower - self.upper)[inside].mean())
+
+    def place(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels `(..., 2)` -> `across` and `down` `(..., 2)`."""
+        return np.asarray((pixels - self.centre) @ np.linalg.inv(self.axes).T, np.float32)
+
+    def pixels(self, across: NDArray[np.float32], down: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`across` and `down`, of one shape, -> pixels `(..., 2)`."""
+        return np.asarray(self.centre + np.stack([across, down], -1) @ self.axes.T, np.float32)
+
+
+def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: int) -> EyeOutline:
+    """Find one eye's outline.
+
+    Args:
+        picture: `(H, W, 3)` uint8 RGB.
+        landmarks: Of the face `(68, 2)`, pixels.
+        side: 0 for the eye on the picture's left, 1 for the other.
+    """
+    points = landmarks[list(_EYES[side])]
+    half = (points[3] - points[0]) / 2
+    unit = _EYE_WIDTH * source_pixels(crop_affine(landmarks))
+    downwards = unit * np.array((-half[1], half[0])) / np.linalg.norm(half)
+    axes = np.stack([half, downwards], axis=1).astype(np.float32)
+    centre = ((points[0] + points[3]) / 2).astype(np.float32)
+    blank = np.zeros_like(ACROSS)
+    eye = EyeOutline(centre, axes, blank, blank, blank, blank)
+
+    reach = np.where((ACROSS > 0) == (side == 0), _INNER_REACH, _OUTER_REACH)
+    width = np.clip(1.0 - (ACROSS / reach) ** 2, 0.0, None).astype(np.float32)
+    own = eye.place(points)
+    brow = eye.place(landmarks[list(_BROWS[side])])
+    brow = brow[np.argsort(brow[:, 0])]
+    above = np.interp(ACROSS, brow[:, 0], brow[:, 1]).astype(np.float32)
+    lower = _arc(own[[4, 5]], width)
+    upper = _margin(picture, eye, _arc(own[[1, 2]], width), width)
+    return EyeOutline(centre, axes, above, np.minimum(upper, lower), lower, width)
+
+
+def find_rim(picture: NDArray[np.uint8], eye: EyeOutline) -> Curve | None:
+    """Lower edge of a spectacle frame's upper rim above `eye`, or None where no line is sharp enough."""
+    down = eye.upper + np.arange(*_RIM_SEARCH, _SAMPLE, dtype=np.float32)[:, None]
+    light = log_light(picture, eye.pixels(np.broadcast_to(ACROSS, down.shape), down))
+    contrast = line_contrast(cv2.blur(light, (3, 1)), _RIM_ROWS)
+    path = _best_path(contrast / 0.3)
+    columns = np.arange(len(ACROSS))
+    inside = np.abs(ACROSS) < 1.2
+    if np.median(contrast[path, columns][inside]) < _RIM_SHARP:
+        return None
+    rim: Curve = down[path, columns] + np.float32(_RIM_BELOW)
+    return rim
+
+
+def _arc(points: NDArray[np.float32], width: Curve) -> Curve:
+    """The arc between the corners through two points `(2, 2)`."""
+    share = np.interp(points[:, 0], ACROSS, width)
+    first, second = points[:, 1] / np.maximum(share, 0.2)
+    slope = (second - first) / (points[1, 0] - points[0, 0])
+    arc: Curve = width * (first + slope * (np.clip(ACROSS, -1, 1) - points[0, 0]))
+    return arc.astype(np.float32)
+
+
+def _margin(picture: NDArray[np.uint8], eye: EyeOutline, guess: Curve, width: Curve) -> Curve:
+    """The line near `guess` where skin turns into lashes."""
+    half = _BAND // 2 + 1
+    offsets = np.arange(*_SEARCH, _SAMPLE, dtype=np.float32)
+    rows = offsets[0] + _SAMPLE * np.arange(-half, len(offsets) + half, dtype=np.float32)
+    down = guess + rows[:, None]
+    light = log_light(picture, eye.pixels(np.broadcast_to(ACROSS, down.shape), down))
+    means = cv2.blur(light, (3, _BAND))
+    edge = means[: -2 * half] - means[2 * half :]
+    gain = np.clip(edge, 0.0, 0.5) / max(float(edge.std()), 0.05)
+    gain = (gain - 0.5 * ((offsets[:, None] - _LIKELY) / _SPREAD) ** 2) * (width > 0.15)
+    found = offsets[_best_path(gain)]
+    calm = cv2.GaussianBlur(found[None], (9, 1), 0)[0]
+    line: Curve = guess + calm * smoothstep(width / 0.3)
+    return line
+
+
+def _best_path(gain: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The row in each column `(w,)` of a smooth path of most gain through `(h, w)`: dynamic programming."""
+    steps = np.arange(len(gain))
+    cost = 0.25 * np.abs(steps[:, None] - steps[None]).astype(np.float32)
+    total, came = gain[:, 0], []
+    for column in gain.T[1:]:
+        reached = total[None] - cost
+        came.append(reached.argmax(axis=1))
+        total = reached.max(axis=1) + column
+    path = [int(total.argmax())]
+    for origin in reversed(came):
+        path.append(int(origin[path[-1]]))
+    return np.array(path[::-1])
