@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from model.face.alignment import crop_affine, source_pixels
 from model.face.landmarks import LEFT_EYE, RIGHT_EYE
-from model.face.spectacles import line_contrast, log_light
 from model.face.thin_plate import smoothstep
 
+_Values = NDArray[np.float64]
 Curve = NDArray[np.float32]
 """Heights over `ACROSS` `(65,)`, in `down`; negative above the corners."""
 
@@ -33,20 +33,19 @@ _INNER_REACH: Final = 1.2
 _OUTER_REACH: Final = 1.12
 """The corner landmarks lie within the eye: the lids meet so much further from its middle."""
 
-_SAMPLE: Final = 0.0125
+SAMPLE: Final = 0.0125
 """Rows of a search, `down` units."""
 _BAND: Final = 5
 """Rows of skin and of lashes that are compared: 0.06 of an eye's width."""
 _SEARCH: Final = (-0.22, 0.10)
 """Around the landmarks' curve."""
+_HEIGHTS: Final = np.arange(-0.20, 0.081, 0.0125)
+_SLOPES: Final = np.linspace(-0.1, 0.1, 9)
+_BENDS: Final = np.linspace(-0.1, 0.1, 9)
 _LIKELY: Final = -0.05
 _SPREAD: Final = 0.10
-_RIM_SEARCH: Final = (-1.1, -0.2)
-"""Around the lashes."""
-_RIM_ROWS: Final = 17
-_RIM_SHARP: Final = 0.15
-_RIM_BELOW: Final = 0.10
-"""From the middle of a rim to where the skin begins."""
+_CANDLE: Final = 16.0
+"""Added to the light, of 255, before its logarithm: noise in black is no contrast."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,18 +111,21 @@ def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: i
     return EyeOutline(centre, axes, above, np.minimum(upper, lower), lower, width)
 
 
-def find_rim(picture: NDArray[np.uint8], eye: EyeOutline) -> Curve | None:
-    """Lower edge of a spectacle frame's upper rim above `eye`, or None where no line is sharp enough."""
-    down = eye.upper + np.arange(*_RIM_SEARCH, _SAMPLE, dtype=np.float32)[:, None]
-    light = log_light(picture, eye.pixels(np.broadcast_to(ACROSS, down.shape), down))
-    contrast = line_contrast(cv2.blur(light, (3, 1)), _RIM_ROWS)
-    path = _best_path(contrast / 0.3)
-    columns = np.arange(len(ACROSS))
-    inside = np.abs(ACROSS) < 1.2
-    if np.median(contrast[path, columns][inside]) < _RIM_SHARP:
-        return None
-    rim: Curve = down[path, columns] + np.float32(_RIM_BELOW)
-    return rim
+def log_light(picture: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Natural logarithm of the light of `picture` `(H, W, 3)` at pixels `(h, w, 2)` -> `(h, w)`."""
+    low = np.maximum(np.floor(points.min(axis=(0, 1))).astype(int) - 2, 0)
+    high = np.maximum(np.ceil(points.max(axis=(0, 1))).astype(int) + 3, low + 1)
+    grey = cv2.cvtColor(picture[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
+    where = points - np.float32(0.5) - low.astype(np.float32)
+    seen = cv2.remap(
+        grey.astype(np.float32),
+        where[..., 0],
+        where[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    light: NDArray[np.float32] = np.log(seen + np.float32(_CANDLE))
+    return light
 
 
 def _arc(points: NDArray[np.float32], width: Curve) -> Curve:
@@ -137,31 +139,33 @@ def _arc(points: NDArray[np.float32], width: Curve) -> Curve:
 
 def _margin(picture: NDArray[np.uint8], eye: EyeOutline, guess: Curve, width: Curve) -> Curve:
     """The line near `guess` where skin turns into lashes."""
+    inside = np.abs(ACROSS) < 1
     half = _BAND // 2 + 1
-    offsets = np.arange(*_SEARCH, _SAMPLE, dtype=np.float32)
-    rows = offsets[0] + _SAMPLE * np.arange(-half, len(offsets) + half, dtype=np.float32)
-    down = guess + rows[:, None]
-    light = log_light(picture, eye.pixels(np.broadcast_to(ACROSS, down.shape), down))
+    offsets = np.arange(*_SEARCH, SAMPLE, dtype=np.float32)
+    rows = offsets[0] + SAMPLE * np.arange(-half, len(offsets) + half, dtype=np.float32)
+    down = guess[inside] + rows[:, None]
+    light = log_light(picture, eye.pixels(np.broadcast_to(ACROSS[inside], down.shape), down))
     means = cv2.blur(light, (3, _BAND))
     edge = means[: -2 * half] - means[2 * half :]
     gain = np.clip(edge, 0.0, 0.5) / max(float(edge.std()), 0.05)
-    gain = (gain - 0.5 * ((offsets[:, None] - _LIKELY) / _SPREAD) ** 2) * (width > 0.15)
-    found = offsets[_best_path(gain)]
-    calm = cv2.GaussianBlur(found[None], (9, 1), 0)[0]
-    line: Curve = guess + calm * smoothstep(width / 0.3)
+    gain -= 0.5 * ((offsets[:, None] - _LIKELY) / _SPREAD) ** 2
+    parabolas = make_parabolas(ACROSS, _HEIGHTS, _SLOPES, _BENDS)
+    scores = score_curves(gain, offsets[0], parabolas[:, inside])
+    line: Curve = guess + parabolas[scores.argmax()] * smoothstep(width / 0.3)
     return line
 
 
-def _best_path(gain: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The row in each column `(w,)` of a smooth path of most gain through `(h, w)`: dynamic programming."""
-    steps = np.arange(len(gain))
-    cost = 0.25 * np.abs(steps[:, None] - steps[None]).astype(np.float32)
-    total, came = gain[:, 0], []
-    for column in gain.T[1:]:
-        reached = total[None] - cost
-        came.append(reached.argmax(axis=1))
-        total = reached.max(axis=1) + column
-    path = [int(total.argmax())]
-    for origin in reversed(came):
-        path.append(int(origin[path[-1]]))
-    return np.array(path[::-1])
+def make_parabolas(
+    x: NDArray[np.float32], heights: _Values, slopes: _Values, bends: _Values
+) -> NDArray[np.float32]:
+    """All parabolas of these heights in the middle, slopes and bends at `x` `(w,)` -> `(N, w)`."""
+    grid = np.stack(np.meshgrid(heights, slopes, bends, indexing="ij"), axis=-1).reshape(-1, 3)
+    return np.asarray(grid @ np.stack([np.ones_like(x), x, x**2]), np.float32)
+
+
+def score_curves(
+    gain: NDArray[np.float32], first: float, curves: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Mean of `gain` `(h, w)`, whose rows lie `SAMPLE` apart from `first` on, along `curves` `(N, w)` -> `(N,)`."""
+    rows = np.clip(np.rint((curves - first) / SAMPLE).astype(int), 0, len(gain) - 1)
+    return np.asarray(gain[rows, np.arange(gain.shape[1])].mean(axis=1), np.float32)

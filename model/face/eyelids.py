@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.eye_outline import ACROSS, Curve, EyeOutline, find_eye, find_rim
+from model.face.eye_outline import ACROSS, Curve, EyeOutline, find_eye
 from model.face.landmarks import NUM_LANDMARKS
-from model.face.spectacles import wears_spectacles
+from model.face.spectacles import find_rim, wears_spectacles
 from model.face.thin_plate import ramp, smoothstep
 
 Map = NDArray[np.float32]
@@ -28,21 +28,25 @@ _SKIN_SHARE: Final = 0.55
 """Of the way from the lashes to the brow's upper edge: this skin is stretched, what is above stays."""
 _BEND: Final = 0.3
 """0 stretches the skin evenly, 1 more the nearer to the lashes."""
-_MOST_STRETCH: Final = 3.0
+_MOST_STRETCH: Final = 6.0
 """Where there is less skin under a brow or a rim, the eye closes less far."""
 _LASHES: Final = 0.10
 """Height of the strip of lashes that travels with the margin, `down` units."""
-_OVERLAP: Final = 0.06
+_OVERLAP: Final = 0.09
 """How far the closed margin lies below the lower lid's, `down` units."""
-_BEYOND: Final = 0.25
+_BEYOND: Final = 0.4
 """How far beyond the corners skin gives way, `across` units."""
-_LASH_LENGTH: Final = 0.4
+_LASH_LENGTH: Final = 0.5
 _LASH_WIDTH: Final = 0.35
 """Longest and thickest tufts that turn, `down` units."""
 _CREASE: Final = 0.15
 """Widest crease that unrolls, `down` units."""
-_UNROLLED: Final = 0.7
-"""Share of a crease's darkness that goes when the eye is shut."""
+_UNROLLED: Final = 0.75
+"""Share of creases and wrinkles that goes when the eye is shut."""
+_LASH_SHADE: Final = 0.65
+"""Lashes are at most so light against the lid's skin."""
+_LEAST: Final = 0.9
+"""Eyes that cannot close by this share do not blink."""
 _SHUT: Final = (0.06, 0.14)
 """An opening up to the first is a closed eye and stays; from the second on the blink is whole."""
 
@@ -94,8 +98,15 @@ class Eyelids:
         if landmarks.shape != (NUM_LANDMARKS, 2):
             raise ShapeError(f"landmarks have shape {landmarks.shape}; expected (68, 2)")
         spectacles = wears_spectacles(picture, landmarks)
+        outlines = [find_eye(picture, landmarks, side) for side in range(2)]
+        skins = [_free_skin(picture, outline, spectacles) for outline in outlines]
+        ways = [_way(outline) for outline in outlines]
+        reach = min(_reach(way, skin) for way, skin in zip(ways, skins, strict=True))
+        if reach < _LEAST:
+            reach = 0.0
         self._eyes = [
-            _measure(picture, find_eye(picture, landmarks, side), spectacles) for side in range(2)
+            _measure(picture, outline, skin, reach * way)
+            for outline, skin, way in zip(outlines, skins, ways, strict=True)
         ]
 
     def close(self, frame: NDArray[np.uint8], amount: float) -> NDArray[np.uint8]:
@@ -117,22 +128,31 @@ class Eyelids:
         return closed
 
 
-def _measure(picture: NDArray[np.uint8], outline: EyeOutline, spectacles: bool) -> _Eye:
-    """Prepare one eye."""
-    skin = np.maximum(outline.upper - outline.brow, 0.1) * _SKIN_SHARE
+def _free_skin(picture: NDArray[np.uint8], outline: EyeOutline, spectacles: bool) -> Curve:
+    """Height of the skin over the lashes that may be stretched."""
+    skin = np.maximum(outline.upper - outline.brow, 0.1) * np.float32(_SKIN_SHARE)
     rim = find_rim(picture, outline) if spectacles else None
-    if rim is not None:
-        skin = np.clip(outline.upper - rim, 0.02, skin)
-    beyond = np.maximum(np.abs(ACROSS) - 1.0, 0.0) / _BEYOND
-    fade = smoothstep((1.0 - beyond).astype(np.float32))
-    way = (outline.lower - outline.upper + _OVERLAP) * fade
+    return skin if rim is None else np.clip(outline.upper - rim, 0.02, skin)
+
+
+def _way(outline: EyeOutline) -> Curve:
+    """Of the upper margin when the eye shuts; nothing where it is shut."""
+    beyond = np.maximum(np.abs(ACROSS) - 1.0, 0.0) / np.float32(_BEYOND)
+    way = (outline.lower - outline.upper + _OVERLAP) * smoothstep(1.0 - beyond)
     way *= ramp((outline.opening - _SHUT[0]) / (_SHUT[1] - _SHUT[0]))
+    return np.asarray(cv2.GaussianBlur(way[None], (5, 1), 0)[0] * (beyond < 1), np.float32)
+
+
+def _reach(way: Curve, skin: Curve) -> float:
+    """Share of `way` that the skin can go without being stretched too much."""
     inside = np.abs(ACROSS) < 0.8
     room = (_MOST_STRETCH - 1) * skin[inside] / np.maximum(way[inside], 1e-3)
-    way *= min(float(np.percentile(room, 20)), 1.0)
-    skin = np.maximum(skin, way / (_MOST_STRETCH - 1))
-    way = cv2.GaussianBlur(way[None], (5, 1), 0)[0] * (fade > 0)
+    return min(float(np.percentile(room, 20)), 1.0)
 
+
+def _measure(picture: NDArray[np.uint8], outline: EyeOutline, skin: Curve, way: Curve) -> _Eye:
+    """Prepare one eye."""
+    skin = np.maximum(skin, way / (_MOST_STRETCH - 1))
     rows, columns = _box(outline, outline.upper - skin, outline.upper + way, picture.shape)
     y, x = np.mgrid[rows, columns].astype(np.float32)
     placed = outline.place(np.stack([x, y], axis=-1) + np.float32(0.5))
@@ -141,7 +161,7 @@ def _measure(picture: NDArray[np.uint8], outline: EyeOutline, spectacles: bool) 
     def spread(curve: Curve) -> Map:
         return np.interp(across, ACROSS, curve).astype(np.float32)
 
-    tufts, creases, tone = _lashes(picture, outline)
+    tufts, creases, tone = _lashes(picture, outline, skin)
     upper = spread(outline.upper)
     return _Eye(
         rows,
@@ -152,7 +172,7 @@ def _measure(picture: NDArray[np.uint8], outline: EyeOutline, spectacles: bool) 
         spread(outline.upper - skin),
         upper,
         spread(way),
-        spread(_LASHES * smoothstep((1.15 - np.abs(ACROSS)) / 0.3)),
+        spread(_LASHES * smoothstep((1.1 - np.abs(ACROSS)) / 0.3)),
         tufts,
         _seen_tufts(creases, across, down - upper),
         tone,
@@ -173,20 +193,22 @@ def _box(
 
 
 def _lashes(
-    picture: NDArray[np.uint8], outline: EyeOutline
+    picture: NDArray[np.uint8], outline: EyeOutline, skin: Curve
 ) -> tuple[Map, Map, NDArray[np.float32]]:
     """Darkness of lashes that point up and of lashes and creases `(r, c, 3)` each, and the lashes' colour `(3,)`."""
     unit = float(np.linalg.norm(outline.axes[:, 1]))
     count = max(round(_LASH_LENGTH * unit), 4)
     rise = np.linspace(-_LASH_LENGTH, _LASHES, count + round(count * _LASHES / _LASH_LENGTH))
     across = np.linspace(ACROSS[0], ACROSS[-1], max(round(3.2 * unit / 2), 16))
-    down = np.interp(across, ACROSS, outline.upper) + rise[:, None]
+    held = np.maximum(rise[:, None], -np.interp(across, ACROSS, skin))  # no brow, no rim
+    down = np.interp(across, ACROSS, outline.upper) + held
     where = outline.pixels(np.broadcast_to(across, down.shape), down.astype(np.float32)) - 0.5
     seen = cv2.remap(
         picture, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     side = (np.abs(across) > 0.45) & (np.abs(across) < 0.85)  # lashes before the white
     tone = np.median(seen[count:, side].min(axis=0), axis=0).astype(np.float32)
+    tone = np.minimum(tone, _LASH_SHADE * np.median(seen[: count // 2, side], axis=(0, 1)))
 
     # Dark things that are narrow along the lid are lashes; creases run along it.
     above = seen[:count]
@@ -195,12 +217,15 @@ def _lashes(
     smooth = cv2.morphologyEx(above, cv2.MORPH_CLOSE, np.ones((1, thick), np.uint8))
     unrolled = cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, ellipse)
     rows = rise[:count].astype(np.float32)
-    share = smoothstep(np.minimum(1 + rows / _LASH_LENGTH, -rows / 0.03 + 0.5))[:, None]
-    share = (share * smoothstep((1.3 - np.abs(across)).astype(np.float32) / 0.1))[..., None]
-    tufts = share * (smooth.astype(np.float32) - above)
-    creases = tufts + _UNROLLED * share * cv2.GaussianBlur(
-        unrolled.astype(np.float32) - smooth, (0, 0), max(0.03 * unit, 0.3)
+    ends = smoothstep((1.15 - np.abs(across)).astype(np.float32) / 0.2) * smoothstep(
+        -rows / 0.03 + 0.5
+    )[:, None]
+    share = (smoothstep(1 + rows / _LASH_LENGTH)[:, None] * ends)[..., None]
+    tufts = share * (held == rise[:, None])[:count, :, None] * (smooth.astype(np.float32) - above)
+    flat = cv2.GaussianBlur(
+        unrolled.astype(np.float32), (0, 0), max(0.12 * unit, 0.5), sigmaY=max(0.08 * unit, 0.5)
     )
+    creases = share * (smooth.astype(np.float32) - above + _UNROLLED * (flat - smooth))
     return tufts, creases, tone
 
 

@@ -12,6 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.face.alignment import crop_affine, invert_affine, warp_points
+from model.face.eye_outline import (
+    ACROSS,
+    SAMPLE,
+    Curve,
+    EyeOutline,
+    log_light,
+    make_parabolas,
+    score_curves,
+)
 
 _NOSE: Final = np.stack(
     np.meshgrid(np.linspace(0.455, 0.545, 19), np.linspace(0.20, 0.42, 89)), axis=-1
@@ -19,30 +28,27 @@ _NOSE: Final = np.stack(
 """Nose bridge from the brows down, crop units `(89, 19, 2)`."""
 _SHARP: Final = 0.15
 """Contrast, natural logarithm of the light, that skin between the eyes does not have."""
-_CANDLE: Final = 16.0
-"""Added to the light, of 255, before its logarithm: noise in black is no contrast."""
+_ROWS: Final = 17
+"""Rows that a line must stand out of."""
+
+_RIM_SHARP: Final = 0.10
+_SURELY: Final = 0.18
+"""Contrast along a rim that may be one, and that surely is."""
+_NEAR: Final = 0.13
+_HIGHEST: Final = -1.3
+"""Where the search for a rim begins, `down` units."""
+_ABOVE_LASHES: Final = 0.12
+_ABOVE_CORNERS: Final = -0.06
+_BELOW: Final = 0.06
+"""From the middle of a rim to where the skin begins."""
+_HEIGHTS: Final = np.arange(-1.2, -0.15, 0.02)
+_SLOPES: Final = np.linspace(-0.3, 0.3, 13)
+_BENDS: Final = np.linspace(-0.05, 0.27, 9)
 
 
-def log_light(picture: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Natural logarithm of the light of `picture` `(H, W, 3)` at pixels `(h, w, 2)` -> `(h, w)`."""
-    low = np.maximum(np.floor(points.min(axis=(0, 1))).astype(int) - 2, 0)
-    high = np.maximum(np.ceil(points.max(axis=(0, 1))).astype(int) + 3, low + 1)
-    grey = cv2.cvtColor(picture[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
-    where = points - np.float32(0.5) - low.astype(np.float32)
-    seen = cv2.remap(
-        grey.astype(np.float32),
-        where[..., 0],
-        where[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    light: NDArray[np.float32] = np.log(seen + np.float32(_CANDLE))
-    return light
-
-
-def line_contrast(light: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    """How much a line across stands out of `rows` rows around it, `(h, w)` -> `(h, w)`, not negative."""
-    contrast: NDArray[np.float32] = np.abs(light - cv2.blur(light, (1, rows)))
+def line_contrast(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much a line across stands out of the rows around it, `(h, w)` -> `(h, w)`, not negative."""
+    contrast: NDArray[np.float32] = np.abs(light - cv2.blur(light, (1, _ROWS)))
     return contrast
 
 
@@ -55,4 +61,30 @@ def wears_spectacles(picture: NDArray[np.uint8], landmarks: NDArray[np.float32])
     """
     light = log_light(picture, warp_points(invert_affine(crop_affine(landmarks)), _NOSE))
     columns = cv2.blur(light, (5, 1))[:, ::3]
-    return bool(np.median(line_contrast(columns, 17).max(axis=0)) > _SHARP)
+    return bool(np.median(line_contrast(columns).max(axis=0)) > _SHARP)
+
+
+def find_rim(picture: NDArray[np.uint8], eye: EyeOutline) -> Curve | None:
+    """Lower edge of a frame's upper rim, or None where no line above `eye` is sharp enough.
+
+    A rim is a parabola over the eye, flat or with its ends down. A weak line near the lashes may be
+    a rim or a crease: then all above the lashes counts as rim.
+    """
+    inside = np.abs(ACROSS) < 1.1
+    x = ACROSS[inside]
+    down = np.arange(_HIGHEST, 0.1, SAMPLE, dtype=np.float32)[:, None] + np.zeros_like(x)
+    light = log_light(picture, eye.pixels(np.broadcast_to(x, down.shape), down))
+    contrast = np.minimum(line_contrast(cv2.blur(light, (3, 1))), 3 * _RIM_SHARP)
+
+    parabolas = make_parabolas(ACROSS, _HEIGHTS, _SLOPES, _BENDS)
+    scores = score_curves(contrast, _HIGHEST, parabolas[:, inside])
+    middle = np.abs(ACROSS) < 0.8
+    free = (parabolas < eye.upper - _ABOVE_LASHES)[:, middle].all(axis=1)
+    free &= (parabolas < _ABOVE_CORNERS)[:, inside].all(axis=1)  # a crease ends at the corners
+    scores[~free] = 0.0
+    best = int(scores.argmax())
+    if scores[best] < _RIM_SHARP:
+        return None
+    rim: Curve = parabolas[best] + np.float32(_BELOW)
+    clearance = float(np.median((eye.upper - rim)[inside]))
+    return eye.upper if scores[best] < _SURELY and clearance < _NEAR else rim
