@@ -45,6 +45,12 @@ _UNROLLED: Final = 0.75
 """Share of creases and wrinkles that goes when the eye is shut."""
 _LASH_SHADE: Final = 0.65
 """Lashes are at most so light against the lid's skin."""
+_CHEEK: Final = (0.18, 0.35)
+"""Where skin in plain light lies below the eye, `down` units."""
+_MOST_LIT: Final = (0.9, 1.3)
+"""The lid comes out of its shadow: halfway to the light of that skin, within these bounds."""
+_VAULT: Final = 0.07
+"""How much lighter the middle of a shut lid is than its upper and lower edge."""
 _LEAST: Final = 0.9
 """Eyes that cannot close by this share do not blink."""
 _SHUT: Final = (0.06, 0.14)
@@ -68,6 +74,7 @@ class _Eye:
         tufts: Darkness of the lashes over the skin `(r, c, 3)` float32; rows from `_LASH_LENGTH` above the margin, columns as `ACROSS`.
         bare: The same darkness at each pixel `(h, w, 3)`.
         tone: Colour of the lashes `(3,)`.
+        light: Factor of the shut lid's light `(3,)`.
     """
 
     rows: slice
@@ -82,6 +89,7 @@ class _Eye:
     tufts: Map
     bare: Map
     tone: NDArray[np.float32]
+    light: NDArray[np.float32]
 
 
 class Eyelids:
@@ -176,6 +184,7 @@ def _measure(picture: NDArray[np.uint8], outline: EyeOutline, skin: Curve, way: 
         tufts,
         _seen_tufts(creases, across, down - upper),
         tone,
+        _light(picture, outline, skin),
     )
 
 
@@ -199,7 +208,7 @@ def _lashes(
     unit = float(np.linalg.norm(outline.axes[:, 1]))
     count = max(round(_LASH_LENGTH * unit), 4)
     rise = np.linspace(-_LASH_LENGTH, _LASHES, count + round(count * _LASHES / _LASH_LENGTH))
-    across = np.linspace(ACROSS[0], ACROSS[-1], max(round(3.2 * unit / 2), 16))
+    across = np.linspace(ACROSS[0], ACROSS[-1], max(round(3.2 * unit / 2), 16), dtype=np.float32)
     held = np.maximum(rise[:, None], -np.interp(across, ACROSS, skin))  # no brow, no rim
     down = np.interp(across, ACROSS, outline.upper) + held
     where = outline.pixels(np.broadcast_to(across, down.shape), down.astype(np.float32)) - 0.5
@@ -217,16 +226,38 @@ def _lashes(
     smooth = cv2.morphologyEx(above, cv2.MORPH_CLOSE, np.ones((1, thick), np.uint8))
     unrolled = cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, ellipse)
     rows = rise[:count].astype(np.float32)
-    ends = smoothstep((1.15 - np.abs(across)).astype(np.float32) / 0.2) * smoothstep(
-        -rows / 0.03 + 0.5
-    )[:, None]
-    share = (smoothstep(1 + rows / _LASH_LENGTH)[:, None] * ends)[..., None]
-    tufts = share * (held == rise[:, None])[:count, :, None] * (smooth.astype(np.float32) - above)
+    share = smoothstep(1 + rows / _LASH_LENGTH) * smoothstep(-rows / 0.03 + 0.5)
+    lashes, folds = (
+        (share[:, None] * smoothstep((reach - np.abs(across)) / width))[..., None]
+        for reach, width in ((1.15, 0.2), (1.0 + _BEYOND, _BEYOND))
+    )
+    narrow = smooth.astype(np.float32) - above
+    tufts = lashes * (held == rise[:, None])[:count, :, None] * narrow
     flat = cv2.GaussianBlur(
         unrolled.astype(np.float32), (0, 0), max(0.12 * unit, 0.5), sigmaY=max(0.08 * unit, 0.5)
     )
-    creases = share * (smooth.astype(np.float32) - above + _UNROLLED * (flat - smooth))
+    creases = folds * (narrow + _UNROLLED * (flat - smooth))
     return tufts, creases, tone
+
+
+def _light(
+    picture: NDArray[np.uint8], outline: EyeOutline, skin: Curve
+) -> NDArray[np.float32]:
+    """Factor `(3,)` that brings the skin over the lashes halfway to the light of the skin below the eye."""
+    inside = np.abs(ACROSS) < 0.7
+    across = ACROSS[inside]
+
+    def colour(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        where = outline.pixels(np.broadcast_to(across, rows.shape), rows) - np.float32(0.5)
+        seen = cv2.remap(
+            picture, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(np.median(seen, axis=(0, 1)) + 8.0, np.float32)
+
+    shares = np.linspace(0.15, 0.6, 8, dtype=np.float32)[:, None]
+    lid = colour((outline.upper - shares * skin)[:, inside])
+    cheek = colour((outline.lower + np.linspace(*_CHEEK, 8, dtype=np.float32)[:, None])[:, inside])
+    return np.clip(np.sqrt(cheek / lid), *_MOST_LIT)
 
 
 def _seen_tufts(tufts: Map, across: Map, rise: Map) -> Map:
@@ -262,6 +293,10 @@ def _cover(ground: NDArray[np.uint8], eye: _Eye, amount: float) -> NDArray[np.ui
         cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    share = np.clip(share, 0, 1)
+    vault = _VAULT * (4 * share * (1 - share) - 0.5)
+    lit = (eye.light - 1) * smoothstep(1.5 * share)[..., None] + vault[..., None]
+    seen *= 1 + np.float32(amount) * lit * np.clip(1.1 - eye.across**2, 0, 1)[..., None]
     dark = np.minimum(seen, eye.tone)
     seen += smoothstep(below / 0.02 + 0.5)[..., None] * ramp(amount / 0.5) * (dark - seen)
     opaque = smoothstep((eye.lashes - below) / np.maximum(eye.lashes, 1e-3))[..., None]
