@@ -90,10 +90,12 @@ def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: i
         picture: `(H, W, 3)` uint8 RGB.
         landmarks: Of the face `(68, 2)`, pixels.
         side: 0 for the eye on the picture's left, 1 for the other.
+    Raises:
+        ShapeError: `landmarks` has another shape.
     """
+    unit = _EYE_WIDTH * source_pixels(crop_affine(landmarks))
     points = landmarks[list(_EYES[side])]
     half = (points[3] - points[0]) / 2
-    unit = _EYE_WIDTH * source_pixels(crop_affine(landmarks))
     downwards = unit * np.array((-half[1], half[0])) / np.linalg.norm(half)
     axes = np.stack([half, downwards], axis=1).astype(np.float32)
     centre = ((points[0] + points[3]) / 2).astype(np.float32)

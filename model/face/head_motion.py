@@ -21,6 +21,7 @@ from scipy.interpolate import RBFInterpolator
 
 from model.errors import ShapeError
 from model.face.alignment import Affine, compose_affines, crop_affine, invert_affine, warp_points
+from model.face.eyelids import Eyelids
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.smoothing import smooth
 from model.face.thin_plate import GRID, Field, invert, smoothstep
@@ -162,6 +163,7 @@ class MovedPicture:
         self._motion = motion
         self._affine = crop_affine(landmarks)
         self._points = warp_points(self._affine, landmarks)
+        self._eyelids = Eyelids(image, landmarks)
 
         low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
         high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
@@ -236,7 +238,13 @@ class MovedPicture:
             picture: `(H, W, 3)` uint8 RGB: the photograph, or what was drawn into it.
             index: Frame of the motion.
         """
-        offsets = (self._upper_face @ self._offsets(index)).reshape(self._grid.shape)
+        offsets = self._offsets(index)
+        lids = self._motion.lids[index]
+        for side, eye in enumerate(_EYES):
+            if lids[side] < 1:  # skin slides over the eye; the field only widens it
+                offsets[list(eye)] = 0
+        picture = self._eyelids.close(picture, (1 - float(lids[0]), 1 - float(lids[1])))
+        offsets = (self._upper_face @ offsets).reshape(self._grid.shape)
         moved = warp_points(self._motion.similarity(index), self._grid + offsets)
         forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
         backward = invert(forward)
