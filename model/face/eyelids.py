@@ -32,7 +32,7 @@ _SKIN_SHARE: Final = 0.55
 """Of the way from the lashes to the brow's upper edge: this skin is stretched, what is above stays."""
 _BEND: Final = 0.3
 """0 stretches the skin evenly, 1 more the nearer to the lashes."""
-_MOST_STRETCH: Final = 6.0
+_MOST_STRETCH: Final = 9.0
 _LEAST_REACH: Final = 0.9
 """Where a rim leaves too little skin to close the eyes by this share, they do not close."""
 _OVERLAP: Final = 0.09
@@ -225,6 +225,7 @@ def _cover(ground: NDArray[np.uint8], eye: _Eye, amount: float) -> NDArray[np.ui
     lit = (eye.skin.light - 1) * smoothstep(np.float32(1.5) * share)[..., None] + vault[..., None]
     seen *= 1 + (amount * eye.lit)[..., None] * lit
     margin = smoothstep(below / np.float32(0.02) + np.float32(0.5))[..., None]
+    margin *= (eye.lashes / np.float32(LASHES))[..., None]
     seen += ramp(amount / 0.5) * margin * (np.minimum(seen, eye.skin.tone) - seen)
 
     thick: Map = np.maximum(eye.lashes, np.float32(1e-3))

@@ -93,7 +93,9 @@ def find_skin(
         for reach, width in ((1.15, 0.2), (1 + beyond, beyond))
     )
     dark = bare - skin
-    tufts = lashes * (held == rise)[..., None] * dark
+    depth = np.asarray(rise / np.interp(across, ACROSS, height), np.float32)
+    free = smoothstep(3 + depth / np.float32(0.3))
+    tufts = lashes * free[..., None] * dark
     creases = folds * (dark + _UNROLLED * (flat - bare))
 
     low, high = _BESIDE_THE_IRIS

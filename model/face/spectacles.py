@@ -32,24 +32,26 @@ _ROWS: Final = 17
 """Rows that a line must stand out of."""
 
 _RIM_SHARP: Final = 0.10
-_SURELY: Final = 0.18
+_MOST_SHARP: Final = 0.3
+"""More in one place does not make a line."""
+_SURELY: Final = 0.155
 """Contrast along a rim that may be one, and that surely is."""
+_THICKEST: Final = 0.15
 _NEAR: Final = 0.13
 _HIGHEST: Final = -1.3
 """Where the search for a rim begins, `down` units."""
 _ABOVE_LASHES: Final = 0.12
 _ABOVE_CORNERS: Final = -0.06
-_BELOW: Final = 0.06
-"""From the middle of a rim to where the skin begins."""
+_BELOW: Final = 0.04
+"""From a rim's lower edge to where the skin begins."""
 _HEIGHTS: Final = np.arange(-1.2, -0.15, 0.02)
 _SLOPES: Final = np.linspace(-0.3, 0.3, 13)
 _BENDS: Final = np.linspace(-0.05, 0.27, 9)
 
 
 def line_contrast(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much a line across stands out of the rows around it, `(h, w)` -> `(h, w)`, not negative."""
-    contrast: NDArray[np.float32] = np.abs(light - cv2.blur(light, (1, _ROWS)))
-    return contrast
+    """How much lighter each pixel is than the rows around it, `(h, w)` -> `(h, w)`."""
+    return np.asarray(light - cv2.blur(light, (1, _ROWS)), np.float32)
 
 
 def wears_spectacles(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> bool:
@@ -61,7 +63,7 @@ def wears_spectacles(picture: NDArray[np.uint8], landmarks: NDArray[np.float32])
     """
     light = log_light(picture, warp_points(invert_affine(crop_affine(landmarks)), _NOSE))
     columns = cv2.blur(light, (5, 1))[:, ::3]
-    return bool(np.median(line_contrast(columns).max(axis=0)) > _SHARP)
+    return bool(np.median(np.abs(line_contrast(columns)).max(axis=0)) > _SHARP)
 
 
 def find_rim(picture: NDArray[np.uint8], eye: EyeOutline) -> Curve | None:
@@ -74,17 +76,26 @@ def find_rim(picture: NDArray[np.uint8], eye: EyeOutline) -> Curve | None:
     x = ACROSS[inside]
     down = np.arange(_HIGHEST, 0.1, SAMPLE, dtype=np.float32)[:, None] + np.zeros_like(x)
     light = log_light(picture, eye.pixels(np.broadcast_to(x, down.shape), down))
-    contrast = np.minimum(line_contrast(cv2.blur(light, (3, 1))), 3 * _RIM_SHARP)
+    contrast = line_contrast(cv2.blur(light, (3, 1)))
 
     parabolas = make_parabolas(ACROSS, _HEIGHTS, _SLOPES, _BENDS)
-    scores = score_curves(contrast, _HIGHEST, parabolas[:, inside])
+    sharp = np.asarray(_MOST_SHARP * np.tanh(np.abs(contrast) / _MOST_SHARP), np.float32)
+    scores = score_curves(sharp, _HIGHEST, parabolas[:, inside])
     middle = np.abs(ACROSS) < 0.8
     free = (parabolas < eye.upper - _ABOVE_LASHES)[:, middle].all(axis=1)
     free &= (parabolas < _ABOVE_CORNERS)[:, inside].all(axis=1)  # a crease ends at the corners
     scores[~free] = 0.0
-    best = int(scores.argmax())
-    if scores[best] < _RIM_SHARP:
+    best = float(scores.max())
+    if best < _RIM_SHARP:
         return None
-    rim: Curve = parabolas[best] + np.float32(_BELOW)
+    line = parabolas[scores.argmax()]
+    # The frame may be thick: it ends where its light changes most.
+    lower = line[inside] + np.arange(0, _THICKEST, SAMPLE, dtype=np.float32)[:, None]
+    rows = np.clip(np.rint((lower - _HIGHEST) / SAMPLE).astype(int), 0, len(light) - 1)
+    columns = np.arange(len(x))
+    dark = float(np.median(contrast[rows[0], columns])) < 0
+    change = np.gradient(np.median(light[rows, columns], axis=1))
+    edge = int((change if dark else -change).argmax())
+    rim: Curve = line + np.float32(edge * SAMPLE + _BELOW)
     clearance = float(np.median((eye.upper - rim)[inside]))
-    return eye.upper if scores[best] < _SURELY and clearance < _NEAR else rim
+    return eye.upper if best < _SURELY and clearance < _NEAR else rim
