@@ -41,6 +41,8 @@ _BEYOND: Final = 0.4
 """How far beyond the corners skin gives way, `across` units."""
 _SHUT: Final = (0.06, 0.14)
 """An opening up to the first is a closed eye and stays; from the second on the blink is whole."""
+_LASH_DEPTH: Final = 0.85
+"""Of the lashes' own darkness, in the line where the lids meet."""
 _VAULT: Final = 0.07
 """How much lighter the middle of a shut lid is than its upper and lower edge."""
 
@@ -183,7 +185,7 @@ def _measure(picture: NDArray[np.uint8], outline: EyeOutline, height: Curve, way
         spread(outline.upper - height),
         upper,
         spread(way),
-        spread(LASHES * smoothstep((np.float32(1.1) - aside) / np.float32(0.3))),
+        spread(LASHES * smoothstep((np.float32(1.04) - aside) / np.float32(0.3))),
         np.clip(1.1 - across**2, 0, 1),
         skin,
         on_strip(skin.creases, across, down - upper),
@@ -226,7 +228,7 @@ def _cover(ground: NDArray[np.uint8], eye: _Eye, amount: float) -> NDArray[np.ui
     seen *= 1 + (amount * eye.lit)[..., None] * lit
     margin = smoothstep(below / np.float32(0.02) + np.float32(0.5))[..., None]
     margin *= (eye.lashes / np.float32(LASHES))[..., None]
-    seen += ramp(amount / 0.5) * margin * (np.minimum(seen, eye.skin.tone) - seen)
+    seen += _LASH_DEPTH * ramp(amount / 0.5) * margin * (np.minimum(seen, eye.skin.tone) - seen)
 
     thick: Map = np.maximum(eye.lashes, np.float32(1e-3))
     opaque = smoothstep((eye.lashes - below) / thick)[..., None]

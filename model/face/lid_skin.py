@@ -86,17 +86,18 @@ def find_skin(
     sigma = [max(size * unit, 0.5) for size in _GRAIN]
     flat = cv2.GaussianBlur(filled, (0, 0), sigma[0], sigmaY=sigma[1])
 
-    share = smoothstep(1 + rise / STRIP) * smoothstep(np.float32(0.5) - rise / np.float32(0.03))
+    near = smoothstep(np.float32(0.5) - rise / np.float32(0.03))
     aside: Map = np.abs(across)
     lashes, folds = (
-        (share * smoothstep((np.float32(reach) - aside) / np.float32(width)))[..., None]
-        for reach, width in ((1.15, 0.2), (1 + beyond, beyond))
+        smoothstep(steep * (1 + rise / STRIP))
+        * near
+        * smoothstep((np.float32(reach) - aside) / np.float32(width))
+        for steep, reach, width in ((2, 1.15, 0.2), (1, 1 + beyond, beyond))
     )
-    dark = bare - skin
     depth = np.asarray(rise / np.interp(across, ACROSS, height), np.float32)
     free = smoothstep(3 + depth / np.float32(0.3))
-    tufts = lashes * free[..., None] * dark
-    creases = folds * (dark + _UNROLLED * (flat - bare))
+    dark = (lashes * free)[..., None] * (bare - skin)
+    creases = dark + folds[..., None] * (_UNROLLED * (flat - bare))
 
     low, high = _BESIDE_THE_IRIS
     side = (aside > low) & (aside < high)
@@ -104,7 +105,7 @@ def find_skin(
     strip = _look(picture, outline, across[side], margin[side] + rows)
     tone = np.median(strip.min(axis=0), axis=0)
     tone = np.minimum(tone, _LASH_SHADE * np.median(skin[count // 4 :, side], axis=(0, 1)))
-    return LidSkin(tufts, creases, tone.astype(np.float32), _light(picture, outline, height))
+    return LidSkin(dark, creases, tone.astype(np.float32), _light(picture, outline, height))
 
 
 def on_strip(strip: Map, across: Map, rise: Map) -> Map:
