@@ -30,6 +30,8 @@ _BRIGHT: Final = 99.0
 _WHITER: Final = 1.1
 _FAR: Final = 1.3
 """Pixels further from an eye's middle than so many eye widths are away from it."""
+_BROW_DEPTH: Final = 0.2
+"""Where a brow is followed, of the way from its upper edge to the eye."""
 _PATCH_PX: Final = 15
 _LEAST_PX: Final = 400
 """Width of the face at which brows are followed: larger than the picture's, so that patches are alike."""
@@ -97,10 +99,9 @@ def brow_motion(
         )
         for picture in (still, shut)
     )
-    chosen = [*_BROWS, *_STILL]
-    start = (face[chosen] * np.float32(scale)).reshape(-1, 1, 2)
-    guess = ((face if shut_face is None else shut_face)[chosen] * np.float32(scale)).reshape(
-        -1, 1, 2
+    start, guess = (
+        np.float32(scale) * _followed(known)[:, None]
+        for known in (face, face if shut_face is None else shut_face)
     )
     found, known, _ = cv2.calcOpticalFlowPyrLK(
         before,
@@ -127,6 +128,14 @@ def changed_away(shut: Picture, still: Picture, face: Points) -> int:
         middle = points.mean(axis=0)
         away &= np.hypot(x - middle[0], y - middle[1]) > _FAR * width
     return int((shut != still).any(axis=2)[away].sum())
+
+
+def _followed(face: Points) -> Points:
+    """Points of brows and nose `(19, 2)`; the landmarks lie at the brows' upper edge."""
+    eyes = np.repeat([face[list(eye)].mean(axis=0) for eye in _EYES], 5, axis=0)
+    brows = face[list(_BROWS)]
+    within = brows + np.float32(_BROW_DEPTH) * (eyes - brows)
+    return np.concatenate([within, face[list(_STILL)]]).astype(np.float32)
 
 
 def _disc(radius: float) -> NDArray[np.uint8]:
