@@ -41,7 +41,7 @@ _BEYOND: Final = 0.4
 """How far beyond the corners skin gives way, `across` units."""
 _SHUT: Final = (0.06, 0.14)
 """An opening up to the first is a closed eye and stays; from the second on the blink is whole."""
-_LASH_DEPTH: Final = 0.85
+_LASH_DEPTH: Final = 0.8
 """Of the lashes' own darkness, in the line where the lids meet."""
 _VAULT: Final = 0.07
 """How much lighter the middle of a shut lid is than its upper and lower edge."""

@@ -37,7 +37,7 @@ _BESIDE_THE_IRIS: Final = (0.45, 0.85)
 """`across` units from the middle: lashes stand before the white."""
 _CHEEK: Final = (0.18, 0.35)
 """Where skin in plain light lies below the eye."""
-_MOST_LIT: Final = (0.9, 1.3)
+_MOST_LIT: Final = (0.9, 1.2)
 """The lid comes halfway to the light of that skin, within these bounds."""
 
 
