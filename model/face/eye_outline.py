@@ -55,6 +55,7 @@ class EyeOutline:
     Attributes:
         centre: Middle between the corners `(2,)`, pixels.
         axes: Columns are the units of `across` and `down` `(2, 2)`, pixels.
+        nose: The sign of `across` towards the nose.
         brow: The brow's upper edge.
         upper: Upper edge of the lashes at the upper lid's margin.
         lower: The lower lid's margin.
@@ -63,6 +64,7 @@ class EyeOutline:
 
     centre: NDArray[np.float32]
     axes: NDArray[np.float32]
+    nose: int
     brow: Curve
     upper: Curve
     lower: Curve
@@ -100,9 +102,10 @@ def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: i
     axes = np.stack([half, downwards], axis=1).astype(np.float32)
     centre = ((points[0] + points[3]) / 2).astype(np.float32)
     blank = np.zeros_like(ACROSS)
-    eye = EyeOutline(centre, axes, blank, blank, blank, blank)
+    nose = 1 if side == 0 else -1
+    eye = EyeOutline(centre, axes, nose, blank, blank, blank, blank)
 
-    reach = np.where((ACROSS > 0) == (side == 0), _INNER_REACH, _OUTER_REACH)
+    reach = np.where(nose * ACROSS > 0, _INNER_REACH, _OUTER_REACH)
     width = np.clip(1.0 - (ACROSS / reach) ** 2, 0.0, None).astype(np.float32)
     own = eye.place(points)
     brow = eye.place(landmarks[list(_BROWS[side])])
@@ -110,7 +113,7 @@ def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: i
     above = np.interp(ACROSS, brow[:, 0], brow[:, 1]).astype(np.float32)
     lower = _arc(own[[4, 5]], width)
     upper = _margin(picture, eye, _arc(own[[1, 2]], width), width)
-    return EyeOutline(centre, axes, above, np.minimum(upper, lower), lower, width)
+    return EyeOutline(centre, axes, nose, above, np.minimum(upper, lower), lower, width)
 
 
 def log_light(picture: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,6 +25,10 @@ LASHES: Final = 0.10
 """Height of the lashes at the margin."""
 _TUFT: Final = 0.35
 """Lashes stick together in tufts up to so wide."""
+_INNER_TIP: Final = 1.1
+_OUTER_TIP: Final = 1.4
+"""Where lashes end, `across` units from the middle."""
+_TIP: Final = np.float32(0.25)
 _CREASE: Final = 0.15
 """Widest crease that unrolls."""
 _UNROLLED: Final = 0.75
@@ -88,12 +92,10 @@ def find_skin(
 
     near = smoothstep(np.float32(0.5) - rise / np.float32(0.03))
     aside: Map = np.abs(across)
-    lashes, folds = (
-        smoothstep(steep * (1 + rise / STRIP))
-        * near
-        * smoothstep((np.float32(reach) - aside) / np.float32(width))
-        for steep, reach, width in ((2, 1.15, 0.2), (1, 1 + beyond, beyond))
-    )
+    tips: Map = np.where(outline.nose * across > 0, np.float32(_INNER_TIP), np.float32(_OUTER_TIP))
+    lashes = smoothstep(2 * (1 + rise / STRIP)) * near * smoothstep((tips - aside) / _TIP)
+    ends = smoothstep((np.float32(1 + beyond) - aside) / np.float32(beyond))
+    folds = smoothstep(1 + rise / STRIP) * near * ends
     depth = np.asarray(rise / np.interp(across, ACROSS, height), np.float32)
     free = smoothstep(3 + depth / np.float32(0.3))
     dark = (lashes * free)[..., None] * (bare - skin)
