@@ -29,6 +29,8 @@ _EYES: Final = (LEFT_EYE, RIGHT_EYE)
 _BROWS: Final = (tuple(range(17, 22)), tuple(range(22, 27)))
 _EYE_WIDTH: Final = 0.115
 """Of an average eye, crop units."""
+_NARROWEST: Final = 0.1
+"""Half an eye's width, at least."""
 _INNER_REACH: Final = 1.2
 _OUTER_REACH: Final = 1.12
 """The corner landmarks lie within the eye: the lids meet so much further from its middle."""
@@ -98,6 +100,8 @@ def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: i
     unit = _EYE_WIDTH * source_pixels(crop_affine(landmarks))
     points = landmarks[list(_EYES[side])]
     half = (points[3] - points[0]) / 2
+    if np.linalg.norm(half) < _NARROWEST * unit:  # a head in profile hides this eye
+        half = np.array((_NARROWEST * unit, 0.0))
     downwards = unit * np.array((-half[1], half[0])) / np.linalg.norm(half)
     axes = np.stack([half, downwards], axis=1).astype(np.float32)
     centre = ((points[0] + points[3]) / 2).astype(np.float32)
@@ -118,7 +122,8 @@ def find_eye(picture: NDArray[np.uint8], landmarks: NDArray[np.float32], side: i
 
 def log_light(picture: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Natural logarithm of the light of `picture` `(H, W, 3)` at pixels `(h, w, 2)` -> `(h, w)`."""
-    low = np.maximum(np.floor(points.min(axis=(0, 1))).astype(int) - 2, 0)
+    last = np.array((picture.shape[1], picture.shape[0])) - 1
+    low = np.clip(np.floor(points.min(axis=(0, 1))).astype(int) - 2, 0, last)
     high = np.maximum(np.ceil(points.max(axis=(0, 1))).astype(int) + 3, low + 1)
     grey = cv2.cvtColor(picture[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
     where = points - np.float32(0.5) - low.astype(np.float32)
@@ -137,7 +142,8 @@ def _arc(points: NDArray[np.float32], width: Curve) -> Curve:
     """The arc between the corners through two points `(2, 2)`."""
     share = np.interp(points[:, 0], ACROSS, width)
     first, second = points[:, 1] / np.maximum(share, 0.2)
-    slope = (second - first) / (points[1, 0] - points[0, 0])
+    between = float(points[1, 0] - points[0, 0])
+    slope = (second - first) / between if abs(between) > 0.05 else 0.0
     arc: Curve = width * (first + slope * (np.clip(ACROSS, -1, 1) - points[0, 0]))
     return arc.astype(np.float32)
 

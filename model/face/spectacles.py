@@ -25,7 +25,7 @@ from model.face.eye_outline import (
 _NOSE: Final = np.stack(
     np.meshgrid(np.linspace(0.47, 0.53, 19), np.linspace(0.235, 0.42, 75)), axis=-1
 ).astype(np.float32)
-"""Nose bridge from the brows down, crop units `(89, 19, 2)`."""
+"""Nose bridge from the brows down, crop units `(75, 19, 2)`."""
 _SHARP: Final = 0.165
 """Contrast, natural logarithm of the light, that skin between the eyes does not have."""
 _ROWS: Final = 17

@@ -116,6 +116,17 @@ def test_eyes_at_the_edge_and_tiny_ones_close(portrait: Image, face: Points) -> 
     assert (Eyelids(small, face / 10).close(small, 1.0) != small).any()
 
 
+def test_hidden_eyes_and_faces_beyond_the_edge_do_no_harm(portrait: Image, face: Points) -> None:
+    profile = face.copy()
+    profile[list(RIGHT_EYE)] = profile[42]
+    assert Eyelids(portrait, profile).close(portrait, 1.0).shape == portrait.shape
+    for shift in ((-400, 0), (500, 0), (0, -320), (0, 500)):
+        beyond = face + np.float32(shift)
+        for made in (Eyelids(portrait, beyond), BrowLift(portrait, beyond)):
+            act = made.close if isinstance(made, Eyelids) else made.lift
+            assert act(portrait, 1.0).shape == portrait.shape
+
+
 def test_grey_pictures_stay_grey(portrait: Image, face: Points) -> None:
     grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     closed = Eyelids(grey, face).close(grey, 0.8)
