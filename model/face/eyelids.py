@@ -41,6 +41,8 @@ _BEYOND: Final = 0.4
 """How far beyond the corners skin gives way, `across` units."""
 _SHUT: Final = (0.06, 0.14)
 """An opening up to the first is a closed eye and stays; from the second on the blink is whole."""
+_DULL: Final = 0.8
+"""Share that a shut lid loses of what exceeds the shine of the skin around it."""
 _LASH_DEPTH: Final = 0.8
 """Of the lashes' own darkness, in the line where the lids meet."""
 _VAULT: Final = 0.07
@@ -226,6 +228,7 @@ def _cover(ground: NDArray[np.uint8], eye: _Eye, amount: float) -> NDArray[np.ui
     vault = _VAULT * (4 * share * (1 - share) - 0.5)
     lit = (eye.skin.light - 1) * smoothstep(np.float32(1.5) * share)[..., None] + vault[..., None]
     seen *= 1 + (amount * eye.lit)[..., None] * lit
+    seen -= (_DULL * amount * eye.lit)[..., None] * np.maximum(seen - eye.skin.shine, 0)
     margin = smoothstep(below / np.float32(0.02) + np.float32(0.5))[..., None]
     margin *= (eye.lashes / np.float32(LASHES))[..., None]
     seen += _LASH_DEPTH * ramp(amount / 0.5) * margin * (np.minimum(seen, eye.skin.tone) - seen)

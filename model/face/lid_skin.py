@@ -44,6 +44,9 @@ _CHEEK: Final = (0.18, 0.35)
 _MOST_LIT: Final = (0.9, 1.2)
 """The lid comes halfway to the light of that skin, within these bounds."""
 
+_SHINE: Final = 90.0
+"""Percentile of that skin: light on a brow's bone does not come down with the skin."""
+
 
 @dataclass(frozen=True, eq=False)
 class LidSkin:
@@ -55,12 +58,14 @@ class LidSkin:
         creases: Darkness of these lashes and of creases together `(r, c, 3)`.
         tone: Colour of the lashes `(3,)`.
         light: Factor of the shut lid's light `(3,)`.
+        shine: Colour `(3,)` that the shut lid hardly exceeds.
     """
 
     tufts: Map
     creases: Map
     tone: Map
     light: Map
+    shine: Map
 
 
 def find_skin(
@@ -107,7 +112,8 @@ def find_skin(
     strip = _look(picture, outline, across[side], margin[side] + rows)
     tone = np.median(strip.min(axis=0), axis=0)
     tone = np.minimum(tone, _LASH_SHADE * np.median(skin[count // 4 :, side], axis=(0, 1)))
-    return LidSkin(dark, creases, tone.astype(np.float32), _light(picture, outline, height))
+    light, shine = _light(picture, outline, height)
+    return LidSkin(dark, creases, tone.astype(np.float32), light, shine)
 
 
 def on_strip(strip: Map, across: Map, rise: Map) -> Map:
@@ -120,16 +126,16 @@ def on_strip(strip: Map, across: Map, rise: Map) -> Map:
     )
 
 
-def _light(picture: NDArray[np.uint8], outline: EyeOutline, height: Curve) -> Map:
-    """Factor `(3,)` that brings the lid halfway to the light of the skin below the eye."""
+def _light(picture: NDArray[np.uint8], outline: EyeOutline, height: Curve) -> tuple[Map, Map]:
+    """Factor `(3,)` that brings the lid halfway to the skin below the eye, and that skin's shine `(3,)`."""
     inside = np.abs(ACROSS) < 0.7
     shares = np.linspace(0.15, 0.6, 8, dtype=np.float32)[:, None]
     below = np.linspace(*_CHEEK, 8, dtype=np.float32)[:, None]
-    lid, cheek = (
-        np.median(_look(picture, outline, ACROSS[inside], rows[:, inside]), axis=(0, 1)) + 8.0
-        for rows in (outline.upper - shares * height, outline.lower + below)
-    )
-    return np.clip(np.sqrt(cheek / lid), *_MOST_LIT).astype(np.float32)
+    lid = _look(picture, outline, ACROSS[inside], (outline.upper - shares * height)[:, inside])
+    cheek = _look(picture, outline, ACROSS[inside], (outline.lower + below)[:, inside])
+    middles = (np.median(skin, axis=(0, 1)) + 8.0 for skin in (cheek, lid))
+    light = np.clip(np.sqrt(np.divide(*middles)), *_MOST_LIT)
+    return light.astype(np.float32), np.percentile(cheek, _SHINE, axis=(0, 1)).astype(np.float32)
 
 
 def _look(picture: NDArray[np.uint8], outline: EyeOutline, across: Map, down: Map) -> Map:
