@@ -21,6 +21,7 @@ from scipy.interpolate import RBFInterpolator
 
 from model.errors import ShapeError
 from model.face.alignment import Affine, compose_affines, crop_affine, invert_affine, warp_points
+from model.face.eyelids import Eyelids
 from model.face.head_depth import face_depth, head_depth, turn_in_depth
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.smoothing import smooth
@@ -189,6 +190,7 @@ class MovedPicture:
         self._margin = float(np.clip(nearest, 1e-6, _EDGE))
         room = self._margin / _EDGE
         self._motion = motion if room == 1.0 else motion.scaled(room)
+        self._eyelids = Eyelids(image, landmarks)
 
         low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
         high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
@@ -290,7 +292,13 @@ class MovedPicture:
             picture: `(H, W, 3)` uint8 RGB: the photograph, or what was drawn into it.
             index: Frame of the motion.
         """
-        offsets = (self._upper_face @ self._offsets(index)).reshape(self._grid.shape)
+        offsets = self._offsets(index)
+        lids = self._motion.lids[index]
+        for side, eye in enumerate(_EYES):
+            if lids[side] < 1:  # skin slides over the eye; the field only widens it
+                offsets[list(eye)] = 0
+        picture = self._eyelids.close(picture, (1 - float(lids[0]), 1 - float(lids[1])))
+        offsets = (self._upper_face @ offsets).reshape(self._grid.shape)
         if self._depth is not None:
             offsets = offsets + self._turn(self._grid, self._depth, index)
         moved = warp_points(self._motion.similarity(index), self._grid + offsets)
