@@ -22,38 +22,27 @@ _WIDTH: Final = (0.9, 1.6)
 """Beside the chin: up to the first all moves, from the second on nothing."""
 
 
-class Breathing:
-    """The shoulders of one photograph.
+def breath_shift(shape: tuple[int, ...], landmarks: NDArray[np.float32]) -> SmallShift | None:
+    """How the shoulders of one photograph rise when it breathes in; None where they are not seen.
 
     Args:
-        picture: `(H, W, 3)` uint8 RGB.
+        shape: Of the photograph, rows first.
         landmarks: Of its face `(68, 2)`, pixels.
     Raises:
         ShapeError: `landmarks` has another shape.
     """
+    affine = crop_affine(landmarks)
+    back = invert_affine(affine)
+    chin = warp_points(affine, landmarks)[CHIN_TIP]
+    corners = [(chin[0] + x, chin[1] + y) for x in (-_WIDTH[1], _WIDTH[1]) for y in (0.0, 9.0)]
+    box = warp_points(back, np.array(corners, np.float32))
+    rows, columns = box_around(box.min(axis=0), box.max(axis=0), shape)
 
-    def __init__(self, picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
-        affine = crop_affine(landmarks)
-        back = invert_affine(affine)
-        chin = warp_points(affine, landmarks)[CHIN_TIP]
-        corners = [(chin[0] + x, chin[1] + y) for x in (-_WIDTH[1], _WIDTH[1]) for y in (0.0, 9.0)]
-        box = warp_points(back, np.array(corners, np.float32))
-        rows, columns = box_around(box.min(axis=0), box.max(axis=0), picture.shape)
-
-        points = warp_points(affine, pixel_middles(rows, columns)) - chin
-        beside = (_WIDTH[1] - np.abs(points[..., 0])) / np.float32(_WIDTH[1] - _WIDTH[0])
-        below = (points[..., 1] - _NECK[0]) / np.float32(_NECK[1] - _NECK[0])
-        share = smoothstep(below) * smoothstep(beside)
-        if float(points[..., 1].max()) < _LEAST_BODY:
-            share = np.zeros_like(share)
-        upwards = back[:, :2] @ np.array((0, -_WAY), np.float32)
-        self._shift = SmallShift(rows, columns, share[..., None] * upwards)
-
-    def breathe(self, frame: NDArray[np.uint8], amount: float) -> NDArray[np.uint8]:
-        """Lift the shoulders.
-
-        Args:
-            frame: The photograph, or what was drawn into its face, `(H, W, 3)` uint8 RGB.
-            amount: 0 breathed out, which is `frame` itself, to 1.
-        """
-        return self._shift.apply(frame, amount)
+    points = warp_points(affine, pixel_middles(rows, columns)) - chin
+    beside = (_WIDTH[1] - np.abs(points[..., 0])) / np.float32(_WIDTH[1] - _WIDTH[0])
+    below = (points[..., 1] - _NECK[0]) / np.float32(_NECK[1] - _NECK[0])
+    if float(points[..., 1].max()) < _LEAST_BODY:
+        return None
+    share = smoothstep(below) * smoothstep(beside)
+    upwards = back[:, :2] @ np.array((0, -_WAY), np.float32)
+    return SmallShift(rows, columns, share[..., None] * upwards)

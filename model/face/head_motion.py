@@ -21,10 +21,13 @@ from scipy.interpolate import RBFInterpolator
 
 from model.errors import ShapeError
 from model.face.alignment import Affine, compose_affines, crop_affine, invert_affine, warp_points
+from model.face.breathing import breath_shift
 from model.face.eyelids import Eyelids
+from model.face.glances import Glances
 from model.face.head_depth import face_depth, head_depth, turn_in_depth
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.smoothing import smooth
+from model.face.spectacles import wears_spectacles
 from model.face.thin_plate import GRID, Field, invert, smoothstep
 from model.face.tracking import FaceTrack
 
@@ -83,6 +86,8 @@ class HeadMotion:
         lift: `(N, 2)` float32, of each brow, crop units, downwards positive.
         angles: `(N, 2)` float32, radians: yaw towards the picture's right and pitch downwards, in
             depth; None = the head turns in the picture's plane alone.
+        glance: `(N,)` float32, -1 to the picture's left to 1 to its right; None = the gaze stays.
+        breath: `(N,)` float32, 0 breathed out to 1; None = the shoulders stay.
     """
 
     turn: NDArray[np.float32]
@@ -91,6 +96,8 @@ class HeadMotion:
     lids: NDArray[np.float32]
     lift: NDArray[np.float32]
     angles: NDArray[np.float32] | None = None
+    glance: NDArray[np.float32] | None = None
+    breath: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.turn)
@@ -191,6 +198,10 @@ class MovedPicture:
         room = self._margin / _EDGE
         self._motion = motion if room == 1.0 else motion.scaled(room)
         self._eyelids = Eyelids(image, landmarks)
+        self._glances = None if motion.glance is None else Glances(image, landmarks)
+        self._breath = None if motion.breath is None else breath_shift(image.shape, landmarks)
+        # A rim would bend with the brow behind it.
+        self._lifts = 0.0 if wears_spectacles(image, landmarks) else 1.0
 
         low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
         high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
@@ -254,7 +265,7 @@ class MovedPicture:
                 way = share * (self._points[upper] - self._points[lower])
                 offsets[upper] = _UPPER_LID_SHARE * way
                 offsets[lower] = -(1.0 - _UPPER_LID_SHARE) * way
-            offsets[list(_BROWS[side]), 1] += self._motion.lift[index, side]
+            offsets[list(_BROWS[side]), 1] += self._lifts * self._motion.lift[index, side]
         return offsets
 
     def _upper_face_matrix(self) -> NDArray[np.float32]:
@@ -278,6 +289,10 @@ class MovedPicture:
         """Pixels that can move."""
         corners = self._grid[[0, 0, -1, -1], [0, -1, 0, -1]]
         placed = warp_points(invert_affine(self._affine), corners)
+        if self._breath is not None:
+            rows, columns = self._breath.rows, self._breath.columns
+            ends = [(columns.start, rows.start), (columns.stop - 1, rows.stop - 1)]
+            placed = np.concatenate([placed, np.array(ends, np.float32)])
         spans = []
         for axis, limit in ((1, self.height), (0, self.width)):
             start = int(np.clip(np.floor(placed[:, axis].min()), 0, limit - 1))
@@ -293,6 +308,8 @@ class MovedPicture:
             index: Frame of the motion.
         """
         offsets = self._offsets(index)
+        if self._glances is not None and self._motion.glance is not None:
+            picture = self._glances.look(picture, float(self._motion.glance[index]))
         lids = self._motion.lids[index]
         for side, eye in enumerate(_EYES):
             if lids[side] < 1:  # skin slides over the eye; the field only widens it
@@ -306,6 +323,11 @@ class MovedPicture:
         backward = invert(forward, _INVERSION_STEPS)
 
         ways = self._ways(backward)
+        if self._breath is not None and self._motion.breath is not None:
+            rows, columns = self._breath.rows, self._breath.columns
+            top, left = rows.start - self._rows.start, columns.start - self._columns.start
+            there = ways[top : top + len(self._breath.way), left:][:, : self._breath.way.shape[1]]
+            there += self._motion.breath[index] * self._breath.way
         frame = picture.copy()
         frame[self._rows, self._columns] = cv2.remap(
             picture, self._places - ways, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101

@@ -1,11 +1,12 @@
 """From a voice to what a photograph's head does: the flow's path and blinks, in the photograph's units.
 
 waveform ─▶ rhythm ─▶ head_path ─▶ strength, from rest ─┐
-               └────▶ blinks ───────────────────────────┴─▶ HeadMotion, a frame each
+               └────▶ blinks · glances, breath ─────────┴─▶ HeadMotion, a frame each
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from model.face.head_motion import HeadMotion
 from model.motion.blinks import blink_times, lid_openings
 from model.motion.channels import CHANNELS, RATE_HZ, Samples
 from model.motion.head_path import head_path
+from model.motion.life import breaths, glances
 from model.motion.rhythm import sound_rhythm
 from model.networks.head_flow import HeadFlow
 
@@ -45,7 +47,8 @@ _LIMITS: Final = {
     "brow": 0.07,
 }
 _BLINKS: Final = 0xB11C
-"""Blinks have random numbers of their own: a head of another strength blinks as it did."""
+_SMALL: Final = 0x57A11
+"""Blinks have random numbers of their own, and glances and breath: a head of another strength blinks as it did."""
 
 
 def voice_motion(
@@ -86,7 +89,13 @@ def voice_motion(
     if blink:
         random = np.random.default_rng((seed, _BLINKS))
         lids = lid_openings(blink_times(rhythm, random), times, random)
-    return _head_motion(path, lids)
+    motion = _head_motion(path, lids)
+    if strength == 0.0:
+        return motion
+    random = np.random.default_rng((seed, _SMALL))
+    calm = _from_rest(times, loop=loop)
+    glance, breath = (min(strength, 1.0) * calm * x(times, random) for x in (glances, breaths))
+    return replace(motion, glance=glance.astype(np.float32), breath=breath.astype(np.float32))
 
 
 def still_motion(num_frames: int) -> HeadMotion:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.breathing import Breathing
-from model.face.brow_lift import BrowLift
+from model.face.breathing import breath_shift
 from model.face.detection import MediaPipeFaceDetector
 from model.face.eye_outline import ACROSS, find_eye
 from model.face.eyelids import CLOSING_S, OPENING_S, Eyelids, blink_closure
 from model.face.glances import Glances
+from model.face.head_motion import HeadMotion, MovedPicture
 from model.face.landmarks import LEFT_EYE, RIGHT_EYE
 from model.face.spectacles import find_rim, wears_spectacles
+from model.motion.head_motion import still_motion
+from model.motion.life import breaths, glances
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -122,9 +126,7 @@ def test_hidden_eyes_and_faces_beyond_the_edge_do_no_harm(portrait: Image, face:
     assert Eyelids(portrait, profile).close(portrait, 1.0).shape == portrait.shape
     for shift in ((-400, 0), (500, 0), (0, -320), (0, 500)):
         beyond = face + np.float32(shift)
-        for made in (Eyelids(portrait, beyond), BrowLift(portrait, beyond)):
-            act = made.close if isinstance(made, Eyelids) else made.lift
-            assert act(portrait, 1.0).shape == portrait.shape
+        assert Eyelids(portrait, beyond).close(portrait, 1.0).shape == portrait.shape
 
 
 def test_grey_pictures_stay_grey(portrait: Image, face: Points) -> None:
@@ -146,7 +148,8 @@ def test_spectacles_are_seen_and_stay(portrait: Image, face: Points) -> None:
     frame = (worn != portrait).any(axis=2)
     assert (closed != worn).any()
     assert np.abs(closed[frame].astype(int) - worn[frame]).mean() < 1.0
-    assert BrowLift(worn, face).lift(worn, 1.0) is worn
+    lifted = one_frame(lift=np.full((1, 2), -0.02, np.float32))
+    np.testing.assert_array_equal(MovedPicture(worn, face, lifted, 25.0).move(worn, 0), worn)
 
 
 def test_a_blink_closes_faster_than_it_opens() -> None:
@@ -178,28 +181,46 @@ def test_glances_move_the_iris_and_not_the_lids(portrait: Image, face: Points) -
     assert 0.04 < (places[1.0] - places[-1.0]) / width < 0.12
 
 
+def one_frame(**moving: np.ndarray) -> HeadMotion:
+    """A head that only does what is named."""
+    return replace(still_motion(1), **moving)
+
+
 def test_brows_rise_and_eyes_stay(portrait: Image, face: Points) -> None:
-    brows = BrowLift(portrait, face)
-    assert brows.lift(portrait, 0.0) is portrait
-    raised = brows.lift(portrait, 1.0)
-    inside = eyeballs(face, portrait.shape)
-    np.testing.assert_array_equal(raised[inside], portrait[inside])
+    lifted = one_frame(lift=np.full((1, 2), -0.02, np.float32))
+    raised = MovedPicture(portrait, face, lifted, 25.0).move(portrait, 0)
     found = MediaPipeFaceDetector()(raised)[0].landmarks
     assert (found - face)[17:27, 1].mean() < -1.0
+    assert np.abs(found - face)[36:48].mean() < 1.0
 
 
 def test_shoulders_breathe_where_they_are_seen(portrait: Image, face: Points) -> None:
-    breathing = Breathing(portrait, face)
-    assert breathing.breathe(portrait, 0.0) is portrait
-    breath = breathing.breathe(portrait, 1.0)
+    moved = MovedPicture(portrait, face, one_frame(breath=np.ones(1, np.float32)), 25.0)
+    breath = moved.move(portrait, 0)
     chin = round(float(face[8, 1]))
     np.testing.assert_array_equal(breath[:chin], portrait[:chin])
     assert (breath[-60:] != portrait[-60:]).any()
+    rows, columns = moved.region
+    beyond = np.ones(portrait.shape[:2], bool)
+    beyond[rows, columns] = False
+    np.testing.assert_array_equal(breath[beyond], portrait[beyond])
     head = np.ascontiguousarray(portrait[: chin + 20])
-    assert Breathing(head, face).breathe(head, 1.0) is head
+    assert breath_shift(head.shape, face) is None
 
 
-@pytest.mark.parametrize("made", [Eyelids, Glances, BrowLift, Breathing])
+def test_breath_and_glances_are_slow_quick_and_mostly_at_rest() -> None:
+    times = np.arange(0, 120, 0.04)
+    breath = breaths(times, np.random.default_rng(0))
+    assert breath.min() < 0.01 and breath.max() > 0.99
+    turns = int((np.diff(np.sign(np.diff(breath))) != 0).sum())
+    assert 120 / 4.6 - 2 <= turns / 2 <= 120 / 3.2 + 2
+    gaze = glances(times, np.random.default_rng(0))
+    assert np.abs(gaze).max() <= 1.0 and 0.4 < (gaze == 0).mean() < 0.9
+    assert (np.abs(np.diff(gaze)) > 0.2).sum() < 120
+    np.testing.assert_array_equal(gaze, glances(times, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("made", [Eyelids, Glances])
 def test_other_landmarks_are_refused(made: type[Eyelids], portrait: Image) -> None:
     with pytest.raises(ShapeError, match="68"):
         made(portrait, np.zeros((5, 2), np.float32))

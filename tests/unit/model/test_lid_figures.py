@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,9 +18,10 @@ from model.evaluation.metrics.lids import (
     white_share,
 )
 from model.face.average_face import AVERAGE_FACE
-from model.face.brow_lift import BrowLift
 from model.face.detection import MediaPipeFaceDetector
 from model.face.eyelids import Eyelids
+from model.face.head_motion import MovedPicture
+from model.motion.head_motion import still_motion
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -53,7 +55,8 @@ def test_brows_that_move_are_seen_and_heads_that_move_are_not(
     portrait: Image, face: Points
 ) -> None:
     assert brow_motion(portrait, portrait, face) < 1e-3
-    raised = BrowLift(portrait, face).lift(portrait, 1.0)
+    lifted = replace(still_motion(1), lift=np.full((1, 2), -0.014, np.float32))
+    raised = MovedPicture(portrait, face, lifted, 25.0).move(portrait, 0)
     assert 0.02 < brow_motion(raised, portrait, face) < 0.08
     shift = np.array(((1, 0, 6), (0, 1, 4)), np.float32)
     moved = np.asarray(cv2.warpAffine(portrait, shift, portrait.shape[1::-1]), np.uint8)
