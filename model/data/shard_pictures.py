@@ -24,7 +24,8 @@ from model.face.reference_warp import ReferenceWarp
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
 _CANDIDATES: Final = 8  # frames among which a reference is chosen
 _FACE_PX: Final = 256  # side of the faces that mouths are cut out of
-_JITTER: Final = 2.0  # of a mouth's crop, against a face's
+JITTER: Final = {"face": 1.0, "mouth": 2.0}
+"""Strength of a crop's jitter: a mouth is less surely found than a face."""
 
 Sample = TypeVar("Sample")
 
@@ -50,7 +51,7 @@ class ShardPictures:
     Args:
         folder: The shards.
         size: Side of the pictures.
-        crop: What pairs show; the landmarks are in its units.
+        crop: What they show; the landmarks are in its units.
     Raises:
         ConfigError: Every track is held out.
     """
@@ -78,9 +79,9 @@ class ShardPictures:
         def cut(own: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
             track = self._choose(own, held_out)
             frame = int(own.integers(self.shards.tracks[track].num_frames))
-            jitter = jitter_affine(_IDENTITY, own)
-            pictures, landmarks = self.shards.crops(track, [frame], size=self.size, jitter=jitter)
-            return pictures[0], landmarks[0]
+            pictures, landmarks = self.shards.crops(track, [frame], size=_FACE_PX)
+            affine = self._jittered(landmarks[0], landmarks[0], own)
+            return cut_crop((pictures[0], landmarks[0]), affine, self.size)
 
         drawn = _each(cut, rng, count)
         pictures, points = zip(*drawn, strict=True)
@@ -93,6 +94,13 @@ class ShardPictures:
         drawn = _each(lambda own: self._pair(own, held_out), rng, count)
         columns = zip(*(vars(pair).values() for pair in drawn), strict=True)
         return PairPictures(*(np.stack(column) for column in columns))
+
+    def _jittered(
+        self, face: NDArray[np.float32], usual: NDArray[np.float32], rng: np.random.Generator
+    ) -> Affine:
+        """Crop units to those of a jittered crop of what is shown."""
+        affine = network_affine(self._crop, face, usual)
+        return compose_affines(jitter_affine(_IDENTITY, rng, JITTER[self._crop]), affine)
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         tracks = self.unseen if held_out else self.seen
@@ -107,7 +115,6 @@ class ShardPictures:
         others = rng.choice(frames[1:], 2, p=weight / weight.sum())
 
         # 2. the same light and side for all
-        mouth = self._crop == "mouth"
         seed, mirror = int(rng.integers(2**31)), rng.random() < 0.5
         faces: list[Crop] = []
         for frame in (int(frames[0]), *others.tolist()):
@@ -122,13 +129,7 @@ class ShardPictures:
 
         # 3. a crop for each; the third frame where a prediction would put it
         usual = faces[int(rng.integers(3))][1]
-        affines = [
-            compose_affines(
-                jitter_affine(_IDENTITY, rng, _JITTER if mouth else 1.0),
-                network_affine(self._crop, face, usual),
-            )
-            for _, face in faces
-        ]
+        affines = [self._jittered(face, usual, rng) for _, face in faces]
         face = faces[0][1]
         moved = ReferenceWarp(*faces[2]).render(roughen(face, rng))
         target, reference = (

@@ -173,7 +173,7 @@ class Pairs:
         if shards is None or path.exists():
             self._arrays = PairArrays(prepared)
         self._portrait_share = portrait_share if self._arrays is not None else 0.0
-        if self._shards is not None and self._arrays is not None:
+        if self._arrays is not None:
             check_side(path, self._arrays.arrays["images"].shape[1], size)
 
     def _from_shards(

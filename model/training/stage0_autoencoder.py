@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from model.networks.autoencoder import build_autoencoder
+from model.networks.autoencoder import build_autoencoder, pixels_per_cell
 from model.networks.pixels import to_images, to_tensor
+from model.networks.variants import GRIDS
 from model.training.launch import main
 from model.training.pictures import (
     augment_colour,
@@ -43,6 +44,7 @@ class AutoencoderConfig(LoopConfig):
         prepared: Folder with `pairs.npz`.
         shards: Clips to train on in place of those of `pairs.npz`, which may then be absent.
         variant: Size of the autoencoder.
+        crop: What the pictures show; `pairs.npz` was made for it.
         start: Folder of an autoencoder to begin with, or None.
         kl_weight: Weight of the KL term, per pixel.
         edge_weight: Weight of the difference terms.
@@ -54,6 +56,7 @@ class AutoencoderConfig(LoopConfig):
     prepared: Path = Path("data/prepared")
     shards: Path | None = None
     variant: Literal["tiny", "base", "large"] = "tiny"
+    crop: Literal["face", "mouth"] = "mouth"
     start: Path | None = None
     max_steps: int = 3000
     batch_size: int = 16
@@ -74,18 +77,21 @@ class Crops:
     Args:
         prepared: Folder with `pairs.npz`.
         shards: Folder of shards, or None.
-        size: Side of the shards' crops in pixels.
+        size: Side of the crops in pixels.
+        crop: What the shards' crops show.
     Raises:
         ConfigError: There is neither, or `pairs.npz` has crops of another size.
     """
 
-    def __init__(self, prepared: Path, shards: Path | None, size: int) -> None:
+    def __init__(
+        self, prepared: Path, shards: Path | None, size: int, crop: Literal["face", "mouth"]
+    ) -> None:
         self._clips = None
         if shards is not None:
             # Late: it needs OpenCV, which a machine that only trains on arrays has not.
             from model.data.shard_pictures import ShardPictures
 
-            self._clips = ShardPictures(shards, size)
+            self._clips = ShardPictures(shards, size, crop)
         self.size, self._train = size, np.zeros(0, np.int64)
         path = prepared / "pairs.npz"
         if shards is not None and not path.exists():
@@ -98,8 +104,6 @@ class Crops:
         # clips and portraits half and half
         share = np.where(kind == 0, 1 / max(1, (kind == 0).sum()), 1 / max(1, (kind == 1).sum()))
         self._share = share[self._train] / share[self._train].sum()
-        if shards is None:
-            self.size = self._images.shape[1]
         check_side(path, self._images.shape[1], self.size)
 
     def draw(self, rng: np.random.Generator, count: int) -> Pictures:
@@ -157,8 +161,8 @@ class AutoencoderStage(Stage[CropBatch]):
             self.autoencoder.load_state_dict(start.float().state_dict())
         self.autoencoder.to(device, memory_format=torch.channels_last)
         super().__init__({"autoencoder": self.autoencoder})
-        side = int(self.autoencoder.config.sample_size)
-        self.crops = Crops(config.prepared, config.shards, side)
+        side = GRIDS[config.crop] * pixels_per_cell(self.autoencoder)
+        self.crops = Crops(config.prepared, config.shards, side, config.crop)
         self.shown = self.crops.held_out(64)
 
     def draw(self, draw: Draw) -> CropBatch:

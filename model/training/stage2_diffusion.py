@@ -134,7 +134,7 @@ def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
             f"stable_diffusion: variant is {config.variant!r}; expected 'large', whose sizes are "
             "Stable Diffusion's"
         )
-    begun = load_stable_diffusion(config.stable_diffusion, **switches)
+    begun = load_stable_diffusion(config.stable_diffusion, crop=config.crop, **switches)
     print(begun.report())
     return begun.unet.train(), begun.autoencoder
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.data.arrays import write_arrays
 from model.data.crops import Crop, cut_crop, name_seed, recolour_and_mirror, roughen
+from model.data.shard_pictures import JITTER
 from model.data.subjects import FacePicture, Subject, list_subjects, subject_pictures
 from model.face.alignment import (
     Affine,
@@ -52,7 +53,6 @@ _SHUT = 0.04
 _SAME = 0.3
 """Share of pairs whose reference is also what is carried, as it is where a photograph speaks."""
 _AS_IT_IS: Affine = np.eye(2, 3, dtype=np.float32)
-_JITTER = {"face": 1.0, "mouth": 2.0}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def subject_pairs(job: tuple[Subject, NetworkCrop, int, int]) -> SubjectPairs:
     usual = faces[int(rng.integers(len(faces)))][1]  # decides the size of all crops
     affines = [
         compose_affines(
-            jitter_affine(_AS_IT_IS, rng, _JITTER[crop]), network_affine(crop, face, usual)
+            jitter_affine(_AS_IT_IS, rng, JITTER[crop]), network_affine(crop, face, usual)
         )
         for _, face in faces
     ]
