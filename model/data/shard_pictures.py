@@ -19,6 +19,7 @@ from model.errors import ConfigError
 from model.face.alignment import Affine, compose_affines, jitter_affine
 from model.face.landmarks import flip_landmarks, mouth_opening
 from model.face.mouth_crop import NetworkCrop, network_affine
+from model.face.mouth_fill import Inner
 from model.face.reference_warp import ReferenceWarp
 
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
@@ -131,7 +132,8 @@ class ShardPictures:
         usual = faces[int(rng.integers(3))][1]
         affines = [self._jittered(face, usual, rng) for _, face in faces]
         face = faces[0][1]
-        moved = ReferenceWarp(*faces[2]).render(roughen(face, rng))
+        inner: Inner = "own" if self._crop == "mouth" else "flat"
+        moved = ReferenceWarp(*faces[2], inner).render(roughen(face, rng))
         target, reference = (
             cut_crop(*pair, self.size) for pair in zip(faces[:2], affines[:2], strict=True)
         )

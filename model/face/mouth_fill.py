@@ -21,7 +21,7 @@ from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_
 from model.face.mouth_light import LUMA, USUAL_TOOTH, MouthLight
 from model.face.thin_plate import Field, ramp, smoothstep
 
-Inner = Literal["bank", "flat", "none"]
+Inner = Literal["bank", "own", "flat", "none"]
 
 _STRETCH: Final = 0.05
 """Change of opening (gap / width) over which the photograph's own inner mouth gives way."""
@@ -126,8 +126,10 @@ class MouthFill:
             foreign = np.float32(ramp(abs(change) / _STRETCH))
         if foreign <= 0:
             return self._stretched(gap)
-        picture = self._cavity(gap) * self._behind_teeth[gap.rows, gap.columns, None]
-        if self._teeth is not None:
+        picture: Field = np.tile(self._light.dark, (*gap.v.shape, 1))
+        if inner == "bank":
+            picture = self._cavity(gap) * self._behind_teeth[gap.rows, gap.columns, None]
+        if inner == "bank" and self._teeth is not None:
             teeth = self._teeth[gap.rows, gap.columns]
             corner = np.minimum(gap.u, 1 - gap.u).astype(np.float32)
             shade = 0.45 + 0.55 * smoothstep(gap.below_lip / _LIP_SHADOW)

@@ -117,8 +117,9 @@ class PortraitEngine:
 
         Args:
             target: `(68, 2)`, crop units; only jaw and lips are looked at.
-            inner: Between the lips: "bank" a real inner mouth, "flat" one dark colour, "none" the
-                reference's own pixels, stretched.
+            inner: Between the lips: "bank" a real inner mouth, "own" the teeth that the reference
+                shows before one dark colour, "flat" that colour alone, "none" the reference's own
+                pixels, stretched.
         Returns:
             `(S, S, 3)` uint8 RGB.
         Raises:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.errors import SamplingError
+from model.errors import CheckpointError, SamplingError
 from model.face.alignment import Affine, compose_affines, crop_image, recrop, warp_points
 from model.face.compositing import is_grey, match_colour, without_colour
 from model.face.mouth_crop import network_affine
+from model.face.mouth_fill import Inner
 from model.networks.detail import SCALE
 from model.pipelines.denoising import Background, CropSampler, Networks
 from model.pipelines.detail import DetailPass
@@ -35,7 +36,7 @@ class CarriedFaces:
 
     Attributes:
         targets: Faces to draw `(B, 68, 2)`, crop units.
-        flat: The sources carried to them, mouths flat and dark `(S, S, 3)` uint8 each.
+        flat: The sources carried to them `(S, S, 3)` uint8 each, inner mouths as `CropDrawer.inner` says.
         filled: The same with inner mouths, the detail network's guide.
         shown: Crops of the sources `(S, S, 3)` uint8 each.
         own: Faces of the sources `(68, 2)` each.
@@ -60,10 +61,17 @@ class CropDrawer:
     Attributes:
         sampler: The diffusion.
         detail: The detail network's pass, or None.
+    Raises:
+        CheckpointError: A whole lower face is asked of networks that draw mouths.
     """
 
     def __init__(self, plan: RenderPlan, networks: Networks, model_name: str) -> None:
         self._plan, self._networks, self._model_name = plan, networks, model_name
+        if plan.region == "lower_face" and networks.crop == "mouth":
+            raise CheckpointError(
+                f"{model_name} draws mouths; region is 'lower_face'. Ask for 'mouth', or name a "
+                "checkpoint that was trained with crop=face."
+            )
         self.sampler = self._make_sampler(networks)
         self._still: Background | None = None  # of a photograph: the same for all batches
         # The networks tint a grey mouth a little.
@@ -88,6 +96,11 @@ class CropDrawer:
         if self.detail is not None:
             fine = self.detail(fine, self._cut(faces.filled, faces.affines, SCALE * size))
         return [without_colour(crop) if self._grey else crop for crop in fine]
+
+    @property
+    def inner(self) -> Inner:
+        """What the networks are shown between carried lips, as in their training."""
+        return "own" if self._networks.crop == "mouth" else "flat"
 
     def affine(self, face: NDArray[np.float32]) -> Affine:
         """Crop units of a face `(68, 2)` to those of the networks' crop of it."""

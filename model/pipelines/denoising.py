@@ -218,6 +218,11 @@ class CropSampler:
             mask=self._tensor(cells.astype(np.float32))[:, None],
         )
 
+    def _carried(self, targets: NDArray[np.float32], warped: torch.Tensor) -> Background:
+        """What was carried, as what is drawn into: there is nothing else around a mouth."""
+        mask = self._tensor(self._cells(targets).astype(np.float32))[:, None]
+        return Background(warped, warped * (1 - mask), mask)
+
     @property
     def _factor(self) -> int:
         """Pixels in a cell."""
@@ -247,8 +252,7 @@ class CropSampler:
         """
         warped_latents = self._encode(self._pictures(warped))
         if background is None:
-            mask = self._tensor(self._cells(targets).astype(np.float32))[:, None]
-            background = Background(warped_latents, warped_latents * (1 - mask), mask)
+            background = self._carried(targets, warped_latents)
         condition = self._networks.unet.prepare_condition(
             target_landmarks=torch.from_numpy(targets).to(self._networks.device),
             reference_landmarks=self._reference_landmarks,

@@ -117,7 +117,7 @@ class PlanDrawer:
             return {}
         faces = CarriedFaces(
             targets=[self._plan.target_landmarks[n] for n in sources],
-            flat=[moved[n].draw("flat") for n in sources],
+            flat=[moved[n].draw(self.crops.inner) for n in sources],
             filled=[carried[n] for n in sources],
             shown=[source.engine.crop for source in sources.values()],
             own=[source.landmarks for source in sources.values()],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.face.alignment import Affine, recrop
 from model.face.landmarks import POSE
 from model.face.mouth_crop import NetworkCrop, network_affine, network_mask
+from model.face.mouth_fill import Inner
 from model.face.reference_warp import ReferenceWarp
 from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
 from model.networks.landmark_completion import LandmarkCompleter
@@ -153,8 +154,9 @@ class EndToEnd:
         """Latents of the references moved to the predicted landmarks."""
         rendered = len(windows[0].drawn)
         points = target.detach().float().cpu().numpy().reshape(len(windows), rendered, -1, 2)
+        inner: Inner = "own" if self.crop == "mouth" else "flat"
         pictures = [
-            ReferenceWarp(window.reference, window.reference_landmarks).render_many(faces)
+            ReferenceWarp(window.reference, window.reference_landmarks, inner).render_many(faces)
             for window, faces in zip(windows, points, strict=True)
         ]
         return self.encode(self._cut(np.concatenate(pictures), affines))

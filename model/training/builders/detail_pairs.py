@@ -31,10 +31,11 @@ from tqdm import tqdm
 from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.data.arrays import write_arrays
 from model.data.crops import Crop, cut_crop, name_seed, recolour_and_mirror
-from model.data.subjects import Subject, list_subjects, subject_pictures
+from model.data.subjects import FacePicture, Subject, list_subjects, subject_pictures
 from model.face.compositing import match_colour
 from model.face.inner_mouth import InnerMouthBank
 from model.face.mouth_crop import network_affine
+from model.face.mouth_fill import Inner
 from model.face.reference_warp import ReferenceWarp
 from model.networks.detail import SCALE
 from model.pipelines.denoising import CropSampler, Networks
@@ -105,7 +106,7 @@ def draw_subject(job: tuple[Subject, Path, Path]) -> Drawn | None:
     parts = []
     for reference, group in groupby(chosen, key=lambda pair: pair[1]):
         rows = list(group)
-        carried = [faces[i] for _, _, i in rows]
+        carried = [FacePicture(faces[i][0], faces[i][1], shown[i].own) for _, _, i in rows]
         targets = [faces[i] for i, _, _ in rows]
         kinds = [_kind(subject, i) for i, _, _ in rows]
         parts.append(_draw(networks, inner_mouths, faces[reference], targets, carried, kinds, rng))
@@ -125,7 +126,7 @@ def _draw(
     inner_mouths: InnerMouthBank,
     reference: Crop,
     targets: list[Crop],
-    carried: list[Crop],
+    carried: list[FacePicture],
     kinds: list[int],
     rng: np.random.Generator,
 ) -> Drawn:
@@ -145,13 +146,13 @@ def _draw(
     )
     # Not roughened: in use a crop shows just the face that its warp was made for, and what is off by
     # a pixel cannot be copied.
-    flat, filled = (
-        [
-            (ReferenceWarp(*picture, bank).render(face), face)
-            for picture, (_, face) in zip(carried, targets, strict=True)
-        ]
-        for bank in (None, inner_mouths)
-    )
+    flat: list[Crop] = []
+    filled: list[Crop] = []
+    for picture, (_, face) in zip(carried, targets, strict=True):
+        inner: Inner = "own" if crop == "mouth" and picture.own else "flat"
+        base = (picture.image, picture.landmarks)
+        flat.append((ReferenceWarp(*base, inner).render(face), face))
+        filled.append((ReferenceWarp(*base, "bank", inner_mouths).render(face), face))
 
     def cut(crops: list[Crop], side: int) -> NDArray[np.uint8]:
         return np.stack([cut_crop(x, a, side)[0] for x, a in zip(crops, affines, strict=True)])

@@ -9,7 +9,8 @@ recoloured as a whole, every picture has its own crop jitter. Writes `pairs.npz`
     images (N,S,S,3) uint8, landmarks (N,68,2), masks (N,h,w), kind (N,) 0 clip 1 portrait,
     held_out (N,), subject (N,)
     target (P,), reference (P,): rows of the above
-    warped (P,S,S,3) uint8: another picture carried to the target, its inner mouth flat
+    warped (P,S,S,3) uint8: another picture carried to the target, its inner mouth flat but
+    for the person's own teeth in crops of mouths
 
 Stage 0 learns from the pictures; stage 2 from their latents, too (`model.training.builders.latents`).
 """
@@ -144,7 +145,9 @@ def subject_pairs(job: tuple[Subject, NetworkCrop, int, int]) -> SubjectPairs:
     pairs = []
     for target, reference, carried in chosen:
         if carried not in warps:
-            warps[carried] = ReferenceWarp(*faces[carried])
+            # Its teeth go along where they are the person's.
+            own = crop == "mouth" and shown[carried].own
+            warps[carried] = ReferenceWarp(*faces[carried], "own" if own else "flat")
         moved = warps[carried].render(roughen(faces[target][1], rng))
         cut, _ = cut_crop((moved, faces[target][1]), affines[target], size)
         pairs.append((target, reference, cut))
