@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.face.alignment import Affine, compose_affines, pixel_affine
 from model.face.inner_mouth import inner_opening
 from model.face.landmarks import INNER_LIPS
+from model.face.mouth_light import no_brighter
 from model.face.thin_plate import ramp
 
 _GROWTH: Final = 0.006
@@ -32,6 +33,7 @@ def blend_mouth(
     target: NDArray[np.float32],
     own: NDArray[np.float32],
     affine: Affine,
+    brightest: float,
 ) -> NDArray[np.float32]:
     """Draw the inner mouth into the carried face.
 
@@ -41,6 +43,7 @@ def blend_mouth(
         target: The target landmarks `(68, 2)`, crop units.
         own: The landmarks of the source `(68, 2)`, crop units.
         affine: Crop units to those of the networks' crop.
+        brightest: Brightness that no tooth exceeds.
     Returns:
         `(S, S, 3)`, 0 to 255.
     """
@@ -73,5 +76,6 @@ def blend_mouth(
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    mouth = no_brighter(np.asarray(mouth, np.float32), brightest)
     blended[there] += np.float32(1) * alpha[..., None] * (mouth - blended[there])
     return blended

@@ -84,7 +84,9 @@ class MouthFill:
     Args:
         crop: `(S, S, 3)` uint8 RGB.
         landmarks: `(68, 2)` float32, crop units.
-        bank: Where cavities and teeth come from; None when only "flat" and "none" are asked for.
+        bank: Where cavities and teeth come from; None when only the others are asked for.
+    Attributes:
+        brightest: Brightness that no tooth exceeds here: the light's, or the photograph's own teeth's.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class MouthFill:
         self._opening = float(inner_opening(landmarks))
         self._own = ramp((self._opening - _OWN_FROM) / (_OWN_TO - _OWN_FROM))
         self._light = MouthLight.from_crop(crop, landmarks)
-        self._gain = (self._tooth_colour() / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
+        tooth = self._tooth_colour()
+        self._gain = (tooth / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
+        self.brightest = max(self._light.brightest, float(self._own * (tooth @ LUMA)))
         self._teeth = self._place_teeth()
         self._own_teeth = self._own_mouth()
         self._behind_teeth = self._shade_behind_teeth()

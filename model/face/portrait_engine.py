@@ -108,6 +108,11 @@ class PortraitEngine:
         return self._size
 
     @property
+    def brightest_tooth(self) -> float:
+        """Brightness, 0 to 255, that no tooth in this face exceeds."""
+        return self._fill.brightest
+
+    @property
     def crop(self) -> NDArray[np.uint8]:
         """The reference crop `(S, S, 3)`."""
         return self._crop

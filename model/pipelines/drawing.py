@@ -133,7 +133,8 @@ class PlanDrawer:
             return carried
         target = self._plan.target_landmarks[number]
         if self._plan.region == "mouth":
-            return blend_mouth(carried, crop, target, source.landmarks, self.crops.affine(target))
+            affine, brightest = self.crops.affine(target), source.engine.brightest_tooth
+            return blend_mouth(carried, crop, target, source.landmarks, affine, brightest)
         if self._plan.restore_detail and len(carried) > _WORTH * len(crop):
             return add_detail(crop, carried, target)
         return crop
