@@ -16,11 +16,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.networks.attention import use_backend
-from model.networks.autoencoder import build_autoencoder
+from model.networks.autoencoder import build_autoencoder, pixels_per_cell
 from model.networks.detail import SCALE, DetailNetwork
 from model.networks.reference_encoder import build_reference_encoder
 from model.networks.unet import build_unet
-from model.networks.variants import VARIANTS
+from model.networks.variants import GRIDS, VARIANTS
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ def millions(network: nn.Module) -> float:
     return sum(p.numel() for p in network.parameters()) / 1e6
 
 
-def measure(variant: str) -> list[Row]:
-    """The rows of one variant."""
+def measure(variant: str, crop: str) -> list[Row]:
+    """The rows of one variant, for crops of faces or of mouths."""
     with torch.device("meta"), torch.no_grad():
-        unet, encoder = build_unet(variant).eval(), build_reference_encoder(variant).eval()
+        unet, encoder = build_unet(variant, crop).eval(), build_reference_encoder(variant).eval()
         autoencoder = build_autoencoder(variant).eval()
-        side, cells = int(autoencoder.config.sample_size), int(unet.config.latent_size)
+        cells = int(unet.config.latent_size)
+        side = cells * pixels_per_cell(autoencoder)
         picture, points = torch.zeros(1, 3, side, side), torch.zeros(1, 68, 2)
         latents, mask = torch.zeros(1, 4, cells, cells), torch.zeros(1, 1, cells, cells)
         features = encoder(picture)
@@ -84,14 +85,16 @@ def measure(variant: str) -> list[Row]:
             drawn = torch.zeros(1, 3, pixels.height, pixels.width)
             warped = torch.zeros(1, 3, SCALE * pixels.height, SCALE * pixels.width)
             rows.append(("detail network, each frame", detail, lambda: detail(drawn, warped)))
-        return [Row(variant, work, millions(net), count(run)) for work, net, run in rows]
+        return [
+            Row(f"{variant}, {crop}", work, millions(net), count(run)) for work, net, run in rows
+        ]
 
 
 def main() -> None:
     """Print the table."""
     print("| variant | work | M parameters of the network | GMAC |\n| --- | --- | --- | --- |")
     for variant in VARIANTS:
-        for row in measure(variant):
+        for row in (row for crop in GRIDS for row in measure(variant, crop)):
             print(f"| {row.variant} | {row.work} | {row.millions:.1f} | {row.gmac:.2f} |")
 
 

@@ -21,9 +21,12 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from model.face.alignment import warp_points
 from model.face.compositing import match_colour
 from model.face.mouth_blend import blend_mouth
 from model.media.audio import SAMPLE_RATE
+from model.networks.detail import SCALE
+from model.pipelines.crop_drawing import CarriedFaces
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.parallel import one_thread
@@ -60,21 +63,36 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
     target = plan.target_landmarks[plan.num_frames // 2]
     targets = np.repeat(target[None], plan.batch_size, axis=0)
     moved = source.engine.move(target)
-    carried = moved.draw("bank")
-
-    def shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        small = cv2.resize(picture, (pipeline.networks.crop_px,) * 2, interpolation=cv2.INTER_AREA)
-        return np.repeat(small[None], plan.batch_size, axis=0).astype(np.uint8)
-
-    warped, shown = shrink(moved.draw("flat")), shrink(source.engine.crop)
-    background = sampler.background(shown[:1], source.landmarks[None])
-    crops = sampler.sample(targets, warped, background)
-    fine = crops if detail is None else detail(crops, [carried] * plan.batch_size)
+    carried, affine = moved.draw("bank"), job.crops.affine(target)
+    faces = CarriedFaces(
+        **{
+            name: [value] * plan.batch_size
+            for name, value in (
+                ("targets", target),
+                ("flat", moved.draw("flat")),
+                ("filled", carried),
+                ("shown", source.engine.crop),
+                ("own", source.landmarks),
+                ("affines", affine),
+            )
+        }
+    )
+    size = pipeline.networks.crop_px
+    warped, filled = (
+        job.crops._cut(pictures, faces.affines, side)
+        for pictures, side in ((faces.flat, size), (faces.filled, SCALE * size))
+    )
+    points = np.stack([warp_points(affine, target)] * plan.batch_size)
     latents = sampler._reference_latents.expand(plan.batch_size, -1, -1, -1).float()
+    background = job.crops._background_of(sampler, faces, warped)
+    if background is None:
+        background = sampler._carried(points, latents.to(pipeline.dtype))
+    crops = sampler.sample(points, warped, background)
+    fine = crops if detail is None else detail(crops, filled)
 
     def condition() -> object:
         return pipeline.unet.prepare_condition(
-            target_landmarks=torch.from_numpy(targets).to(pipeline.device),
+            target_landmarks=torch.from_numpy(points).to(pipeline.device),
             reference_landmarks=sampler._reference_landmarks,
             masked_latents=background.masked_latents,
             mask=background.mask,
@@ -93,13 +111,15 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
         "U-Net step": lambda: pipeline.unet(noise, 500, prepared),
         "decode": lambda: sampler._decode(latents),
         "light": lambda: [
-            match_colour(c, w, t) for c, w, t in zip(crops, warped, targets, strict=True)
+            match_colour(c, w, t) for c, w, t in zip(crops, warped, points, strict=True)
         ],
-        "blend": lambda: [blend_mouth(carried, crop, target, source.landmarks) for crop in fine],
+        "blend": lambda: [
+            blend_mouth(carried, crop, target, source.landmarks, affine, 200.0) for crop in fine
+        ],
         "paste": lambda: [source.compositor.paste(carried) for _ in fine],
     }
     if detail is not None:
-        cases["detail"] = lambda: detail(crops, [carried] * plan.batch_size)
+        cases["detail"] = lambda: detail(crops, filled)
     return cases
 
 

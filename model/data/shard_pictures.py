@@ -13,15 +13,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.crops import recolour, roughen
+from model.data.crops import Crop, cut_crop, recolour, roughen
 from model.data.shards import ClipShards
 from model.errors import ConfigError
-from model.face.alignment import Affine, jitter_affine
+from model.face.alignment import Affine, compose_affines, jitter_affine
 from model.face.landmarks import flip_landmarks, mouth_opening
+from model.face.mouth_crop import NetworkCrop, network_affine
+from model.face.mouth_fill import Inner
 from model.face.reference_warp import ReferenceWarp
 
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
 _CANDIDATES: Final = 8  # frames among which a reference is chosen
+_FACE_PX: Final = 256  # side of the faces that mouths are cut out of
+JITTER: Final = {"face": 1.0, "mouth": 2.0}
+"""Strength of a crop's jitter: a mouth is less surely found than a face."""
 
 Sample = TypeVar("Sample")
 
@@ -30,8 +35,8 @@ Sample = TypeVar("Sample")
 class PairPictures:
     """Targets and references `(N, S, S, 3)` uint8 of the same people, landmarks `(N, 68, 2)` in crop units.
 
-    A reference is another frame of the same track, in another crop; `warped` is the reference moved to
-    the target (`ReferenceWarp`). Of one pair without the first dimension.
+    A reference is another frame of the same track, in another crop; `warped` is a third one moved to the
+    target (`ReferenceWarp`). Of one pair without the first dimension.
     """
 
     target: NDArray[np.uint8]
@@ -44,12 +49,16 @@ class PairPictures:
 class ShardPictures:
     """Draws pictures with `size` pixels a side of a folder of shards (`talkface prepare`).
 
+    Args:
+        folder: The shards.
+        size: Side of the pictures.
+        crop: What they show; the landmarks are in its units.
     Raises:
         ConfigError: Every track is held out.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self.shards, self.size = ClipShards(folder), size
+    def __init__(self, folder: Path, size: int, crop: NetworkCrop = "face") -> None:
+        self.shards, self.size, self._crop = ClipShards(folder), size, crop
         self.seen = [i for i, track in enumerate(self.shards.tracks) if not track.held_out]
         self.unseen = [i for i, track in enumerate(self.shards.tracks) if track.held_out]
         if not self.seen:
@@ -71,9 +80,9 @@ class ShardPictures:
         def cut(own: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
             track = self._choose(own, held_out)
             frame = int(own.integers(self.shards.tracks[track].num_frames))
-            jitter = jitter_affine(_IDENTITY, own)
-            pictures, landmarks = self.shards.crops(track, [frame], size=self.size, jitter=jitter)
-            return pictures[0], landmarks[0]
+            pictures, landmarks = self.shards.crops(track, [frame], size=_FACE_PX)
+            affine = self._jittered(landmarks[0], landmarks[0], own)
+            return cut_crop((pictures[0], landmarks[0]), affine, self.size)
 
         drawn = _each(cut, rng, count)
         pictures, points = zip(*drawn, strict=True)
@@ -87,32 +96,49 @@ class ShardPictures:
         columns = zip(*(vars(pair).values() for pair in drawn), strict=True)
         return PairPictures(*(np.stack(column) for column in columns))
 
+    def _jittered(
+        self, face: NDArray[np.float32], usual: NDArray[np.float32], rng: np.random.Generator
+    ) -> Affine:
+        """Crop units to those of a jittered crop of what is shown."""
+        affine = network_affine(self._crop, face, usual)
+        return compose_affines(jitter_affine(_IDENTITY, rng, JITTER[self._crop]), affine)
+
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         tracks = self.unseen if held_out else self.seen
         return tracks[int(rng.integers(len(tracks)))]
 
     def _pair(self, rng: np.random.Generator, held_out: bool) -> PairPictures:
-        # 1. two frames; lip-dissimilar references count more: copying must not pay
+        # 1. three frames; lip-dissimilar ones count more: copying must not pay
         track = self._choose(rng, held_out)
         frames = rng.integers(self.shards.tracks[track].num_frames, size=1 + _CANDIDATES)
         opening = mouth_opening(self.shards.landmarks(track)[frames])
         weight = np.abs(opening[1:] - opening[0]).astype(np.float64) + 0.05
-        other = int(rng.choice(frames[1:], p=weight / weight.sum()))
+        others = rng.choice(frames[1:], 2, p=weight / weight.sum())
 
-        # 2. the same light and side for both, a crop for each
+        # 2. the same light and side for all
         seed, mirror = int(rng.integers(2**31)), rng.random() < 0.5
-        pictures: list[NDArray[np.uint8]] = []
-        points: list[NDArray[np.float32]] = []
-        for frame in (int(frames[0]), other):
-            jitter = jitter_affine(_IDENTITY, rng)
-            cut, landmarks = self.shards.crops(track, [frame], size=self.size, jitter=jitter)
+        faces: list[Crop] = []
+        for frame in (int(frames[0]), *others.tolist()):
+            cut, landmarks = self.shards.crops(track, [frame], size=_FACE_PX)
             picture = recolour(cut[0], seed)
-            pictures.append(np.ascontiguousarray(picture[:, ::-1]) if mirror else picture)
-            points.append(flip_landmarks(landmarks[0]) if mirror else landmarks[0])
+            if mirror:
+                picture, landmarks = (
+                    np.ascontiguousarray(picture[:, ::-1]),
+                    flip_landmarks(landmarks),
+                )
+            faces.append((picture, landmarks[0]))
 
-        # 3. the reference where a prediction would put it
-        warped = ReferenceWarp(pictures[1], points[1]).render(roughen(points[0], rng))
-        return PairPictures(pictures[0], points[0], pictures[1], points[1], warped)
+        # 3. a crop for each; the third frame where a prediction would put it
+        usual = faces[int(rng.integers(3))][1]
+        affines = [self._jittered(face, usual, rng) for _, face in faces]
+        face = faces[0][1]
+        inner: Inner = "own" if self._crop == "mouth" else "flat"
+        moved = ReferenceWarp(*faces[2], inner).render(roughen(face, rng))
+        target, reference = (
+            cut_crop(*pair, self.size) for pair in zip(faces[:2], affines[:2], strict=True)
+        )
+        warped, _ = cut_crop((moved, face), affines[0], self.size)
+        return PairPictures(*target, *reference, warped)
 
 
 def _each(

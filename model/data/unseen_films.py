@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,26 +62,39 @@ def read_films(source: Path, which: str) -> list[UnseenFilm]:
     Raises:
         InputError: The set is not there.
     """
+    paths, rows = film_files(source, which), _rows(source)
+    if which == "cremad":
+        return [_read(path, path.stem.split("_")[0], _CREMAD_SENTENCE) for path in paths]
+    if which == "addresses":
+        return [_read(path, "address", None) for path in paths]
+    named = [(path, rows[path.name]) for path in paths]
+    return [_read(path, row["speaker"], row["text"]) for path, row in named]
+
+
+def film_files(source: Path, which: str) -> list[Path]:
+    """The films of one set, as `read_films` says."""
     if which == "cremad":
         paths = sorted((source / "cremad_1001").glob("*.mkv"))
-        films = [_read(path, path.stem.split("_")[0], _CREMAD_SENTENCE) for path in paths]
     elif which == "addresses":
-        films = [_read(path, "address", None) for path in sorted((source / "films").glob("*.mp4"))]
+        paths = sorted((source / "films").glob("*.mp4"))
     else:
-        folder = source / "grid_speakers"
-        index = folder / "clips.json"
-        rows = json.loads(index.read_text()) if index.exists() else []
-        films = [
-            _read(folder / row["file"], row["speaker"], row["text"])
-            for row in rows
+        paths = [
+            source / "grid_speakers" / name
+            for name, row in _rows(source).items()
             if (row["speaker"] in CHOOSING_SPEAKERS if which == CHOOSING else row["held_out"])
         ]
-    if not films:
+    if not paths:
         raise InputError(
             f"no films of the set {which!r} under {source}; expected grid_speakers/ with clips.json, "
             "cremad_1001/*.mkv and films/*.mp4 (docs/training.md)"
         )
-    return films
+    return paths
+
+
+def _rows(source: Path) -> dict[str, dict[str, Any]]:
+    """What `clips.json` says of each of GRID's other speakers' clips, by file."""
+    index = source / "grid_speakers" / "clips.json"
+    return {row["file"]: row for row in json.loads(index.read_text())} if index.exists() else {}
 
 
 def _read(path: Path, speaker: str, text: str | None) -> UnseenFilm:

@@ -149,6 +149,13 @@ def crop_image(image: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[n
     return np.asarray(crop, np.uint8)
 
 
+def recrop(crop: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[np.uint8]:
+    """Another crop `(size, size, 3)` out of a crop `(S, S, 3)`; `affine` leads from its units to the new ones."""
+    pixels = affine.copy()
+    pixels[:, :2] /= np.float32(len(crop))
+    return crop_image(crop, pixels, size)
+
+
 def lower_face_mask(landmarks: NDArray[np.float32], size: int) -> NDArray[np.bool_]:
     """What may be generated: below the nose base, between the widened contour ends, down to the bottom edge.
 

@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.face.alignment import Affine, compose_affines, pixel_affine
 from model.face.inner_mouth import inner_opening
 from model.face.landmarks import INNER_LIPS
+from model.face.mouth_light import no_brighter
 from model.face.thin_plate import ramp
 
 _GROWTH: Final = 0.006
@@ -30,18 +32,22 @@ def blend_mouth(
     drawn: NDArray[np.float32],
     target: NDArray[np.float32],
     own: NDArray[np.float32],
+    affine: Affine,
+    brightest: float,
 ) -> NDArray[np.float32]:
     """Draw the inner mouth into the carried face.
 
     Args:
         carried: The source's own pixels, carried to the target `(S, S, 3)` uint8.
-        drawn: The networks' crop of the same face `(F, F, 3)`, 0 to 255, any F.
+        drawn: The networks' crop of the same face, or of its mouth, `(F, F, 3)`, 0 to 255, any F.
         target: The target landmarks `(68, 2)`, crop units.
         own: The landmarks of the source `(68, 2)`, crop units.
+        affine: Crop units to those of the networks' crop.
+        brightest: Brightness that no tooth exceeds.
     Returns:
         `(S, S, 3)`, 0 to 255.
     """
-    size, factor = len(carried), len(carried) / len(drawn)
+    size = len(carried)
     blended = carried.astype(np.float32)
     new = ramp(abs(float(inner_opening(target)) - float(inner_opening(own))) / _CHANGE)
     lips = target[list(INNER_LIPS)]
@@ -60,12 +66,8 @@ def blend_mouth(
     alpha = new * np.clip(1.0 - (outside - _GROWTH) / _FEATHER, 0.0, 1.0)
 
     # 2. their crop at the carried face's size, for this part alone
-    place = np.array(
-        [
-            (1 / factor, 0.0, (low[0] + 0.5) / factor - 0.5),
-            (0.0, 1 / factor, (low[1] + 0.5) / factor - 0.5),
-        ]
-    )
+    corner = np.array([(1 / size, 0, low[0] / size), (0, 1 / size, low[1] / size)], np.float32)
+    place = pixel_affine(compose_affines(affine, corner), len(drawn))
     there = (slice(low[1], high[1]), slice(low[0], high[0]))
     mouth = cv2.warpAffine(
         drawn,
@@ -74,5 +76,6 @@ def blend_mouth(
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    mouth = no_brighter(np.asarray(mouth, np.float32), brightest)
     blended[there] += np.float32(1) * alpha[..., None] * (mouth - blended[there])
     return blended

@@ -21,7 +21,7 @@ from model.face.inner_mouth import TOOTH_LUMA, InnerMouthBank, LipCurves, inner_
 from model.face.mouth_light import LUMA, USUAL_TOOTH, MouthLight
 from model.face.thin_plate import Field, ramp, smoothstep
 
-Inner = Literal["bank", "flat", "none"]
+Inner = Literal["bank", "own", "flat", "none"]
 
 _STRETCH: Final = 0.05
 """Change of opening (gap / width) over which the photograph's own inner mouth gives way."""
@@ -84,7 +84,9 @@ class MouthFill:
     Args:
         crop: `(S, S, 3)` uint8 RGB.
         landmarks: `(68, 2)` float32, crop units.
-        bank: Where cavities and teeth come from; None when only "flat" and "none" are asked for.
+        bank: Where cavities and teeth come from; None when only the others are asked for.
+    Attributes:
+        brightest: Brightness that no tooth exceeds here: the light's, or the photograph's own teeth's.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class MouthFill:
         self._opening = float(inner_opening(landmarks))
         self._own = ramp((self._opening - _OWN_FROM) / (_OWN_TO - _OWN_FROM))
         self._light = MouthLight.from_crop(crop, landmarks)
-        self._gain = (self._tooth_colour() / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
+        tooth = self._tooth_colour()
+        self._gain = (tooth / (TOOTH_LUMA * USUAL_TOOTH)).astype(np.float32)
+        self.brightest = max(self._light.brightest, float(self._own * (tooth @ LUMA)))
         self._teeth = self._place_teeth()
         self._own_teeth = self._own_mouth()
         self._behind_teeth = self._shade_behind_teeth()
@@ -126,8 +130,10 @@ class MouthFill:
             foreign = np.float32(ramp(abs(change) / _STRETCH))
         if foreign <= 0:
             return self._stretched(gap)
-        picture = self._cavity(gap) * self._behind_teeth[gap.rows, gap.columns, None]
-        if self._teeth is not None:
+        picture: Field = np.tile(self._light.dark, (*gap.v.shape, 1))
+        if inner == "bank":
+            picture = self._cavity(gap) * self._behind_teeth[gap.rows, gap.columns, None]
+        if inner == "bank" and self._teeth is not None:
             teeth = self._teeth[gap.rows, gap.columns]
             corner = np.minimum(gap.u, 1 - gap.u).astype(np.float32)
             shade = 0.45 + 0.55 * smoothstep(gap.below_lip / _LIP_SHADOW)

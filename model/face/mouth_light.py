@@ -24,6 +24,8 @@ USUAL_TOOTH: Final = np.array((1.104, 0.971, 0.883), np.float32)
 """Median hue (colour / brightness) of skin, whites of the eyes and teeth."""
 _OPEN_MOUTH: Final = 0.90
 """Teeth in an open mouth against teeth in a smile."""
+_KNEE: Final = 0.8
+"""Share of the greatest brightness from which teeth are dimmed, gently, so that none is a flat spot."""
 _CHEEKS: Final = ((3, 48), (13, 54), (2, 31), (14, 35))
 """Pairs of landmarks with clear skin half-way."""
 
@@ -35,11 +37,14 @@ class MouthLight:
     Attributes:
         tooth: `(3,)` RGB of a tooth, 0 to 255.
         dark: `(3,)` RGB of a mouth without teeth, 0 to 255.
+        brightest: Brightness that no tooth exceeds: the whites' of the eyes, or the skin's where those
+            are hidden.
         chroma: 1 in a colour photograph, 0 in a grey one.
     """
 
     tooth: NDArray[np.float32]
     dark: NDArray[np.float32]
+    brightest: float
     chroma: float
 
     @classmethod
@@ -55,15 +60,27 @@ class MouthLight:
         eye, eye_luma = _eye_white(crop, landmarks)
         # Brightness: residual 20, against 25 without the fit; hue: 0.04, against 0.07 in blue.
         brightness = _OPEN_MOUTH * (78.0 + 0.47 * skin_luma + 0.26 * eye_luma)
+        brightest = max(eye_luma, skin_luma)
         skin_hue = skin / skin_luma
         hue = USUAL_TOOTH + 0.15 * (skin_hue - _USUAL_SKIN) + 0.45 * (eye - _USUAL_EYE)
         chroma = float(np.clip(np.abs(skin_hue - 1.0).max() / 0.12, 0.0, 1.0))
         tint = 1.0 + chroma * (np.array((1.3, 0.8, 0.78), np.float32) - 1.0)
         return cls(
-            np.clip(brightness * hue, 0, 255).astype(np.float32),
+            np.clip(min(brightness, brightest) * hue, 0, 255).astype(np.float32),
             (0.2 * skin_luma * tint).astype(np.float32),
+            brightest,
             chroma,
         )
+
+
+def no_brighter(picture: NDArray[np.float32], brightest: float) -> NDArray[np.float32]:
+    """Colours `(..., 3)`, 0 to 255, brought below a brightness; what lies well below it stays as it is."""
+    luma = picture @ LUMA
+    knee = np.float32(_KNEE * brightest)
+    room = np.float32(max(brightest - float(knee), 1e-3))
+    excess = np.maximum(luma - knee, 0) / room
+    wanted = np.where(luma > knee, knee + room * excess / (1 + excess), luma)
+    return np.asarray(picture * (wanted / np.maximum(luma, 1e-3))[..., None], np.float32)
 
 
 def _skin(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -108,6 +108,11 @@ class PortraitEngine:
         return self._size
 
     @property
+    def brightest_tooth(self) -> float:
+        """Brightness, 0 to 255, that no tooth in this face exceeds."""
+        return self._fill.brightest
+
+    @property
     def crop(self) -> NDArray[np.uint8]:
         """The reference crop `(S, S, 3)`."""
         return self._crop
@@ -117,8 +122,9 @@ class PortraitEngine:
 
         Args:
             target: `(68, 2)`, crop units; only jaw and lips are looked at.
-            inner: Between the lips: "bank" a real inner mouth, "flat" one dark colour, "none" the
-                reference's own pixels, stretched.
+            inner: Between the lips: "bank" a real inner mouth, "own" the teeth that the reference
+                shows before one dark colour, "flat" that colour alone, "none" the reference's own
+                pixels, stretched.
         Returns:
             `(S, S, 3)` uint8 RGB.
         Raises:

@@ -24,17 +24,19 @@ class ReferenceWarp:
     Args:
         crop: The reference `(S, S, 3)` uint8 RGB.
         landmarks: Its face `(68, 2)`, crop units.
-        inner_mouths: What is drawn between the lips; None = one dark colour.
+        inner: What is drawn between the lips (`PortraitEngine.render`).
+        inner_mouths: For "bank".
     """
 
     def __init__(
         self,
         crop: NDArray[np.uint8],
         landmarks: NDArray[np.float32],
+        inner: Inner = "flat",
         inner_mouths: InnerMouthBank | None = None,
     ) -> None:
         self._engine = PortraitEngine(crop, landmarks, inner_mouths)
-        self._inner: Inner = "flat" if inner_mouths is None else "bank"
+        self._inner: Inner = inner
         self._pose = np.asarray(landmarks, np.float32)[list(POSE)]
 
     @property

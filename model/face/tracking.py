@@ -56,6 +56,11 @@ _SHARPNESS_PX: Final = 128
 _NEAR_OPENING: Final = 0.25
 _NEAR_POSE: Final = 0.4
 """Shares of the frames that stay in the choice of a reference."""
+_NEAR_EXTREMES: Final = 0.6
+"""Share of the frames, those nearest to its pose, in which the openest and the most shut mouth are looked for."""
+_WORTH_SHOWING: Final = 0.04
+_ALIKE: Final = 0.02
+"""Openings (gap over width): from which a further frame shows something new, and within which the sharpest is taken."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,36 @@ def choose_reference(
     turn = np.abs(pose[candidates] - np.median(pose[found], axis=0)).mean(axis=(1, 2))
     candidates = candidates[_nearest(turn, _NEAR_POSE)]
     return int(candidates[np.argmax(sharpness[candidates])])
+
+
+def choose_extremes(
+    landmarks: NDArray[np.float32],
+    found: NDArray[np.bool_],
+    sharpness: NDArray[np.float32],
+    reference: int,
+) -> list[int]:
+    """Numbers of further frames that show what the reference hides: lips shut, and teeth.
+
+    Args:
+        landmarks: `(N, 68, 2)`, crop units.
+        found: `(N,)`, frames that may be chosen.
+        sharpness: `(N,)`.
+        reference: The chosen one; the others have its pose as nearly as may be.
+    Returns:
+        None, one or two; a frame whose mouth is open hardly more, or less, shows nothing new.
+    """
+    opening = mouth_opening(landmarks)
+    pose = landmarks[:, list(POSE)]
+    turn = np.abs(pose - pose[reference]).mean(axis=(1, 2))
+    near = found & (turn <= np.quantile(turn[found], _NEAR_EXTREMES))
+    candidates = np.flatnonzero(near)
+    chosen = []
+    for extreme in (opening[candidates].min(), opening[candidates].max()):
+        if abs(extreme - opening[reference]) < _WORTH_SHOWING:
+            continue
+        alike = candidates[np.abs(opening[candidates] - extreme) < _ALIKE]
+        chosen.append(int(alike[np.argmax(sharpness[alike])]))
+    return chosen
 
 
 def turn_offsets(

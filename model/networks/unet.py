@@ -36,7 +36,7 @@ from model.networks.talkformer import (
     cell_centres,
     fourier_features,
 )
-from model.networks.variants import VARIANTS
+from model.networks.variants import GRIDS, VARIANTS
 
 
 @dataclass
@@ -83,6 +83,8 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         maps: Whether landmark maps are given to the network (else zeros).
         window: Top, left, height, width of the denoised part of the latent grid, in cells: the
             lower face with some known rows above it. Training and use share it (docs/adr/0007).
+        crop: What the network looks at, "face" or "mouth" (`model.face.mouth_crop`). It only says
+            so; all landmarks that the network is given are in that crop's units.
         reference_latents: Whether the reference's latents are given to the network (else zeros,
             whatever `prepare_condition` is passed).
         warped_latents: The same for the warped reference's latents.
@@ -111,6 +113,7 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
         reference_places: bool = False,
         maps: bool = True,
         window: tuple[int, int, int, int] = (12, 4, 20, 24),
+        crop: str = "face",
         reference_latents: bool = True,
         warped_latents: bool = True,
         layers_per_scale: int = 1,
@@ -358,12 +361,16 @@ def _check_scales(
         )
 
 
-def build_unet(variant: str, **changed: Any) -> TalkFormerUNet:
+def build_unet(variant: str, crop: str = "face", **changed: Any) -> TalkFormerUNet:
     """An untrained denoiser.
 
     Args:
         variant: A key of `VARIANTS`.
+        crop: A key of `GRIDS`.
         changed: Arguments of `TalkFormerUNet` that replace the variant's, such as switches.
     """
-    sizes = VARIANTS[variant]
-    return TalkFormerUNet(**{"channels": sizes.channels, **sizes.unet, **changed})
+    sizes, cells = VARIANTS[variant], GRIDS[crop]
+    grid: dict[str, Any] = {"latent_size": cells, "crop": crop}
+    if crop == "mouth":
+        grid["window"] = (0, 0, cells, cells)
+    return TalkFormerUNet(**{"channels": sizes.channels, **sizes.unet, **grid, **changed})

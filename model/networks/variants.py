@@ -6,8 +6,9 @@
 | base | 256 px | f8 | one GPU, from nothing |
 | large | 256 px | Stable Diffusion's f8 | several GPUs, from Stable Diffusion 1.5's weights |
 
-All denoise part of a 32x32 latent grid; all have TalkFormer blocks at 32, 16, 8 and in the middle
-(arXiv 2408.05416 names no sizes; these are ours).
+The crop is the face's or the mouth's (`GRIDS`), with a latent grid of 32x32 or 24x24 cells; crops of
+mouths are three quarters as many pixels wide. All have TalkFormer blocks at three scales and in the
+middle (arXiv 2408.05416 names no sizes; these are ours).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Any, Final
 # are known, and so are most of the outer 8 columns on both sides.
 _WIDE_WINDOW: Final = (8, 0, 24, 32)
 
+GRIDS: Final[Mapping[str, int]] = {"face": 32, "mouth": 24}
+"""Cells a side of the latents of a face's crop, or of a mouth's, which are all denoised."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -27,7 +31,7 @@ class Variant:
 
     Attributes:
         channels: Width at each scale of U-Net and reference encoder, finest first.
-        unet: The other arguments of `TalkFormerUNet`.
+        unet: The other arguments of `TalkFormerUNet`; the window is that of a face's crop.
         patch: Of `ReferenceEncoder`: pixels to a latent cell.
         autoencoder: Arguments of diffusers' `AutoencoderKL`.
     """

@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.errors import SamplingError
-from model.face.alignment import crop_image
+from model.errors import CheckpointError, SamplingError
+from model.face.alignment import Affine, compose_affines, crop_image, recrop, warp_points
 from model.face.compositing import is_grey, match_colour, without_colour
+from model.face.mouth_crop import network_affine
+from model.face.mouth_fill import Inner
+from model.networks.detail import SCALE
 from model.pipelines.denoising import Background, CropSampler, Networks
 from model.pipelines.detail import DetailPass
 from model.pipelines.outputs import RenderPlan
@@ -33,10 +36,11 @@ class CarriedFaces:
 
     Attributes:
         targets: Faces to draw `(B, 68, 2)`, crop units.
-        flat: The sources carried to them, mouths flat and dark `(S, S, 3)` uint8 each.
+        flat: The sources carried to them `(S, S, 3)` uint8 each, inner mouths as `CropDrawer.inner` says.
         filled: The same with inner mouths, the detail network's guide.
         shown: Crops of the sources `(S, S, 3)` uint8 each.
         own: Faces of the sources `(68, 2)` each.
+        affines: Crop units to those of the networks' crops `(2, 3)` each.
     """
 
     targets: Sequence[NDArray[np.float32]]
@@ -44,6 +48,7 @@ class CarriedFaces:
     filled: Sequence[Picture]
     shown: Sequence[Picture]
     own: Sequence[NDArray[np.float32]]
+    affines: Sequence[Affine]
 
 
 class CropDrawer:
@@ -56,10 +61,17 @@ class CropDrawer:
     Attributes:
         sampler: The diffusion.
         detail: The detail network's pass, or None.
+    Raises:
+        CheckpointError: A whole lower face is asked of networks that draw mouths.
     """
 
     def __init__(self, plan: RenderPlan, networks: Networks, model_name: str) -> None:
         self._plan, self._networks, self._model_name = plan, networks, model_name
+        if plan.region == "lower_face" and networks.crop == "mouth":
+            raise CheckpointError(
+                f"{model_name} draws mouths; region is 'lower_face'. Ask for 'mouth', or name a "
+                "checkpoint that was trained with crop=face."
+            )
         self.sampler = self._make_sampler(networks)
         self._still: Background | None = None  # of a photograph: the same for all batches
         # The networks tint a grey mouth a little.
@@ -75,18 +87,30 @@ class CropDrawer:
         Raises:
             SamplingError: The networks gave non-finite values, in fp32 too.
         """
-        warped = self._shrink(faces.flat)
+        size = self._networks.crop_px
+        warped = self._cut(faces.flat, faces.affines, size)
         crops = self._sample(faces, warped)
         # not strict: the batch is longer by its padding
-        parts = zip(crops, warped, faces.targets, strict=False)
-        coloured = np.stack([match_colour(*part) for part in parts])
-        fine = list(coloured if self.detail is None else self.detail(coloured, faces.filled))
-        return [without_colour(crop) for crop in fine] if self._grey else fine
+        parts = zip(crops, warped, _in_crop(faces.targets, faces.affines), strict=False)
+        fine = np.stack([match_colour(*part) for part in parts])
+        if self.detail is not None:
+            fine = self.detail(fine, self._cut(faces.filled, faces.affines, SCALE * size))
+        return [without_colour(crop) if self._grey else crop for crop in fine]
+
+    @property
+    def inner(self) -> Inner:
+        """What the networks are shown between carried lips, as in their training."""
+        return "own" if self._networks.crop == "mouth" else "flat"
+
+    def affine(self, face: NDArray[np.float32]) -> Affine:
+        """Crop units of a face `(68, 2)` to those of the networks' crop of it."""
+        return network_affine(self._networks.crop, face, self._plan.reference.landmarks)
 
     def _sample(self, faces: CarriedFaces, warped: Picture) -> FloatPicture:
         """A full batch of crops, all finite."""
         size = self._plan.batch_size
-        targets, padded = _pad(np.stack(faces.targets), size), _pad(warped, size)
+        targets = _pad(_in_crop(faces.targets, faces.affines), size)
+        padded = _pad(warped, size)
 
         def draw_with(sampler: CropSampler) -> FloatPicture:
             return sampler.sample(targets, padded, self._background_of(sampler, faces, padded))
@@ -104,25 +128,34 @@ class CropDrawer:
 
     def _background_of(
         self, sampler: CropSampler, faces: CarriedFaces, warped: Picture
-    ) -> Background:
-        size = self._plan.batch_size
+    ) -> Background | None:
+        """What a face's crop is drawn into; around a mouth it is what was carried."""
+        if self._networks.crop == "mouth":
+            return None
+        size, side = self._plan.batch_size, self._networks.crop_px
         if self._plan.footage is not None:
-            shown, own = self._shrink(faces.shown), np.stack(faces.own)
+            shown, own = self._cut(faces.shown, faces.affines, side), np.stack(faces.own)
             return sampler.background(_pad(shown, size), _pad(own, size), warped)
         if sampler is self.sampler and self._still is not None:
             return self._still
-        still = sampler.background(self._shrink(faces.shown[:1]), np.stack(faces.own[:1]))
+        first = self._cut(faces.shown[:1], faces.affines[:1], side)
+        still = sampler.background(first, np.stack(faces.own[:1]))
         if sampler is self.sampler:
             self._still = still
         return still
 
     def _make_sampler(self, networks: Networks) -> CropSampler:
         plan, preset = self._plan, PRESETS[self._plan.preset]
-        faces = plan.references
+        faces = [face.landmarks for face in plan.references]
+        affines = [self.affine(face) for face in faces]
+        crops = [
+            crop_image(x.image, compose_affines(affine, x.crop_affine), networks.crop_px)
+            for x, affine in zip(plan.references, affines, strict=True)
+        ]
         return CropSampler(
             networks,
-            np.stack([crop_image(x.image, x.crop_affine, networks.crop_px) for x in faces]),
-            np.stack([face.landmarks for face in faces]),
+            np.stack(crops),
+            _in_crop(faces, affines),
             steps=plan.num_inference_steps,
             scheduler=preset.scheduler,
             init=plan.init,
@@ -130,11 +163,21 @@ class CropDrawer:
             seed=plan.seed,
         )
 
-    def _shrink(self, pictures: Sequence[Picture]) -> Picture:
-        """`(S, S, 3)` each -> `(B, s, s, 3)`, s the side of what the networks draw."""
-        side = (self._networks.crop_px,) * 2
-        shrunk = [cv2.resize(picture, side, interpolation=cv2.INTER_AREA) for picture in pictures]
+    def _cut(self, pictures: Sequence[Picture], affines: Sequence[Affine], side: int) -> Picture:
+        """The networks' crops `(B, side, side, 3)` of faces' crops `(S, S, 3)` each."""
+        if self._networks.crop == "mouth":
+            pairs = zip(pictures, affines, strict=True)
+            return np.stack([recrop(picture, affine, side) for picture, affine in pairs])
+        sides = (side, side)
+        shrunk = [cv2.resize(x, sides, interpolation=cv2.INTER_AREA) for x in pictures]
         return np.asarray(np.stack(shrunk), np.uint8)
+
+
+def _in_crop(
+    faces: Sequence[NDArray[np.float32]], affines: Sequence[Affine]
+) -> NDArray[np.float32]:
+    """Faces `(B, 68, 2)` in the units of the networks' crops."""
+    return np.stack([warp_points(a, face) for face, a in zip(faces, affines, strict=True)])
 
 
 def _pad(rows: ArrayT, size: int) -> ArrayT:

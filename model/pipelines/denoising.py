@@ -19,8 +19,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 
-from model.face.alignment import lower_face_mask
-from model.networks.autoencoder import decode_latents, encode_pictures
+from model.face.mouth_crop import NetworkCrop, network_mask
+from model.networks.autoencoder import decode_latents, encode_pictures, pixels_per_cell
 from model.networks.detail import DetailNetwork
 from model.networks.pixels import from_signed, to_signed
 from model.networks.reference_encoder import ReferenceEncoder
@@ -63,9 +63,15 @@ class Networks:
         )
 
     @property
+    def crop(self) -> NetworkCrop:
+        """What they look at."""
+        crop: NetworkCrop = self.unet.config.get("crop", "face")
+        return crop
+
+    @property
     def crop_px(self) -> int:
         """Side of the crops."""
-        return int(self.autoencoder.config.sample_size)
+        return self.latent_size * pixels_per_cell(self.autoencoder)
 
     @property
     def latent_size(self) -> int:
@@ -212,6 +218,11 @@ class CropSampler:
             mask=self._tensor(cells.astype(np.float32))[:, None],
         )
 
+    def _carried(self, targets: NDArray[np.float32], warped: torch.Tensor) -> Background:
+        """What was carried, as what is drawn into: there is nothing else around a mouth."""
+        mask = self._tensor(self._cells(targets).astype(np.float32))[:, None]
+        return Background(warped, warped * (1 - mask), mask)
+
     @property
     def _factor(self) -> int:
         """Pixels in a cell."""
@@ -220,26 +231,28 @@ class CropSampler:
     def _cells(self, landmarks: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Cells of the lower face `(B, h, w)`."""
         size = self._networks.latent_size
-        return np.stack([lower_face_mask(points, size) for points in landmarks])
+        return np.stack([network_mask(self._networks.crop, face, size) for face in landmarks])
 
     @torch.inference_mode()
     def sample(
         self,
         targets: NDArray[np.float32],
         warped: NDArray[np.uint8],
-        background: Background,
+        background: Background | None,
     ) -> NDArray[np.float32]:
         """Draw one batch.
 
         Args:
             targets: `(B, 68, 2)`, crop units.
             warped: The sources carried to the targets `(B, S, S, 3)` uint8, mouths flat and dark.
-            background: From `background`, for one frame or for B.
+            background: From `background`, for one frame or for B; None = what was carried.
         Returns:
             `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the
             autoencoder's copy of the background. Not finite where the arithmetic overflowed.
         """
         warped_latents = self._encode(self._pictures(warped))
+        if background is None:
+            background = self._carried(targets, warped_latents)
         condition = self._networks.unet.prepare_condition(
             target_landmarks=torch.from_numpy(targets).to(self._networks.device),
             reference_landmarks=self._reference_landmarks,

@@ -7,7 +7,6 @@ sources carried to the targets ────────┴─▶ detail network 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -35,20 +34,19 @@ class DetailPass:
         self._network, self._window = network, window
 
     @torch.inference_mode()
-    def __call__(self, crops: FloatPicture, guides: Sequence[Picture]) -> FloatPicture:
+    def __call__(self, crops: FloatPicture, warped: Picture) -> FloatPicture:
         """Draw the window finer; the rest is interpolated.
 
         Args:
             crops: `(B, S, S, 3)`, 0 to 255.
-            guides: The sources carried to the same faces `(G, G, 3)` uint8 each, inner mouths and all,
-                as the network was trained with them.
+            warped: The sources carried to the same faces `(B, 2S, 2S, 3)` uint8, inner mouths and
+                all, as the network was trained with them.
         Returns:
             `(B, 2S, 2S, 3)`, not clipped.
         Raises:
             SamplingError: The network gave non-finite values, in fp32 too.
         """
         network, side = self._network, (SCALE * crops.shape[1],) * 2
-        warped = np.stack([cv2.resize(x, side, interpolation=cv2.INTER_AREA) for x in guides])
         fine = np.stack([cv2.resize(x, side, interpolation=cv2.INTER_CUBIC) for x in crops])
         coarse, there = self._window.slices, self._window.enlarge(SCALE).slices
         drawn, guide = crops[:, *coarse], warped[:, *there]

@@ -117,10 +117,11 @@ class PlanDrawer:
             return {}
         faces = CarriedFaces(
             targets=[self._plan.target_landmarks[n] for n in sources],
-            flat=[moved[n].draw("flat") for n in sources],
+            flat=[moved[n].draw(self.crops.inner) for n in sources],
             filled=[carried[n] for n in sources],
             shown=[source.engine.crop for source in sources.values()],
             own=[source.landmarks for source in sources.values()],
+            affines=[self.crops.affine(self._plan.target_landmarks[n]) for n in sources],
         )
         return dict(zip(sources, self.crops.draw(faces), strict=True))
 
@@ -128,11 +129,12 @@ class PlanDrawer:
         self, number: int, source: Source, carried: Picture, crop: NDArray[np.float32] | None
     ) -> Picture | NDArray[np.float32]:
         """What is pasted: the carried face with the drawn inner mouth, or all of the drawn crop."""
-        if crop is None:
+        if crop is None or self.crops is None:
             return carried
         target = self._plan.target_landmarks[number]
         if self._plan.region == "mouth":
-            return blend_mouth(carried, crop, target, source.landmarks)
+            affine, brightest = self.crops.affine(target), source.engine.brightest_tooth
+            return blend_mouth(carried, crop, target, source.landmarks, affine, brightest)
         if self._plan.restore_detail and len(carried) > _WORTH * len(crop):
             return add_detail(crop, carried, target)
         return crop

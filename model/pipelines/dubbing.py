@@ -17,6 +17,7 @@ from model.face.head_motion import relative_motion
 from model.face.landmarks import POSE
 from model.face.tracking import (
     FaceTrack,
+    choose_extremes,
     choose_reference,
     crop_landmarks,
     smooth_crops,
@@ -38,6 +39,7 @@ class FollowedFace:
         pose: Pose points at 25 fps `(ceil(25 * seconds), 37, 2)`, crop units.
         bbox_xyxy: The face in the first frame that shows it, pixels.
         reference: The frame that shows the person best.
+        more_references: Frames that show what it hides: lips shut, and teeth.
     """
 
     footage: Footage
@@ -45,6 +47,7 @@ class FollowedFace:
     pose: NDArray[np.float32]
     bbox_xyxy: tuple[float, float, float, float]
     reference: Reference
+    more_references: tuple[Reference, ...]
 
 
 def follow_footage(
@@ -71,7 +74,11 @@ def follow_footage(
     own = crop_landmarks(track.landmarks, affines, source.fps, track.scene)
 
     best = choose_reference(own, track.found, track.sharpness)
-    reference = Reference.of(next(iter(source.read(best, best + 1))), track.landmarks[best])
+    extremes = choose_extremes(own, track.found, track.sharpness, best)
+    reference, *more = (
+        Reference.of(next(iter(source.read(n, n + 1))), track.landmarks[n])
+        for n in (best, *extremes)
+    )
     first = int(np.flatnonzero(track.found)[0])
     return FollowedFace(
         footage=Footage(
@@ -86,6 +93,7 @@ def follow_footage(
         pose=own[at_model_rate][:, list(POSE)],
         bbox_xyxy=DetectedFace.from_landmarks(track.landmarks[first], 1.0).bbox_xyxy,
         reference=reference,
+        more_references=tuple(more),
     )
 
 

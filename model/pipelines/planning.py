@@ -80,6 +80,7 @@ class Planner:
         fps: float,
         options: RenderOptions,
         head: HeadPath | None = None,
+        shown_too: Sequence[Reference] = (),
     ) -> RenderPlan:
         """The plan of a video.
 
@@ -91,6 +92,7 @@ class Planner:
             fps: Frame rate of the result.
             options: The caller's choices, but for `fps`.
             head: How the head of the first picture moves, or None.
+            shown_too: Further pictures that only the drawing looks at, not the landmarks.
         """
         first, *more = references
         with one_thread():
@@ -126,7 +128,7 @@ class Planner:
             restore_detail=preset.restore_detail if restore_detail is None else restore_detail,
             batch_size=self.batch_size,
             reference_affine=None if followed is None else first.crop_affine,
-            more_references=tuple(more),
+            more_references=(*more, *shown_too),
             footage=None if followed is None else followed.footage,
             head=head,
             region=options.region,

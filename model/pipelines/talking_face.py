@@ -263,7 +263,15 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
-        return self._planner.plan(waveform, faces, followed, followed.bbox_xyxy, fps, options)
+        return self._planner.plan(
+            waveform,
+            faces,
+            followed,
+            followed.bbox_xyxy,
+            fps,
+            options,
+            shown_too=() if given else followed.more_references,
+        )
 
     def render(
         self, plan: RenderPlan, start: int = 0, stop: int | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
 from model.networks.pixels import to_tensor
+from model.networks.variants import GRIDS
 from model.training.pictures import check_side
 from model.training.stage import map_tensors
 
-_ARRAYS: Final = (
-    *("images", "landmarks", "latents", "masked_latents", "masks", "target", "reference"),
-    "warped_latents",
-)
+if TYPE_CHECKING:  # it needs OpenCV, which a machine that only trains on arrays has not
+    from model.face.mouth_crop import NetworkCrop
+
+_ARRAYS: Final = (*("images", "landmarks", "masks", "target", "reference"),)
 
 
 @dataclass(frozen=True)
@@ -81,31 +82,32 @@ class PairPixels:
 
 
 @torch.no_grad()
-def encode_pairs(autoencoder: AutoencoderKL, pairs: PairPixels) -> PairBatch:
+def encode_pairs(autoencoder: AutoencoderKL, pairs: PairPixels, crop: NetworkCrop) -> PairBatch:
     """Latents of pictures, by the frozen autoencoder on their device."""
     target, reference, warped = map(to_tensor, (pairs.target, pairs.reference, pairs.warped))
-    known = 1.0 - enlarge_cells(pairs.mask, pixels_per_cell(autoencoder))
-    pictures = {
-        "latents": target,
-        "masked_latents": target * known,
-        "reference_latents": reference,
-        "warped_latents": warped,
-    }
+    pictures = {"latents": target, "reference_latents": reference, "warped_latents": warped}
+    if crop == "face":
+        known = 1.0 - enlarge_cells(pairs.mask, pixels_per_cell(autoencoder))
+        pictures["masked_latents"] = target * known
+    latents = {name: encode_pictures(autoencoder, x, torch.float32) for name, x in pictures.items()}
+    if crop == "mouth":  # what surrounds the mouth is carried, too
+        latents["masked_latents"] = latents["warped_latents"] * (1.0 - pairs.mask)
     return PairBatch(
         mask=pairs.mask,
         target_landmarks=pairs.target_landmarks,
         reference_landmarks=pairs.reference_landmarks,
         reference_image=reference,
-        **{name: encode_pictures(autoencoder, x, torch.float32) for name, x in pictures.items()},
+        **latents,
     )
 
 
 class PairArrays:
-    """`pairs.npz` in memory, batches on demand."""
+    """`pairs.npz` of a folder and its `latents.npz` in memory, batches on demand."""
 
-    def __init__(self, path: Path) -> None:
-        data = np.load(path)
+    def __init__(self, prepared: Path) -> None:
+        data, latents = np.load(prepared / "pairs.npz"), np.load(prepared / "latents.npz")
         self.arrays: dict[str, NDArray[Any]] = {name: data[name] for name in _ARRAYS}
+        self.arrays |= {name: latents[name] for name in latents.files}
         self.kind = data["kind"][data["target"]]
         self.held_out = data["held_out"][data["target"]].astype(bool)
         self.rows = [np.flatnonzero(~self.held_out & (self.kind == kind)) for kind in (0, 1)]
@@ -116,15 +118,19 @@ class PairArrays:
     def batch(self, pairs: NDArray[np.int64]) -> PairBatch:
         """Tensors of the given pairs."""
         target, reference = self.arrays["target"][pairs], self.arrays["reference"][pairs]
+        mask, warped = self._tensor("masks", target)[:, None], self._tensor("warped_latents", pairs)
+        masked = warped * (1 - mask)  # of mouths' crops: what surrounds the mouth is carried, too
+        if "masked_latents" in self.arrays:
+            masked = self._tensor("masked_latents", target)
         return PairBatch(
             latents=self._tensor("latents", target),
-            masked_latents=self._tensor("masked_latents", target),
-            mask=self._tensor("masks", target)[:, None],
+            masked_latents=masked,
+            mask=mask,
             target_landmarks=self._tensor("landmarks", target),
             reference_landmarks=self._tensor("landmarks", reference),
             reference_latents=self._tensor("latents", reference),
             reference_image=to_tensor(self.arrays["images"][reference]),
-            warped_latents=self._tensor("warped_latents", pairs),
+            warped_latents=warped,
         )
 
     def shown(self, rng: np.random.Generator, kind: int, count: int) -> Shown | None:
@@ -153,32 +159,33 @@ class Pairs:
         shards: Path | None,
         autoencoder: AutoencoderKL,
         *,
+        crop: NetworkCrop,
         portrait_share: float,
     ) -> None:
-        path, size = prepared / "pairs.npz", int(autoencoder.config.sample_size)
-        self._autoencoder = autoencoder
+        path, size = prepared / "pairs.npz", GRIDS[crop] * pixels_per_cell(autoencoder)
+        self._autoencoder, self._crop = autoencoder, crop
         self._shards = self._arrays = None
         if shards is not None:
             # Late: it needs OpenCV, which a machine that only trains on arrays has not.
             from model.data.shard_pictures import ShardPictures
 
-            self._shards = ShardPictures(shards, size)
+            self._shards = ShardPictures(shards, size, crop)
         if shards is None or path.exists():
-            self._arrays = PairArrays(path)
+            self._arrays = PairArrays(prepared)
         self._portrait_share = portrait_share if self._arrays is not None else 0.0
-        if self._shards is not None and self._arrays is not None:
+        if self._arrays is not None:
             check_side(path, self._arrays.arrays["images"].shape[1], size)
 
     def _from_shards(
         self, rng: np.random.Generator, count: int, *, held_out: bool = False
     ) -> PairPixels:
         """`count` pairs, of the tracks that are trained on or of the others."""
-        from model.face.alignment import lower_face_mask  # late, as above
+        from model.face.mouth_crop import network_mask  # late, as above
 
         assert self._shards is not None
         pairs = self._shards.pairs(rng, count, held_out=held_out)
         cells = self._shards.size // pixels_per_cell(self._autoencoder)
-        masks = np.stack([lower_face_mask(points, cells) for points in pairs.target_landmarks])
+        masks = np.stack([network_mask(self._crop, x, cells) for x in pairs.target_landmarks])
         tensors = {name: torch.from_numpy(values) for name, values in vars(pairs).items()}
         return PairPixels(mask=torch.from_numpy(masks)[:, None].float(), **tensors)
 
@@ -201,7 +208,7 @@ class Pairs:
 
     def encode(self, parts: Sequence[PairBatch | PairPixels]) -> PairBatch:
         """One batch of all parts, which lie on the autoencoder's device."""
-        encode = partial(encode_pairs, self._autoencoder)
+        encode = partial(encode_pairs, self._autoencoder, crop=self._crop)
         return PairBatch.join([encode(x) if isinstance(x, PairPixels) else x for x in parts])
 
     def shown(self, count: int) -> Shown | None:
@@ -214,7 +221,9 @@ class Pairs:
         elif self._shards.unseen:
             pairs = self._from_shards(rng, count, held_out=True)
             there = map_tensors(pairs, lambda tensor: tensor.to(self._autoencoder.device))
-            batch = map_tensors(encode_pairs(self._autoencoder, there), torch.Tensor.cpu)
+            batch = map_tensors(
+                encode_pairs(self._autoencoder, there, self._crop), torch.Tensor.cpu
+            )
             parts.append(Shown(batch, pairs.target.numpy(), np.zeros(count, bool)))
         if self._arrays is not None:
             parts.append(self._arrays.shown(rng, 1, count))

@@ -16,15 +16,15 @@ from model.face.landmarks import OUTER_LIPS
 
 
 def check_side(arrays: Path, side: int, expected: int) -> None:
-    """Refuse prepared pictures beside shards that are cut to another side.
+    """Refuse prepared pictures that the networks' crops do not have the size of.
 
     Raises:
-        ConfigError: `arrays` holds pictures of `side` pixels, not of the autoencoder's `expected`.
+        ConfigError: `arrays` holds pictures of `side` pixels, not of `expected`.
     """
     if side != expected:
         raise ConfigError(
-            f"prepared: {arrays} has pictures of {side} px; expected {expected} px, the "
-            "autoencoder's size: make it again with size="
+            f"prepared: {arrays} has pictures of {side} px; expected {expected} px, the crop's "
+            "size: make it again with crop= and variant= as here"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.data.filmed_motion import carry
@@ -16,7 +17,14 @@ from model.errors import ConfigError
 from model.evaluation.metrics.landmarks import articulation, best_lag, correlation
 from model.evaluation.speakers import Speaker
 from model.face.alignment import jitter_affine, warp_points
-from model.face.landmarks import CONTENT, POSE, flip_landmarks, join_landmarks, mouth_opening
+from model.face.landmarks import (
+    CONTENT,
+    OUTER_EYE_CORNERS,
+    POSE,
+    flip_landmarks,
+    join_landmarks,
+    mouth_opening,
+)
 from model.media.audio import MELS_PER_FRAME
 from model.training.landmark_windows import Pauses, Window
 
@@ -146,6 +154,16 @@ def draw_window(
         face, own = flip_landmarks(face), flip_landmarks(own)
     log_mel = shards.log_mel(track)[4 * start : 4 * (start + frames)]
     return ClipWindow(log_mel, face, drawn, pictures, shown[0], own)
+
+
+def landmark_error(windows: list[ClipWindow], target: torch.Tensor) -> torch.Tensor:
+    """Mean distance of lips and jaw from the detected ones, in inter-ocular distances."""
+    real = torch.from_numpy(np.concatenate([w.landmarks[w.drawn] for w in windows]))
+    real = real.to(target.device)
+    left, right = (real[:, corner] for corner in OUTER_EYE_CORNERS)
+    eyes = torch.linalg.vector_norm(right - left, dim=-1)[:, None]
+    away = (target.detach().float() - real)[:, list(CONTENT)]
+    return (torch.linalg.vector_norm(away, dim=-1) / eyes).mean()
 
 
 def _any_opening(opening: NDArray[np.float32], rng: np.random.Generator) -> int:

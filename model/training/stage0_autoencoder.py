@@ -3,9 +3,9 @@
     python -m model.training.stage0_autoencoder prepared=data/prepared output=runs/autoencoder
 
 Loss: L1 + L1 of first differences at two scales (what keeps lips and teeth crisp without a GAN) + a
-small KL term; the mouth counts more. Needs `crops.npz` (`model.training.builders.crops`), or shards
+small KL term; the mouth counts more. Needs `pairs.npz` (`model.training.builders.pairs`), or shards
 (`shards=FOLDER`, written by `talkface prepare`), or both: then clips come from the shards and
-photographs from `crops.npz`.
+photographs from `pairs.npz`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from model.networks.autoencoder import build_autoencoder
+from model.networks.autoencoder import build_autoencoder, pixels_per_cell
 from model.networks.pixels import to_images, to_tensor
+from model.networks.variants import GRIDS
 from model.training.launch import main
 from model.training.pictures import (
     augment_colour,
@@ -40,9 +41,11 @@ class AutoencoderConfig(LoopConfig):
     """Stage 0.
 
     Attributes:
-        prepared: Folder with `crops.npz`.
-        shards: Clips to train on in place of those of `crops.npz`, which may then be absent.
+        prepared: Folder with `pairs.npz`.
+        shards: Clips to train on in place of those of `pairs.npz`, which may then be absent.
         variant: Size of the autoencoder.
+        crop: What the pictures show; `pairs.npz` was made for it.
+        start: Folder of an autoencoder to begin with, or None.
         kl_weight: Weight of the KL term, per pixel.
         edge_weight: Weight of the difference terms.
         mouth_weight: Extra weight around the lips.
@@ -53,6 +56,8 @@ class AutoencoderConfig(LoopConfig):
     prepared: Path = Path("data/prepared")
     shards: Path | None = None
     variant: Literal["tiny", "base", "large"] = "tiny"
+    crop: Literal["face", "mouth"] = "mouth"
+    start: Path | None = None
     max_steps: int = 3000
     batch_size: int = 16
     learning_rate: float = 1.5e-3
@@ -70,22 +75,25 @@ class Crops:
     """Where crops come from.
 
     Args:
-        prepared: Folder with `crops.npz`.
+        prepared: Folder with `pairs.npz`.
         shards: Folder of shards, or None.
-        size: Side of the shards' crops in pixels.
+        size: Side of the crops in pixels.
+        crop: What the shards' crops show.
     Raises:
-        ConfigError: There is neither, or `crops.npz` has crops of another size.
+        ConfigError: There is neither, or `pairs.npz` has crops of another size.
     """
 
-    def __init__(self, prepared: Path, shards: Path | None, size: int) -> None:
+    def __init__(
+        self, prepared: Path, shards: Path | None, size: int, crop: Literal["face", "mouth"]
+    ) -> None:
         self._clips = None
         if shards is not None:
             # Late: it needs OpenCV, which a machine that only trains on arrays has not.
             from model.data.shard_pictures import ShardPictures
 
-            self._clips = ShardPictures(shards, size)
+            self._clips = ShardPictures(shards, size, crop)
         self.size, self._train = size, np.zeros(0, np.int64)
-        path = prepared / "crops.npz"
+        path = prepared / "pairs.npz"
         if shards is not None and not path.exists():
             return
         data = np.load(path)
@@ -96,8 +104,6 @@ class Crops:
         # clips and portraits half and half
         share = np.where(kind == 0, 1 / max(1, (kind == 0).sum()), 1 / max(1, (kind == 1).sum()))
         self._share = share[self._train] / share[self._train].sum()
-        if shards is None:
-            self.size = self._images.shape[1]
         check_side(path, self._images.shape[1], self.size)
 
     def draw(self, rng: np.random.Generator, count: int) -> Pictures:
@@ -150,10 +156,13 @@ class AutoencoderStage(Stage[CropBatch]):
     def __init__(self, config: AutoencoderConfig, device: str) -> None:
         self.config, self.device = config, device
         self.autoencoder = build_autoencoder(config.variant)
+        if config.start is not None:
+            start = AutoencoderKL.from_pretrained(config.start, low_cpu_mem_usage=False)
+            self.autoencoder.load_state_dict(start.float().state_dict())
         self.autoencoder.to(device, memory_format=torch.channels_last)
         super().__init__({"autoencoder": self.autoencoder})
-        side = int(self.autoencoder.config.sample_size)
-        self.crops = Crops(config.prepared, config.shards, side)
+        side = GRIDS[config.crop] * pixels_per_cell(self.autoencoder)
+        self.crops = Crops(config.prepared, config.shards, side, config.crop)
         self.shown = self.crops.held_out(64)
 
     def draw(self, draw: Draw) -> CropBatch:
@@ -167,7 +176,8 @@ class AutoencoderStage(Stage[CropBatch]):
         # A window: cheaper, and the decoder learns to decode parts. Most of them hold the mouth.
         high = size - config.window + 1
         anywhere = draw.rng.random() < 0.4
-        top = int(draw.rng.integers(high)) if anywhere else high - 1 - int(draw.rng.integers(9))
+        low = 0 if anywhere else max(0, high - 9)
+        top = int(draw.rng.integers(low, high))
         left = int(draw.rng.integers(high))
         window = (..., slice(top, top + config.window), slice(left, left + config.window))
         return CropBatch(target[window], weight[window])

@@ -42,6 +42,7 @@ class DiffusionConfig(LoopConfig):
         shards: Clips to train on in place of those of `pairs.npz`, which may then be absent.
         autoencoder: Folder of the trained autoencoder (it encodes shards and decodes samples).
         variant: Size of the U-Net.
+        crop: What it looks at; `pairs.npz` was made for it.
         m_align: The paper's ablation switch.
         r_align: The paper's ablation switch.
         maps: Whether landmark maps are given.
@@ -63,6 +64,7 @@ class DiffusionConfig(LoopConfig):
     shards: Path | None = None
     autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
     variant: Literal["tiny", "base", "large"] = "tiny"
+    crop: Literal["face", "mouth"] = "mouth"
     max_steps: int = 4000
     batch_size: int = 32
     learning_rate: float = 6e-4
@@ -126,13 +128,13 @@ def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
     switches = {name: getattr(config, name) for name in ("m_align", "r_align", *inputs)}
     if config.stable_diffusion is None:
         autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
-        return build_unet(config.variant, **switches), autoencoder.eval()
+        return build_unet(config.variant, config.crop, **switches), autoencoder.eval()
     if config.variant != "large":
         raise ConfigError(
             f"stable_diffusion: variant is {config.variant!r}; expected 'large', whose sizes are "
             "Stable Diffusion's"
         )
-    begun = load_stable_diffusion(config.stable_diffusion, **switches)
+    begun = load_stable_diffusion(config.stable_diffusion, crop=config.crop, **switches)
     print(begun.report())
     return begun.unet.train(), begun.autoencoder
 
@@ -188,7 +190,11 @@ class DiffusionStage(Stage[DiffusionBatch]):
         self.unet, self.autoencoder = _networks(config)
         self.autoencoder.to(device)
         self.pairs = Pairs(
-            config.prepared, config.shards, self.autoencoder, portrait_share=config.portrait_share
+            config.prepared,
+            config.shards,
+            self.autoencoder,
+            crop=config.crop,
+            portrait_share=config.portrait_share,
         )
         self.shown = self.pairs.shown(16)
         self.reference_encoder = ReferenceEncoder(

@@ -17,30 +17,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from model.checkpoints import INNER_MOUTHS, OPTIONAL_PARTS, SHIPPED, verify_checkpoint
 from model.data.shards import ClipShards
-from model.face.alignment import lower_face_mask
-from model.face.landmarks import CONTENT, OUTER_EYE_CORNERS, POSE
-from model.face.reference_warp import ReferenceWarp
 from model.networks.attention import set_backend
-from model.networks.autoencoder import decode_latents, encode_pictures, enlarge_cells
-from model.networks.landmark_completion import LandmarkCompleter
-from model.networks.pixels import to_images, to_tensor
-from model.networks.reference_encoder import ReferenceEncoder
-from model.networks.schedule import NUM_TIMESTEPS, build_scheduler, velocity_loss
-from model.networks.unet import TalkFormerUNet, UNetCondition
+from model.networks.autoencoder import (
+    decode_latents,
+    enlarge_cells,
+)
+from model.networks.pixels import to_images
+from model.networks.schedule import NUM_TIMESTEPS, velocity_loss
+from model.networks.unet import TalkFormerUNet
 from model.training.builders.export import pack
+from model.training.end_to_end_networks import EndToEnd
 from model.training.landmark_windows import Batch, Windows, collate
 from model.training.launch import main
 from model.training.pictures import generated_weight, psnr_db, save_strips
-from model.training.shard_windows import ClipWindow, draw_window, split_tracks
+from model.training.shard_windows import ClipWindow, draw_window, landmark_error, split_tracks
 from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast
 from model.training.stage1_landmarks import LandmarksConfig, completion_loss
 from model.training.stage2_diffusion import sample_latents
@@ -101,112 +98,6 @@ class EndToEndConfig(LoopConfig):
     sample_every: int = 100
 
 
-class EndToEnd:
-    """The networks of stage 3 and the one road through them.
-
-    Args:
-        weights: Checkpoint folder.
-        device: Where they are.
-    """
-
-    def __init__(self, weights: Path, device: str) -> None:
-        def load(kind: Any, name: str) -> Any:
-            network = kind.from_pretrained(weights / name, low_cpu_mem_usage=False)
-            return network.float().to(device)
-
-        self.device = device
-        self.completer: LandmarkCompleter = load(LandmarkCompleter, "landmark_completer")
-        self.unet: TalkFormerUNet = load(TalkFormerUNet, "unet")
-        self.unet.to(memory_format=torch.channels_last)
-        self.reference_encoder: ReferenceEncoder = load(ReferenceEncoder, "reference_encoder")
-        self.autoencoder: AutoencoderKL = load(AutoencoderKL, "autoencoder")
-        self.autoencoder.eval().requires_grad_(False)
-        self.crop_px = int(self.autoencoder.config.sample_size)
-        self.latent_size = int(self.unet.config["latent_size"])
-        self.scheduler = build_scheduler()
-
-    def complete(self, windows: list[ClipWindow]) -> torch.Tensor:
-        """Target landmarks of the drawn frames `(B * n, 68, 2)`, with their graph."""
-        mel = self._stack([w.log_mel for w in windows]).float()
-        pose = self._stack([w.landmarks[:, list(POSE)] for w in windows])
-        reference = self._stack([w.reference_landmarks for w in windows])[:, None]
-        target = self.completer(mel, pose, reference).target
-        rows = self._stack([w.drawn for w in windows])
-        picked = target.gather(1, rows[..., None, None].expand(-1, -1, *target.shape[2:]))
-        return picked.flatten(0, 1)
-
-    def _stack(self, arrays: list[NDArray[Any]]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(self.device)
-
-    @torch.no_grad()
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Scaled latents of `(N, 3, S, S)` in [-1, 1]."""
-        return encode_pictures(self.autoencoder, pictures, torch.float32)
-
-    def condition(
-        self,
-        windows: list[ClipWindow],
-        target: torch.Tensor,
-        *,
-        use_warped: NDArray[np.bool_],
-        use_reference: NDArray[np.bool_],
-    ) -> tuple[UNetCondition, torch.Tensor, torch.Tensor]:
-        """What the denoiser sees of the drawn frames.
-
-        Args:
-            windows: B of them.
-            target: `(B * n, 68, 2)`, crop units; gradients pass.
-            use_warped: `(B,)`, which windows get warped latents (of the predicted landmarks).
-            use_reference: `(B,)`, which get reference latents.
-        Returns:
-            The condition, the clean latents `(B * n, 4, h, w)` and the mask `(B * n, 1, h, w)`,
-            both of the whole grid.
-        """
-        rendered = len(windows[0].drawn)
-        pictures = to_tensor(np.concatenate([w.pictures for w in windows])).to(self.device)
-        faces = [w.landmarks[i] for w in windows for i in w.drawn]
-        mask = self._stack([lower_face_mask(face, self.latent_size) for face in faces])
-        mask = mask[:, None].float()
-        kept = 1 - enlarge_cells(mask, self.crop_px // self.latent_size)
-        shown = to_tensor(np.stack([w.reference for w in windows])).to(self.device)
-        encoded = self.encode(torch.cat([pictures, pictures * kept, shown]))
-        clean, masked, own = encoded.split([len(pictures), len(pictures), len(shown)])
-        keep = torch.from_numpy(use_reference.astype(np.float32)).to(self.device)
-        reference_latents = own * keep[:, None, None, None]
-
-        landmarks = self._stack([w.reference_landmarks for w in windows])
-        cache = self.unet.prepare_reference(self.reference_encoder(shown), landmarks)
-        condition = self.unet.prepare_condition(
-            target_landmarks=target,
-            reference_landmarks=landmarks.repeat_interleave(rendered, 0),
-            masked_latents=masked,
-            mask=mask,
-            reference_latents=reference_latents.repeat_interleave(rendered, 0),
-            warped_latents=self._warp(windows, target, use_warped),
-            reference=cache.map(lambda pairs: pairs.repeat_interleave(rendered, 0)),
-        )
-        return condition, clean, mask
-
-    def _warp(
-        self, windows: list[ClipWindow], target: torch.Tensor, wanted: NDArray[np.bool_]
-    ) -> torch.Tensor | None:
-        """Latents of the references moved to the predicted landmarks; zeros where not `wanted`."""
-        if not wanted.any() or not self.unet.config["warped_latents"]:
-            return None
-        rendered = len(windows[0].drawn)
-        points = target.detach().float().cpu().numpy().reshape(len(windows), rendered, -1, 2)
-        pictures = [
-            ReferenceWarp(window.reference, window.reference_landmarks).render(face)
-            for window, faces, chosen in zip(windows, points, wanted, strict=True)
-            if chosen
-            for face in faces
-        ]
-        latents = self.encode(to_tensor(np.stack(pictures)).to(self.device))
-        shape = (len(windows) * rendered, *latents.shape[1:])
-        rows = torch.from_numpy(np.repeat(wanted, rendered)).to(self.device)
-        return torch.zeros(shape, device=self.device).index_put((rows,), latents)
-
-
 def scale_gradient(tensor: torch.Tensor, gain: float) -> torch.Tensor:
     """The same values; their gradient is multiplied by `gain`, and cut at 0."""
     if gain == 0:
@@ -262,31 +153,21 @@ def diffusion_loss(
     """
     low, high = config.first_timestep, config.last_timestep
     reached = ((draw.timestep >= low) & (draw.timestep < high))[:, None, None]
-    condition, latents, mask = networks.condition(
+    frames = networks.condition(
         windows,
         torch.where(reached, target, target.detach()),
         use_warped=draw.use_warped,
         use_reference=draw.use_reference,
     )
-    window, weight = networks.unet.window, generated_weight(mask, target.detach())
+    window, weight = networks.unet.window, generated_weight(frames.mask, frames.target.detach())
     return velocity_loss(
-        lambda noisy, timestep: networks.unet(noisy, timestep, condition),
+        lambda noisy, timestep: networks.unet(noisy, timestep, frames.condition),
         networks.scheduler,
-        window.crop(latents),
+        window.crop(frames.latents),
         draw.noise,
         draw.timestep,
         window.crop(weight),
     )
-
-
-def landmark_error(windows: list[ClipWindow], target: torch.Tensor) -> torch.Tensor:
-    """Mean distance of lips and jaw from the detected ones, in inter-ocular distances."""
-    real = torch.from_numpy(np.concatenate([w.landmarks[w.drawn] for w in windows]))
-    real = real.to(target.device)
-    left, right = (real[:, corner] for corner in OUTER_EYE_CORNERS)
-    eyes = torch.linalg.vector_norm(right - left, dim=-1)[:, None]
-    away = (target.detach().float() - real)[:, list(CONTENT)]
-    return (torch.linalg.vector_norm(away, dim=-1) / eyes).mean()
 
 
 @dataclass(frozen=True)
@@ -318,7 +199,7 @@ class EndToEndStage(Stage[EndToEndBatch]):
             self.shards,
             frames=config.frames,
             rendered=config.rendered,
-            size=self.networks.crop_px,
+            size=self.networks.face_px,
         )
         rng = np.random.default_rng(0)
         self.shown = [self._cut(i, rng, augment=False) for i in unseen[: config.batch_size]]
@@ -364,19 +245,23 @@ class EndToEndStage(Stage[EndToEndBatch]):
         networks, everywhere = self.networks, np.ones(len(self.shown), bool)
         with autocast(self.config, self.device):
             target = networks.complete(self.shown)
-            condition, clean, mask = networks.condition(
+            frames = networks.condition(
                 self.shown, target, use_warped=everywhere, use_reference=everywhere
             )
-            steps = self.config.sample_steps
-            latents = sample_latents(networks.unet, condition, clean, mask, steps)
-            drawn = decode_latents(networks.autoencoder, latents)
-        drawn = drawn.clamp(-1, 1).cpu()
-        pictures = np.concatenate([w.pictures for w in self.shown])
-        wide = enlarge_cells(mask, networks.crop_px // networks.latent_size).cpu()
-        save_strips(folder / f"{step:06d}.png", [to_images(drawn), pictures])
+            latents = sample_latents(
+                networks.unet,
+                frames.condition,
+                frames.latents,
+                frames.mask,
+                self.config.sample_steps,
+            )
+            drawn = decode_latents(networks.autoencoder, latents).clamp(-1, 1)
+        wide = enlarge_cells(frames.mask, networks.crop_px // networks.latent_size)
+        strips = [to_images(drawn), to_images(frames.pictures)]
+        save_strips(folder / f"{step:06d}.png", strips)
         return {
             "error": float(landmark_error(self.shown, target)),
-            "psnr_db": psnr_db(drawn, to_tensor(pictures), wide),
+            "psnr_db": psnr_db(drawn, frames.pictures, wide),
         }
 
     def finish(self, export: Path) -> None:

@@ -98,7 +98,6 @@ class DetailArrays:
         self.drawn, self.target, self.warped = (data[n] for n in ("drawn", "target", "warped"))
         self.kind, self.held_out = data["kind"], data["held_out"].astype(bool)
         height, width = self.drawn.shape[1:3]
-        # The window ends at the crop's bottom and lies in its middle.
         self.lips = lip_boxes(data["landmarks"], height, width)
         seen = [np.flatnonzero((self.kind == k) & ~self.held_out) for k in range(len(shares))]
         for rows, share, name in zip(seen, shares, KINDS, strict=True):
@@ -118,14 +117,8 @@ class DetailArrays:
 
 
 def lip_boxes(landmarks: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
-    """Lips' boxes widened by 30 %, in pixels of the window: top, bottom, left, right `(N, 4)`.
-
-    Of landmarks `(N, 68, 2)`, crop units. The window ends at the crop's bottom edge and lies in its
-    middle; the crop is `4 / 3` as wide.
-    """
-    side = width * 4 / 3
-    points = landmarks[:, list(OUTER_LIPS)] * side
-    points = points - np.array([(side - width) / 2, side - height], np.float32)
+    """Lips' boxes widened by 30 %: top, bottom, left, right `(N, 4)` of landmarks `(N, 68, 2)`, all pixels."""
+    points = landmarks[:, list(OUTER_LIPS)]
     low, high = points.min(axis=1), points.max(axis=1)
     margin = 0.3 * (high - low)
     low, high = np.floor(low - margin), np.ceil(high + margin)

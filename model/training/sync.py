@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from model.evaluation.sync_figures import load_tracks, measure
 from model.face.landmarks import LIPS, join_landmarks
 from model.media.audio import MELS_PER_FRAME
-from model.networks.sync_network import MARGIN, SyncNetwork, lip_features
+from model.networks.sync_network import MARGIN, SyncNetwork, lip_features, load_sync_network
+from model.training.builders.export import tidy, to_half
 from model.training.landmark_windows import WindowMix, Windows, collate
 from model.training.launch import main
 from model.training.stage import Draw, Figures, LoopConfig, Stage
@@ -212,6 +213,13 @@ class SyncStage(Stage[SyncBatch]):
         (folder / f"{step:06d}.json").write_text(text + "\n")
         print(f"\nstep {step}: {text}", flush=True)
         return figures
+
+    def finish(self, export: Path) -> None:
+        """Make the export fp16, as it ships."""
+        network = load_sync_network(export / "sync_network")
+        to_half("sync_network", network)
+        network.save_pretrained(export / "sync_network")
+        tidy(export)
 
 
 CONFIG, build = SyncConfig, SyncStage

@@ -1,67 +1,59 @@
-r"""Training pairs of stage 2: target, reference of the same person, reference warped to the target.
+"""Training pairs: target, reference of the same person, and a third picture carried to the target.
 
-    python -m model.training.builders.pairs source=DATA prepared=data/prepared \
-        autoencoder=runs/autoencoder/export/autoencoder
+    python -m model.training.builders.pairs source=DATA prepared=data/prepared
 
-Clips give real motion of one person; photographs give many persons, moved by the portrait engine.
-Every subject is mirrored and recoloured as a whole, every picture has its own crop jitter. Writes
-`pairs.npz`, all latents float16 and scaled:
+Clips give real motion of one person; photographs give many persons, moved by the portrait engine. What
+is carried is never the target itself, and mostly not the reference. Every subject is mirrored and
+recoloured as a whole, every picture has its own crop jitter. Writes `pairs.npz`:
 
-    images (N,S,S,3) uint8, landmarks (N,68,2), latents (N,4,h,w), masked_latents (N,4,h,w),
-    masks (N,h,w), kind (N,) 0 clip 1 portrait, held_out (N,), subject (N,)
+    images (N,S,S,3) uint8, landmarks (N,68,2), masks (N,h,w), kind (N,) 0 clip 1 portrait,
+    held_out (N,), subject (N,)
     target (P,), reference (P,): rows of the above
-    warped (P,S,S,3) uint8, warped_latents (P,4,h,w): the reference moved to the target, its inner
-    mouth flat
+    warped (P,S,S,3) uint8: another picture carried to the target, its inner mouth flat but
+    for the person's own teeth in crops of mouths
+
+Stage 0 learns from the pictures; stage 2 from their latents, too (`model.training.builders.latents`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
-import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.data.arrays import write_arrays
-from model.data.crops import (
-    Crop,
-    clip_crops,
-    clip_motions,
-    name_seed,
-    prepared_faces,
-    read_picture,
-    recolour_and_mirror,
-    roughen,
-    spread_frames,
-)
+from model.data.crops import Crop, cut_crop, name_seed, recolour_and_mirror, roughen
+from model.data.shard_pictures import JITTER
+from model.data.subjects import FacePicture, Subject, list_subjects, subject_pictures
 from model.face.alignment import (
-    crop_affine,
-    crop_image,
+    Affine,
+    compose_affines,
     jitter_affine,
-    lower_face_mask,
     warp_points,
 )
 from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import mouth_opening
-from model.face.portrait_engine import PortraitEngine
+from model.face.mouth_crop import NetworkCrop, network_affine, network_mask
 from model.face.reference_warp import ReferenceWarp
-from model.face.retargeting import retarget
-from model.networks.autoencoder import encode_pictures, pixels_per_cell
-from model.networks.pixels import to_tensor
+from model.networks.variants import GRIDS, VARIANTS
 from model.training.config import run_program
 
-PORTRAIT_PICTURES = 6
 REFERENCES = 2  # references tried for each target
-_ENGINE_PX = 256
-_BATCH = 32  # pictures that are encoded at once
+FACE_PX = 256
+_SHUT = 0.04
+"""Opening (gap over width) up to which a mouth shows no teeth."""
+_SAME = 0.3
+"""Share of pairs whose reference is also what is carried, as it is where a photograph speaks."""
+_AS_IT_IS: Affine = np.eye(2, 3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -70,173 +62,144 @@ class PairsConfig:
 
     Attributes:
         source: Folder that was prepared into `prepared`: `grid.npz` and `portraits.npz` are there.
-        autoencoder: Folder of the trained autoencoder.
-        size: Side of the pictures in pixels.
+        variant: Of the networks, whose crops these are.
+        crop: What the denoiser is to look at.
         workers: Processes.
         limit: Subjects of each kind, for a quick try; None for all.
     """
 
     source: Path
     prepared: Path = Path("data/prepared")
-    autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
-    size: int = 128
+    variant: Literal["tiny", "base", "large"] = "tiny"
+    crop: NetworkCrop = "mouth"
     workers: int = 4
     limit: int | None = None
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Pictures of one clip or photograph, and warps between them.
+class SubjectPairs:
+    """Pictures of one subject in the denoiser's crop, and pairs of them.
 
-    Pairs are target and reference, indices into `pictures`, and the warped reference `(S, S, 3)`.
+    Pairs are target and reference, indices into `pictures`, and what was carried `(S, S, 3)`. Masks
+    `(N, h, w)` say what is generated.
     """
 
     pictures: list[Crop]
+    masks: list[NDArray[np.bool_]]
     pairs: list[tuple[int, int, NDArray[np.uint8]]]
 
 
-def _finish(pictures: list[Crop], seed: int) -> Subject:
-    """Recolour and mirror the subject as a whole, choose references and warp them."""
-    rng = np.random.default_rng(seed + 1)
-    finished = recolour_and_mirror(pictures, seed, rng)
-    pairs = []
-    openings = mouth_opening(np.stack([landmarks for _, landmarks in finished]))
-    for target, (_, landmarks) in enumerate(finished):
-        others = np.array([i for i in range(len(finished)) if i != target])
-        # lip-dissimilar references count more: copying must not pay
-        weight = np.abs(openings[others] - openings[target]) + 0.05
-        count = min(REFERENCES, len(others))
-        for reference in rng.choice(others, count, replace=False, p=weight / weight.sum()):
-            rough = roughen(landmarks, rng)
-            pairs.append(
-                (target, int(reference), ReferenceWarp(*finished[reference]).render(rough))
-            )
-    return Subject(finished, pairs)
+def choose_pairs(
+    pictures: list[FacePicture], rng: np.random.Generator
+) -> list[tuple[int, int, int]]:
+    """Target, reference and carried picture, as indices.
 
-
-def _clip_subject(job: tuple[Path, NDArray[np.float32], int]) -> Subject:
-    cv2.setNumThreads(1)
-    return _finish(clip_crops(job), name_seed(job[0]))
-
-
-PortraitJob = tuple[Path, NDArray[np.float32], list[NDArray[np.float32]], int]
-"""Photograph, its landmarks in pixels, motions `(T, 68, 2)` in crop units, side of the pictures."""
-
-
-def portrait_pictures(
-    job: PortraitJob, count: int, rng: np.random.Generator, inner_mouths: InnerMouthBank
-) -> list[Crop]:
-    """`count` pictures: a photograph as it is, then moved by the portrait engine; each with its own jitter."""
-    path, landmarks, motions, size = job
-    affine = crop_affine(landmarks)
-    base = crop_image(read_picture(path), affine, _ENGINE_PX)
-    own = warp_points(affine, landmarks)
-    engine = PortraitEngine(base, own, inner_mouths)
-    pictures: list[Crop] = []
-    for index in range(count):
-        picture, points = base, own
-        if index:
-            motion = motions[index % len(motions)]
-            moved = retarget(own, motion, float(rng.uniform(0.85, 1.25)))
-            points = moved[spread_frames(moved, 1, rng)[0]]
-            picture = engine.render(points, inner="bank")
-        jitter = jitter_affine(np.eye(2, 3, dtype=np.float32), rng)
-        jitter_px = jitter.copy()
-        jitter_px[:, 2] *= _ENGINE_PX
-        jittered = crop_image(picture, jitter_px / np.float32(_ENGINE_PX), size)
-        pictures.append((jittered, warp_points(jitter, points)))
-    return pictures
-
-
-def _portrait_subject(job: PortraitJob) -> Subject:
-    cv2.setNumThreads(1)
-    seed, inner_mouths = name_seed(job[0]), InnerMouthBank.load(SHIPPED / INNER_MOUTHS)
-    rng = np.random.default_rng(seed)
-    return _finish(portrait_pictures(job, PORTRAIT_PICTURES, rng, inner_mouths), seed)
-
-
-@torch.inference_mode()
-def encode(
-    autoencoder: AutoencoderKL, images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
-) -> NDArray[np.float16]:
-    """Scaled latents `(N, 4, S / f, S / f)`, float16, of pictures `(N, S, S, 3)` uint8.
-
-    The autoencoder is in eval mode; pixels in `masks` `(N, S, S)` become mid grey first.
+    Another person's teeth are nothing to be drawn where the reference shows the right ones: a target
+    with such has a reference whose mouth is shut, or is shut itself.
     """
-    parts = []
-    for start in tqdm(range(0, len(images), _BATCH), desc="encode", mininterval=10):
-        tensor = to_tensor(images[start : start + _BATCH])
-        if masks is not None:
-            tensor = tensor * (~torch.from_numpy(masks[start : start + _BATCH]))[:, None]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            latents = encode_pictures(autoencoder, tensor, torch.float32)
-        parts.append(latents.half().numpy())
-    return np.concatenate(parts)
+    openings = mouth_opening(np.stack([picture.landmarks for picture in pictures]))
+    chosen = []
+    for target, picture in enumerate(pictures):
+        others = np.array([i for i in range(len(pictures)) if i != target])
+        fitting = [
+            i
+            for i in others
+            if openings[target] < _SHUT or (pictures[i].own if picture.own else openings[i] < _SHUT)
+        ]
+        count = min(REFERENCES, len(fitting))
+        if not count:
+            continue
+        # lip-dissimilar ones count more: copying must not pay
+        weight = np.abs(openings - openings[target]) + 0.05
+        share = weight[fitting] / weight[fitting].sum()
+        for reference in rng.choice(fitting, count, replace=False, p=share):
+            carried = int(rng.choice(others, p=weight[others] / weight[others].sum()))
+            if rng.random() < _SAME:
+                carried = int(reference)
+            chosen.append((target, int(reference), carried))
+    return chosen
 
 
-def _subjects(config: PairsConfig) -> Iterator[tuple[int, bool, Subject]]:
-    """Kind, whether it is held out, and pictures of every clip, then of every photograph."""
-    (clips, portraits), size = prepared_faces(config.source, config.prepared), config.size
-    motions = clip_motions(clips.landmarks)
-    rng = np.random.default_rng(0)
-    clip_jobs: list[Any] = [
-        (path, landmarks, size)
-        for path, landmarks in zip(clips.paths, clips.landmarks, strict=True)
+@cache
+def _bank() -> InnerMouthBank:
+    cv2.setNumThreads(1)
+    return InnerMouthBank.load(SHIPPED / INNER_MOUTHS)
+
+
+def subject_pairs(job: tuple[Subject, NetworkCrop, int, int]) -> SubjectPairs:
+    """All pairs of a subject, of a kind of crop, with so many pixels and cells a side."""
+    subject, crop, size, cells = job
+    seed = name_seed(subject.paths[-1])
+    rng = np.random.default_rng(seed)
+    shown = subject_pictures(subject, FACE_PX, rng, _bank())
+    chosen = choose_pairs(shown, rng)
+    faces = recolour_and_mirror([(x.image, x.landmarks) for x in shown], seed, rng)
+    usual = faces[int(rng.integers(len(faces)))][1]  # decides the size of all crops
+    affines = [
+        compose_affines(
+            jitter_affine(_AS_IT_IS, rng, JITTER[crop]), network_affine(crop, face, usual)
+        )
+        for _, face in faces
     ]
-    portrait_jobs: list[Any] = [
-        (path, landmarks, [motions[i] for i in rng.choice(len(motions), 3, replace=False)], size)
-        for path, landmarks in zip(portraits.paths, portraits.landmarks, strict=True)
-    ]
-    makers: tuple[Callable[[Any], Subject], ...] = (_clip_subject, _portrait_subject)
-    plans = zip(makers, (clip_jobs, portrait_jobs), (clips, portraits), strict=True)
-    with ProcessPoolExecutor(config.workers) as pool:
-        for kind, (make, jobs, faces) in enumerate(plans):
-            subjects = pool.map(make, jobs[: config.limit], chunksize=8)
-            bar = tqdm(subjects, total=len(jobs[: config.limit]), mininterval=10)
-            for held_out, subject in zip(faces.held_out, bar, strict=False):
-                yield kind, held_out, subject
+    warps: dict[int, ReferenceWarp] = {}
+    pairs = []
+    for target, reference, carried in chosen:
+        if carried not in warps:
+            # Its teeth go along where they are the person's.
+            own = crop == "mouth" and shown[carried].own
+            warps[carried] = ReferenceWarp(*faces[carried], "own" if own else "flat")
+        moved = warps[carried].render(roughen(faces[target][1], rng))
+        cut, _ = cut_crop((moved, faces[target][1]), affines[target], size)
+        pairs.append((target, reference, cut))
+    return SubjectPairs(
+        [cut_crop(face, affine, size) for face, affine in zip(faces, affines, strict=True)],
+        [
+            network_mask(crop, warp_points(affine, face), cells)
+            for (_, face), affine in zip(faces, affines, strict=True)
+        ],
+        pairs,
+    )
 
 
 def main(config: PairsConfig) -> None:
-    """Make all pairs, then encode them."""
-    # 1. pictures and warps
+    """Make all pairs."""
+    cells = GRIDS[config.crop]
     images: list[NDArray[np.uint8]] = []
     landmarks: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.bool_]] = []
     warped: list[NDArray[np.uint8]] = []
     columns = ("kind", "held_out", "subject", "target", "reference")
     rows: dict[str, list[int]] = {column: [] for column in columns}
-    for number, (kind, held_out, subject) in enumerate(_subjects(config)):
-        first, count = len(images), len(subject.pictures)
-        images += [image for image, _ in subject.pictures]
-        landmarks += [points for _, points in subject.pictures]
-        rows["kind"] += [kind] * count
-        rows["held_out"] += [int(held_out)] * count
+    for number, (subject, made) in enumerate(_made(config, cells)):
+        first, count = len(images), len(made.pictures)
+        images += [image for image, _ in made.pictures]
+        landmarks += [points for _, points in made.pictures]
+        masks += made.masks
+        rows["kind"] += [int(not subject.frames)] * count
+        rows["held_out"] += [int(subject.held_out)] * count
         rows["subject"] += [number] * count
-        rows["target"] += [first + target for target, _, _ in subject.pairs]
-        rows["reference"] += [first + reference for _, reference, _ in subject.pairs]
-        warped += [picture for _, _, picture in subject.pairs]
+        rows["target"] += [first + target for target, _, _ in made.pairs]
+        rows["reference"] += [first + reference for _, reference, _ in made.pairs]
+        warped += [picture for _, _, picture in made.pairs]
 
-    # 2. latents
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False).eval()
-    autoencoder.to(memory_format=torch.channels_last)
-    factor = pixels_per_cell(autoencoder)
-    stacked, points, warps = np.stack(images), np.stack(landmarks), np.stack(warped)
-    masks = np.stack([lower_face_mask(p, config.size // factor) for p in points])
-    pixel_masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
-    write_arrays(
-        config.prepared / "pairs.npz",
-        {
-            "images": stacked,
-            "landmarks": points,
-            "latents": encode(autoencoder, stacked),
-            "masked_latents": encode(autoencoder, stacked, pixel_masks),
-            "masks": masks,
-            "warped": warps,
-            "warped_latents": encode(autoencoder, warps),
-            **{column: np.array(values, np.int32) for column, values in rows.items()},
-        },
-    )
+    arrays: dict[str, NDArray[Any]] = {
+        "images": np.stack(images),
+        "landmarks": np.stack(landmarks),
+        "masks": np.stack(masks),
+        "warped": np.stack(warped),
+        **{column: np.array(values, np.int32) for column, values in rows.items()},
+    }
+    write_arrays(config.prepared / "pairs.npz", arrays)
     print(f"{len(images)} pictures, {len(warped)} pairs, {sum(rows['held_out'])} pictures held out")
+
+
+def _made(config: PairsConfig, cells: int) -> Iterator[tuple[Subject, SubjectPairs]]:
+    size = cells * VARIANTS[config.variant].patch
+    subjects = list(list_subjects(config.source, config.prepared, config.limit))
+    jobs = [(subject, config.crop, size, cells) for subject in subjects]
+    with ProcessPoolExecutor(config.workers) as pool:
+        made = pool.map(subject_pairs, jobs, chunksize=8)
+        yield from zip(subjects, tqdm(made, total=len(jobs), mininterval=10), strict=True)
 
 
 if __name__ == "__main__":

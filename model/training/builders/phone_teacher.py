@@ -42,11 +42,11 @@ from torch import nn
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.data.crops import prepared_faces
 from model.data.filmed_motion import amplitude, motion_of_clips, population_gains
 from model.data.phones import CLOSURES, PHONES, SILENCE_PHONE, UNKNOWN_PHONE, runs_of, silence_share
 from model.data.speechless_sounds import noise_recordings
 from model.data.split import FILMED, speakers_of, trained_on
+from model.data.subjects import read_photographs
 from model.data.voice_corpora import HELD_OUT, spoken_faces, utterances
 from model.face.alignment import crop_affine, warp_points
 from model.face.landmarks import (
@@ -319,7 +319,7 @@ def main(config: PhoneTeacherConfig) -> None:
     )
 
     # 5. portraits in crop units, noise
-    _, portraits = prepared_faces(config.source, folder)
+    portraits = read_photographs(config.source, folder)
     faces = np.stack([warp_points(crop_affine(face), face) for face in portraits.landmarks])
     arrays |= {"neutral": neutral, "portraits": faces}
     arrays["portraits_held_out"] = np.array(portraits.held_out)

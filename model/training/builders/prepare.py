@@ -3,11 +3,11 @@
     python -m model.training.builders.prepare source=DATA output=data/prepared
 
 Reads the folders described in docs/training.md (`grid_s1/*.mkv`, `grid_speakers/*.mkv` + `clips.json`,
-`portraits/*.jpg` + `index.csv`, `speech/*.opus`; the first and the last with their `phones/`), finds
-landmarks in every frame (static mode: no tracking filter, so no lag), computes log-mels with the
-sound's start time honoured and writes `grid.npz`, `speakers.npz`, `portraits.npz`, `speech.npz`; the
-other speakers' phones are aligned here. Parallel over files; files that fail are named and
-skipped; a step whose output exists is skipped.
+`portraits/*.jpg` + `index.csv`, `portraits_hd/*.jpg`, `speech/*.opus`; the first and the last with their
+`phones/`), finds landmarks in every frame (static mode: no tracking filter, so no lag), computes
+log-mels with the sound's start time honoured and writes `grid.npz`, `speakers.npz`, `portraits.npz`,
+`portraits_hd.npz`, `speech.npz`; the other speakers' phones are aligned here. Parallel over files;
+files that fail are named and skipped; a step whose output exists is skipped.
 """
 
 from __future__ import annotations
@@ -125,7 +125,10 @@ def main(config: ArraysConfig) -> None:
     speakers = source / "grid_speakers"
     speaker_paths = [speakers / name for name in sorted(_speaker_rows(speakers))]
     plans: list[tuple[str, Callable[[Path], dict[str, NDArray[Any]]], list[Path], bool]] = [
-        ("portraits", prepare_portrait, sorted((source / "portraits").glob("*.jpg")), True),
+        *(
+            (name, prepare_portrait, sorted((source / name).glob("*.jpg")), True)
+            for name in ("portraits", "portraits_hd")
+        ),
         ("speech", prepare_utterance, sorted((source / "speech").glob("*.opus")), False),
         ("grid", prepare_clip, sorted((source / "grid_s1").glob("*.mkv")), True),
         ("speakers", prepare_speaker_clip, speaker_paths, True),

@@ -47,7 +47,7 @@ def windows(networks: EndToEnd) -> list[ClipWindow]:
     image = np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB"), np.uint8)
     face = MediaPipeFaceDetector()(image)[0].landmarks
     affine = crop_affine(face)
-    reference, landmarks = crop_image(image, affine, networks.crop_px), warp_points(affine, face)
+    reference, landmarks = crop_image(image, affine, networks.face_px), warp_points(affine, face)
     sound, rate = soundfile.read(EXAMPLES / "speech.wav", dtype="float32")
     waveform = resample_poly(sound, SAMPLE_RATE, rate).astype(np.float32)
     moving = complete_landmarks(networks.completer, waveform, landmarks)

@@ -20,7 +20,6 @@ from model.evaluation.sync_figures import (
 from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import LIPS
 from model.networks.sync_network import SyncNetwork, load_sync_network
-from model.training.builders.export_sync import pack
 from model.training.stage import Draw
 from model.training.sync import SyncConfig, build, disturb, sync_loss
 
@@ -125,14 +124,16 @@ def test_noise_is_as_large_as_it_says() -> None:
     assert noisy.std() == pytest.approx(0.5 / 128 * 500, rel=0.05)
 
 
-def test_packed_weights_are_fp16_and_load(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = SyncNetwork(width=16, embedding=8)
-    network.save_pretrained(tmp_path / "run")
-    assert 0 < pack(tmp_path / "run", tmp_path / "out") < 0.1
-    loaded = load_sync_network(tmp_path / "out")
-    for name, value in network.state_dict().items():
+def test_exported_weights_are_fp16_and_load(prepared: Path, tmp_path: Path) -> None:
+    stage = build(SyncConfig(prepared=prepared, **TINY), "cpu")
+    stage.network.save_pretrained(tmp_path / "sync_network")
+    before = (tmp_path / "sync_network" / "diffusion_pytorch_model.safetensors").stat().st_size
+    stage.finish(tmp_path)
+    after = (tmp_path / "sync_network" / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert after < 0.6 * before
+    loaded = load_sync_network(tmp_path / "sync_network")
+    for name, value in stage.network.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), msg=name)
     assert loaded.dtype == torch.float32
     with pytest.raises(CheckpointError, match="no sync network"):
-        pack(tmp_path / "nowhere", tmp_path / "out")
+        load_sync_network(tmp_path / "nowhere")

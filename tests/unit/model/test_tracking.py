@@ -13,6 +13,7 @@ from model.face.detection import DetectedFace
 from model.face.landmarks import CONTENT, POSE
 from model.face.tracking import (
     FaceTrack,
+    choose_extremes,
     choose_reference,
     crop_landmarks,
     smooth_crops,
@@ -150,6 +151,20 @@ def test_the_reference_is_sharp_with_a_usual_mouth() -> None:
     alone = np.zeros(40, np.bool_)
     alone[7] = True
     assert choose_reference(faces, alone, sharpness) == 7
+
+
+def test_further_references_show_shut_lips_and_teeth() -> None:
+    faces = np.repeat(AVERAGE_FACE[None], 40, axis=0)
+    faces[:, 65:68, 1] += np.linspace(0, 0.08, 40)[:, None].astype(np.float32)
+    sharpness, found = np.ones(40, np.float32), np.ones(40, np.bool_)
+    sharpness[[1, 38]] = 9.0
+    assert choose_extremes(faces, found, sharpness, 20) == [1, 38]
+    found[36:], sharpness[34] = False, 4.0
+    assert choose_extremes(faces, found, sharpness, 20) == [1, 34]
+    faces[30:36, :48] += np.float32([0.05, 0.0])  # turned away: not the reference's pose
+    sharpness[29] = 2.0
+    assert choose_extremes(faces, found, sharpness, 20) == [1, 29]
+    assert choose_extremes(np.repeat(AVERAGE_FACE[None], 40, axis=0), found, sharpness, 3) == []
 
 
 DEPTH = np.array([*np.linspace(0.31, 0.055, 9), *np.linspace(0.09, 0.31, 8)], np.float32)

@@ -95,13 +95,13 @@ def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`crops.npz` of coloured noise, 32 px."""
+    """`pairs.npz` of coloured noise, 32 px."""
     folder = tmp_path_factory.mktemp("prepared")
     rng = np.random.default_rng(0)
     count = 160
     coarse = rng.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
     np.savez(
-        folder / "crops.npz",
+        folder / "pairs.npz",
         images=coarse.repeat(8, 1).repeat(8, 2),
         landmarks=rng.uniform(0.2, 0.8, (count, 68, 2)).astype(np.float32),
         held_out=np.arange(count) % 2 == 0,
@@ -178,7 +178,7 @@ def test_absent_data_is_named(tmp_path: Path) -> None:
     words = ["train", "--stage", "0", f"output={tmp_path / 'run'}", f"prepared={tmp_path}"]
     answer = CliRunner().invoke(app, words)
     assert answer.exit_code == Exit.FAILED
-    assert str(tmp_path / "crops.npz") in answer.stderr
+    assert str(tmp_path / "pairs.npz") in answer.stderr
 
 
 def test_settings_are_shown_without_training(tmp_path: Path) -> None:
