@@ -106,16 +106,16 @@ def _with_large(photographs: Photographs, source: Path, prepared: Path) -> Photo
     people = [f"congress225-{name.split('_')[0]}" for name in files]
     rest = [i for i, person in enumerate(photographs.people) if person not in set(people)]
     return Photographs(
-        [photographs.paths[i] for i in rest] + [source / "portraits_hd" / name for name in files],
-        np.concatenate([photographs.landmarks[rest], landmarks]),
-        [photographs.people[i] for i in rest] + people,
-        [photographs.held_out[i] for i in rest] + [portrait_held_out(x) for x in people],
+        [source / "portraits_hd" / name for name in files] + [photographs.paths[i] for i in rest],
+        np.concatenate([landmarks, photographs.landmarks[rest]]),
+        people + [photographs.people[i] for i in rest],
+        [portrait_held_out(x) for x in people] + [photographs.held_out[i] for i in rest],
     )
 
 
 def _clips(source: Path, prepared: Path) -> Iterator[Subject]:
     """All that may be trained on, and held-out sentences and the speakers who choose."""
-    for name in FILMED:
+    for name in reversed(FILMED):  # many people first
         path = prepared / f"{name}.npz"
         if not path.exists():
             continue
@@ -132,7 +132,7 @@ def _clips(source: Path, prepared: Path) -> Iterator[Subject]:
 
 
 def list_subjects(source: Path, prepared: Path, limit: int | None = None) -> Iterator[Subject]:
-    """Clips, photographs, and two photographs of one person in either order; of each kind at most `limit`."""
+    """Clips, photographs, and two photographs of one person in either order; of each kind the first `limit`."""
     clips = list(_clips(source, prepared))
     yield from islice(clips, limit)
     motions = [
