@@ -79,8 +79,8 @@ def no_brighter(picture: NDArray[np.float32], brightest: float) -> NDArray[np.fl
     knee = np.float32(_KNEE * brightest)
     room = np.float32(max(brightest - float(knee), 1e-3))
     excess = np.maximum(luma - knee, 0) / room
-    wanted = np.where(luma > knee, knee + room * excess / (1 + excess), luma)
-    return np.asarray(picture * (wanted / np.maximum(luma, 1e-3))[..., None], np.float32)
+    share = (knee + room * excess / (1 + excess)) / np.maximum(luma, knee)
+    return np.asarray(picture * share[..., None], np.float32)
 
 
 def _skin(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float32]:

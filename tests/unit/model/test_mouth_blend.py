@@ -8,6 +8,7 @@ from model.face.average_face import AVERAGE_FACE
 from model.face.landmarks import INNER_LIPS, LOWER_INNER_LIP, OUTER_LIPS
 from model.face.mouth_blend import blend_mouth
 from model.face.mouth_crop import network_affine
+from model.face.mouth_light import no_brighter
 
 SIZE = 400
 WHOLE = np.eye(2, 3, dtype=np.float32)
@@ -81,3 +82,8 @@ def test_no_tooth_is_brighter_than_it_may_be() -> None:
     dark = np.full((128, 128, 3), 60.0, np.float32)
     kept = blend_mouth(CARRIED, dark, target, AVERAGE_FACE, WHOLE, 150.0)
     assert kept[y, x, 0] == pytest.approx(60.0)
+
+
+def test_what_is_dark_stays_as_it_is() -> None:
+    colours = np.float32([[0, 0, 0], [-8, -3, 2], [60, 40, 30], [100, 100, 100]])
+    np.testing.assert_allclose(no_brighter(colours, 150.0), colours, rtol=1e-5)
