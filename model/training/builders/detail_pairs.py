@@ -43,7 +43,7 @@ from model.pipelines.talking_face import load_pipeline
 from model.training.builders.pairs import choose_pairs
 from model.training.config import run_program
 
-FACE_PX: Final = 512
+FACE_PX: Final = 416
 _TARGETS: Final = 3
 """Pictures that are drawn of a subject."""
 _STEPS: Final = (2, 4, 4, 6)
