@@ -25,6 +25,7 @@ from talkface.exits import EXIT_STATUS, Exit
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.intake.entry import take_in
 from worker.contract.intake.file_checks import file_sha256
+from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage
@@ -51,14 +52,14 @@ STAGE_TITLES: dict[Stage, str] = {
 
 
 def generate(
-    audio: Annotated[Path, typer.Option(help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM.", **FILE)],
+    audio: Annotated[Path, typer.Option(help=f"Speech: {types_of('audio')}.", **FILE)],
     output: Annotated[
         Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
     ],
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Portrait: JPEG, PNG or WebP. Given again: further pictures of the same person.",
+            help=f"Portrait: {types_of('image')}. Given again: further pictures of the same person.",
             **FILE,
         ),
     ] = None,

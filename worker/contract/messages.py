@@ -103,7 +103,10 @@ class SamplingOptions(Message):
 
 
 class AudioInput(Message):
-    """The sound that was sent; `sha256` is of the bytes as they came."""
+    """The sound that was sent; `sha256` is of the bytes as they came.
+
+    `notes` are sentences for the person who sent it: what was chosen or mended.
+    """
 
     seconds: float
     sample_rate_hz: int
@@ -111,6 +114,7 @@ class AudioInput(Message):
     format: str
     bytes: int
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 class ImageInput(Message):

@@ -36,6 +36,12 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
 
     # Our own check below comes before any pixel is decoded and has a better sentence.
     Image.MAX_IMAGE_PIXELS = None
+    if request.format == "HEIF":
+        # The only decoder that Pillow does not bring itself.
+        import pi_heif
+
+        pi_heif.options.DECODE_THREADS = 1
+        pi_heif.register_heif_opener(thumbnails=False)
     with Image.open(request.source, formats=(request.format,)) as picture:
         width, height = picture.size
         if width * height > request.max_pixels:

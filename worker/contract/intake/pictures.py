@@ -1,6 +1,6 @@
 """The intake of pictures.
 
-upload ──▶ size, magic bytes ──▶ limited child: Pillow ──▶ input.png
+upload ──▶ size, first bytes ──▶ limited child: Pillow ──▶ input.png
            RGB, upright, longest side at most `max_side`, even sides
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.file_checks import check_size, file_sha256, head_of, image_type
+from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import keep_waiting, run_limited
 from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sniffing import sniff_file
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def accept_image(
         IntakeError: unsupported_media_type, undecodable_media, file_too_large, face_too_small.
     """
     num_bytes = check_size(source, "picture", limits.max_image_bytes)
-    kind = image_type(head_of(source))
+    sniffed = sniff_file(source, "image", "picture")
     request = {
         "source": str(source),
         "destination": str(destination),
-        "format": kind,
+        "format": sniffed.reader,
         "max_pixels": limits.max_pixels,
         "max_side": limits.max_side,
         "min_side": limits.min_side,
@@ -69,7 +70,7 @@ def accept_image(
     if answer is None:
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
-            f"The picture looks like {kind} but cannot be decoded. Save it again and resend it.",
+            f"The picture looks like {sniffed.format.name} but cannot be decoded. Save it again and resend it.",
             {"decoder": end.words},
         )
     if "code" in answer:
@@ -82,7 +83,7 @@ def accept_image(
     return ImageInfo(
         width=int(str(answer["width"])),
         height=int(str(answer["height"])),
-        format=kind.lower(),
+        format=sniffed.reader.lower(),
         bytes=num_bytes,
         sha256=file_sha256(source),
     )
