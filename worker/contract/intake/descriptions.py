@@ -1,7 +1,6 @@
 """What ffmpeg says of a file without decoding it: its length, its tracks, and when each begins.
 
-    head of the file ──▶ "Stream #0:1: Audio: ..." ──▶ Description
-    first packet of each track ──▶ time stamps   ──┘
+    file ──▶ ffmpeg: "Stream #0:1: Audio: aac (LC), 48000 Hz, mono, ..." ──▶ Description
 
 Cheap, and not the truth: what only decoding can find is found when the file is decoded.
 """
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +20,7 @@ _DURATION: Final = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)", re.MULTI
 _STREAM: Final = re.compile(r"^  Stream #0:\d+[^\n]*?: (Audio|Video): ([^\n]*)", re.MULTILINE)
 _SIZE: Final = re.compile(r"\b(\d{1,6})x(\d{1,6})\b")
 _MONO: Final = re.compile(r", (mono|1 channels)\b")
-_TIME_BASE: Final = re.compile(rb"^#tb (\d+): (\d+)/(\d+)", re.MULTILINE)
-_PACKET: Final = re.compile(rb"^(\d+), +-?\d+, +(-?\d+),", re.MULTILINE)
+_START: Final = re.compile(r", start (-?\d+\.\d+)")
 _GUESSED_LENGTH: Final = "Estimating duration from bitrate"
 # Their length is a guess from the bit rate where no index is written.
 _STREAMS: Final = frozenset({"aac", "mpegts"})
@@ -35,11 +32,15 @@ class Track:
 
     Args:
         line: Codec, format, colours, rate, ... and the flags at the end.
-        start_s: Time stamp of its first packet on the container's clock; None where it has none.
     """
 
     line: str
-    start_s: float | None
+
+    @property
+    def start_s(self) -> float:
+        """When it begins on the container's clock, in seconds."""
+        found = _START.search(self.line)
+        return float(found[1]) if found else 0.0
 
     @property
     def is_default(self) -> bool:
@@ -89,37 +90,19 @@ def describe(source: Path, sniffed: Sniffed, limits: IntakeLimits, what: str) ->
     Raises:
         IntakeError: undecodable_media, the look takes too long.
     """
-    command = [
-        *ffmpeg_reading(
-            source,
-            sniffed.reader,
-            start=sniffed.start,
-            options=["-copyts", "-max_pixels", str(limits.max_pixels)],
-            loglevel="info",
-        ),
-        # Nothing is decoded: the first packets are only listed with their time stamps.
-        *("-nostats", "-map", "0:V:0?", "-map", "0:a?", "-c", "copy"),
-        *("-frames:v", "1", "-frames:a", "1", "-f", "framecrc", "pipe:1"),
-    ]
-    end = run_limited(command, limits.child(max_file_bytes=2**20), what=what)
-    text = end.errors.split("Stream mapping:")[0]
-    bases = {
-        int(one[1]): Fraction(int(one[2]), int(one[3])) for one in _TIME_BASE.finditer(end.output)
-    }
-    starts: dict[int, float] = {}
-    for packet in _PACKET.finditer(end.output):
-        number = int(packet[1])
-        starts.setdefault(number, float(int(packet[2]) * bases[number]))
+    # Without an output ffmpeg describes the input and complains; only what it wrote counts.
+    options = ["-copyts", "-max_pixels", str(limits.max_pixels)]
+    command = ffmpeg_reading(
+        source, sniffed.reader, start=sniffed.start, options=options, loglevel="info"
+    )
+    text = run_limited(command, limits.child(max_file_bytes=2**20), what=what).errors
     lines = [(kind, line) for kind, line in _STREAM.findall(text) if "(attached pic)" not in line]
-    moving = [line for kind, line in lines if kind == "Video"][:1]
-    sounds = [line for kind, line in lines if kind == "Audio"]
-    # The listing has the pictures first, then all sounds.
-    tracks = [Track(line, starts.get(number)) for number, line in enumerate([*moving, *sounds])]
+    pictures = [Track(line) for kind, line in lines if kind == "Video"]
     return Description(
         seconds=_seconds(text),
         is_guess=_GUESSED_LENGTH in text or sniffed.reader in _STREAMS,
-        sounds=tuple(tracks[len(moving) :]),
-        pictures=tracks[0] if moving else None,
+        sounds=tuple(Track(line) for kind, line in lines if kind == "Audio"),
+        pictures=pictures[0] if pictures else None,
         text=text,
     )
 

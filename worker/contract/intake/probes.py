@@ -48,10 +48,10 @@ def probe_audio(source: Path, limits: IntakeLimits) -> Probe:
     num_bytes = check_size(source, "audio", limits.max_audio_bytes)
     sniffed = sniff_file(source, "audio", "audio")
     described = describe(source, sniffed, limits, "audio")
-    track = described.sounds[choose_track(described, sniffed)]
-    seconds = described.seconds
-    if not described.is_guess and seconds is not None and seconds > limits.max_audio_s + 1:
+    track = choose_track(described, sniffed)
+    if track.told_s is not None and track.told_s > limits.max_audio_s + 1:
         raise audio_too_long(limits)
+    seconds = described.seconds if track.told_s is None else track.told_s
     return Probe(sniffed.reader, num_bytes, seconds, 1 if track.is_mono else 2)
 
 

@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import mmap
 import re
-import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.descriptions import Description
 from worker.contract.intake.sniffing import Sniffed
 
 _CUT_SHORT: Final = re.compile(r"partial file|File ended prematurely")
 _WAV_HEAD: Final = re.compile(rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE", re.DOTALL)
 _STREAMED_BYTES: Final = 0x7FFF_0000
 """From here on a WAV's length means that its writer did not know it: 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a file is divided into chunks: name, size, content.
+
+    Args:
+        first: Where the first one begins.
+        name_bytes: Length of a name.
+        size_bytes: Length of a size.
+        align: A content is followed by so many bytes that the next chunk begins at a multiple.
+        is_big: Sizes have their highest byte first.
+        counts_head: A size counts name and size too.
+    """
+
+    first: int
+    name_bytes: int
+    size_bytes: int
+    align: int
+    is_big: bool = False
+    counts_head: bool = False
+
+
+_LAYOUTS: Final = {
+    "wav": _Layout(first=12, name_bytes=4, size_bytes=4, align=2),
+    "w64": _Layout(first=40, name_bytes=16, size_bytes=8, align=8, counts_head=True),
+    "caf": _Layout(first=8, name_bytes=4, size_bytes=8, align=1, is_big=True),
+}
+
 _MISSING_S: Final = 0.1
 _MISSING_PART: Final = 0.01
 """Writers err by a block or two; only more than both of these counts as missing."""
@@ -44,21 +72,22 @@ def check_one_wav(source: Path, sniffed: Sniffed) -> None:
 
 
 def check_whole(
-    source: Path, sniffed: Sniffed, described: Description, decoded_s: float, complaints: str
+    source: Path, sniffed: Sniffed, told_s: float | None, decoded_s: float, complaints: str
 ) -> None:
     """Refuse a recording whose end is missing.
 
     Args:
         source: The bytes as they came.
         sniffed: What they are.
-        described: What their head says.
+        told_s: Its length in seconds as its head tells it; None where it does not.
         decoded_s: Length of the sound that came out, in seconds.
         complaints: What ffmpeg wrote while it decoded.
 
     Raises:
         IntakeError: undecodable_media.
     """
-    told_s = _wav_seconds(source, sniffed.start) if sniffed.reader == "wav" else _told(described)
+    if layout := _LAYOUTS.get(sniffed.reader):
+        told_s = decoded_s * _told_of_present(source, sniffed.start, layout)
     is_short = told_s is not None and told_s - decoded_s > max(_MISSING_S, _MISSING_PART * told_s)
     if not is_short and not _CUT_SHORT.search(complaints):
         return
@@ -69,30 +98,27 @@ def check_whole(
     )
 
 
-def _told(described: Description) -> float | None:
-    """The sound's length in seconds where the head tells it, and tells it of this sound alone."""
-    is_alone = len(described.sounds) == 1 and described.pictures is None
-    return described.seconds if is_alone and not described.is_guess else None
-
-
-def _wav_seconds(source: Path, start: int) -> float | None:
-    """The length that a WAV's header tells, or None where it does not know."""
+def _told_of_present(source: Path, start: int, layout: _Layout) -> float:
+    """How many times the samples that are there the header tells of; 1 where it does not know."""
+    file_bytes = source.stat().st_size
     with source.open("rb") as stream:
         stream.seek(start)
-        first = stream.read(12)
-        order = ">" if first.startswith(b"RIFX") else "<"
-        bytes_s, long_size = 0, None
-        # The header of each chunk: name and size; chunks begin at even places.
-        while len(head := stream.read(8)) == 8:
-            name, size = head[:4], struct.unpack(f"{order}I", head[4:])[0]
-            if name == b"data":
-                size = long_size if long_size is not None and size == 0xFFFF_FFFF else size
-                is_known = 0 < size < _STREAMED_BYTES and bytes_s > 0
-                return size / bytes_s if is_known else None
-            content = stream.read(min(size, 28))
-            if name == b"fmt " and len(content) >= 16:
-                bytes_s = struct.unpack(f"{order}I", content[8:12])[0]
-            elif name == b"ds64" and len(content) >= 24:
-                long_size = struct.unpack("<Q", content[8:16])[0]
-            stream.seek(size + size % 2 - len(content), 1)
-    return None
+        order: Literal["big", "little"] = (
+            "big" if layout.is_big or stream.read(4) == b"RIFX" else "little"
+        )
+        place, long_bytes = start + layout.first, None
+        while place < file_bytes:
+            stream.seek(place)
+            head = stream.read(layout.name_bytes + layout.size_bytes)
+            size = int.from_bytes(head[layout.name_bytes :], order)
+            size -= len(head) if layout.counts_head else 0
+            place += len(head)
+            if head.startswith(b"data"):
+                told = size if long_bytes is None or size != 0xFFFF_FFFF else long_bytes
+                is_known = 0 < told < _STREAMED_BYTES and place < file_bytes
+                return max(1.0, told / (file_bytes - place)) if is_known else 1.0
+            if head.startswith(b"ds64"):
+                long_bytes = int.from_bytes(stream.read(16)[8:], "little")
+            # A length of nothing at all would not lead anywhere.
+            place += max(0, -(-size // layout.align) * layout.align)
+    return 1.0

@@ -27,7 +27,7 @@ from worker.contract.intake.limits import IntakeLimits, audio_too_long
 from worker.contract.intake.sniffing import Sniffed, sniff_file
 from worker.contract.intake.sound_lengths import check_one_wav, check_whole
 from worker.contract.intake.sound_measures import Remedy, find_remedy, read_levels
-from worker.contract.intake.sound_tracks import choose_track, zero_s
+from worker.contract.intake.sound_tracks import SoundTrack, choose_track
 
 SPEECH_RATE_HZ: Final = 16_000
 SOUND_RATE_HZ: Final = 48_000
@@ -49,15 +49,6 @@ class AudioInfo:
     bytes: int
     sha256: str
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How a sound is read: its track, and the time on the container's clock that becomes 0."""
-
-    sniffed: Sniffed
-    track: int
-    zero_s: float | None
 
 
 @dataclass(frozen=True)
@@ -102,11 +93,12 @@ def accept_audio(
     check_one_wav(source, sniffed)
     described = describe(source, sniffed, limits, "audio")
     track = choose_track(described, sniffed)
-    reading = _Reading(sniffed, track, zero_s(described, track, sniffed))
+    if track.told_s is not None and track.told_s > limits.max_audio_s + 1:
+        raise audio_too_long(limits)
 
     def decode(remedy: Remedy) -> ChildEnd:
         return run_limited(
-            _ffmpeg_arguments(source, reading, remedy, speech, sound, limits),
+            _ffmpeg_arguments(source, sniffed, track, remedy, speech, sound, limits),
             # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
             limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
             what="audio",
@@ -123,7 +115,7 @@ def accept_audio(
             {"decoder": end.words},
         )
     spoken = flac_stream(speech)
-    check_whole(source, sniffed, described, spoken.seconds, end.errors)
+    check_whole(source, sniffed, track.told_s, spoken.seconds, end.errors)
     _check_length(spoken.seconds, limits)
 
     # 2. again, where the speech would not be heard
@@ -144,7 +136,7 @@ def accept_audio(
         format=sniffed.reader,
         bytes=num_bytes,
         sha256=file_sha256(source),
-        notes=(*_track_notes(len(described.sounds), track), *remedy.notes),
+        notes=(*_track_notes(len(described.sounds), track.number), *remedy.notes),
     )
 
 
@@ -192,7 +184,8 @@ def _track_notes(count: int, chosen: int) -> tuple[str, ...]:
 
 def _ffmpeg_arguments(
     source: Path,
-    reading: _Reading,
+    sniffed: Sniffed,
+    track: SoundTrack,
     remedy: Remedy,
     speech: Path,
     sound: Path,
@@ -201,7 +194,7 @@ def _ffmpeg_arguments(
     # `aresample` fills holes in the time stamps, and what lies before the first one, with silence.
     # One decode feeds both files, so they share their first sample whatever the container's time
     # stamps say. One second more than allowed is enough to see that the sound is too long.
-    clock = "STARTPTS" if reading.zero_s is None else f"{reading.zero_s:.6f}/TB"
+    clock = "STARTPTS" if track.zero_s is None else f"{track.zero_s:.6f}/TB"
     alone = "" if remedy.channel is None else f"pan=mono|c0=c{remedy.channel},"
     stereo_alone = alone if remedy.is_lost_in_stereo else ""
     gap = f"aresample=async=1:first_pts=0:min_hard_comp={_MIN_HOLE_S:g},"
@@ -217,7 +210,7 @@ def _ffmpeg_arguments(
         )
 
     graph = (
-        f"[0:a:{reading.track}]asetpts=PTS-{clock},{gap}"
+        f"[0:a:{track.number}]asetpts=PTS-{clock},atrim=start=0,{gap}"
         f"atrim=end={limits.max_audio_s + 1:g},asplit=3[a][b][c];"
         f"[a]{branch(SPEECH_RATE_HZ, 'mono', remedy.speech_gain_db, 'mono', alone)}[speech];"
         f"[b]{branch(SOUND_RATE_HZ, 'mono|stereo', remedy.sound_gain_db, 'stereo', stereo_alone)}"
@@ -227,8 +220,8 @@ def _ffmpeg_arguments(
     plain_flac = ["-map_metadata", "-1", "-c:a", "flac", "-compression_level", "0", "-f", "flac"]
     reader = ffmpeg_reading(
         source,
-        reading.sniffed.reader,
-        start=reading.sniffed.start,
+        sniffed.reader,
+        start=sniffed.start,
         options=["-copyts"],
         # The levels are written as information.
         loglevel="info",
