@@ -65,9 +65,7 @@ def generate(
     ] = None,
     video: Annotated[
         Path | None,
-        typer.Option(
-            help="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska.", **FILE
-        ),
+        typer.Option(help=f"Instead of a portrait, a video to dub: {types_of('video')}.", **FILE),
     ] = None,
     driving_video: Annotated[
         Path | None,
@@ -85,6 +83,9 @@ def generate(
     lip_strength: Annotated[
         float, typer.Option(help="Scale of the lip motion, 0 to 2; 1 = as predicted.")
     ] = 1.0,
+    audio_offset_ms: Annotated[
+        int, typer.Option(help="Move the sound: above 0 it is heard later, below 0 earlier.")
+    ] = 0,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -110,6 +111,7 @@ def generate(
         fps=fps,
         face_index=face_index,
         lip_strength=lip_strength,
+        audio_offset_ms=audio_offset_ms,
     )
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
     settings = _settings(device, weights)
@@ -256,6 +258,8 @@ class _Report:
             f"{output}: {summary['seconds']:g} s, {summary['width']}x{summary['height']}, "
             f"{summary['num_frames']} frames in {timings['total']:.1f} s"
         )
+        for note in summary["input"]["audio"]["notes"]:
+            typer.echo(f"talkface: audio: {note}", err=True)
 
     def fail(
         self, code: ErrorCode, detail: str, params: dict[str, ParamValue] | None = None

@@ -22,6 +22,7 @@ from worker.contract.intake.file_names import (
     reference_name,
 )
 from worker.contract.messages import (
+    INTAKE_OPTIONS,
     JobInput,
     RendererInfo,
     SamplingOptions,
@@ -256,8 +257,8 @@ class PipelineRenderer:
         from model.pipelines.options import RenderOptions
 
         waveform = load_waveform(request.speech)
-        # The caller's options are the pipeline's, name by name.
-        options = RenderOptions(**request.options.model_dump())
+        # The caller's options are the pipeline's, name by name, but for what the intake has done.
+        options = RenderOptions(**request.options.model_dump(exclude=set(INTAKE_OPTIONS)))
         references = [_read_rgb(path) for path in request.references]
         if request.image is None:
             assert source is not None

@@ -50,6 +50,7 @@ QUEUED_JOB: Final[dict[str, Any]] = {
             "fps": 25.0,
             "face_index": 0,
             "lip_strength": 1.0,
+            "audio_offset_ms": 0,
         },
     },
     "face_boxes": None,

@@ -91,6 +91,15 @@ class SamplingOptions(Message):
     lip_strength: Annotated[
         float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
     ] = 1.0
+    audio_offset_ms: Annotated[
+        int,
+        Field(
+            ge=-10_000,
+            le=10_000,
+            description="Milliseconds by which the sound is moved: above 0 it is heard later, after "
+            "silence; below 0 earlier, its beginning cut off.",
+        ),
+    ] = 0
 
     @model_validator(mode="after")
     def _steps_need_diffusion(self) -> Self:
@@ -100,6 +109,10 @@ class SamplingOptions(Message):
                 "leave it out, or choose fast, balanced or quality"
             )
         return self
+
+
+INTAKE_OPTIONS: Final = frozenset({"audio_offset_ms"})
+"""Options that the intake has carried out before anything is drawn."""
 
 
 class AudioInput(Message):

@@ -133,6 +133,23 @@ def test_five_minutes_do_not_drift(tmp_path: Path, suffix: str, codec: str) -> N
     assert onsets_s(tmp_path) == pytest.approx(times_s, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("offset_ms", "expected"), [(250, [0.55, 2.25]), (-200, [0.1, 1.8]), (-1000, [1.0])]
+)
+def test_a_sound_is_moved_by_the_offset_that_was_asked_for(
+    tmp_path: Path, offset_ms: int, expected: list[float]
+) -> None:
+    upload = clicks(tmp_path / "clicks.wav", [0.3, 2.0], 2.5)
+
+    info = accept_audio(
+        *(upload, tmp_path / "speech.flac", tmp_path / "sound.flac", LIMITS), offset_ms=offset_ms
+    )
+
+    assert onsets_s(tmp_path) == pytest.approx(expected, abs=0.001)
+    assert onsets_s(tmp_path, "sound.flac") == pytest.approx(expected, abs=0.001)
+    assert info.seconds == pytest.approx(2.5 + offset_ms / 1000, abs=0.001)
+
+
 # --- holes --------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,7 @@ def take_in(
         IntakeError: A file cannot be used, or they do not go together.
     """
     portrait, references = _take_images(uploads, folder, limits, on_wait)
-    audio = _take_audio(uploads.audio, folder, limits, on_wait)
+    audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
     video = driving = None
     if uploads.video is not None:
         video = _take_video(uploads.video, "video", folder, options, limits, on_wait)
@@ -106,7 +106,7 @@ def take_in_later(
     found = probe_audio(uploads.audio, limits)
     if found.seconds is None:
         # Quotas and deadlines count its seconds, and only decoding can tell them.
-        audio = _take_audio(uploads.audio, folder, limits, on_wait)
+        audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
     else:
         audio = AudioInput(
             seconds=round(found.seconds, 3),
@@ -183,7 +183,7 @@ def decode_pending(
     for name in pending.files:
         source = path_of(upload_name(name))
         if name == "audio":
-            changes[name] = _take_audio(source, folder, limits, on_wait)
+            changes[name] = _take_audio(source, folder, job_input.options, limits, on_wait)
         else:
             changes[name] = _take_video(source, name, folder, job_input.options, limits, on_wait)
     return job_input.model_copy(update=changes)
@@ -210,9 +210,16 @@ def _take_images(
 
 
 def _take_audio(
-    source: Path, folder: Path, limits: IntakeLimits, on_wait: Callable[[], None]
+    source: Path,
+    folder: Path,
+    options: SamplingOptions,
+    limits: IntakeLimits,
+    on_wait: Callable[[], None],
 ) -> AudioInput:
-    info = accept_audio(source, folder / SPEECH, folder / SOUND, limits, on_wait)
+    info = accept_audio(
+        *(source, folder / SPEECH, folder / SOUND, limits, on_wait),
+        offset_ms=options.audio_offset_ms,
+    )
     return AudioInput(**asdict(info))
 
 

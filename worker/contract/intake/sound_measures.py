@@ -18,6 +18,7 @@ _LINE: Final = re.compile(r"^\[astats@(\w+) @ [^]]*\] ([\w ]+): (\S+)$", re.MULT
 
 _FAR_DB: Final = 10.0
 """A channel so far above another is heard alone; two equal voices in a mix stay within 6 dB."""
+_EQUAL_DB: Final = 1.0
 _LIVELY_DB: Final = 10.0
 """Speech comes and goes; hum and hiss stay where they are."""
 _OFFSET: Final = 0.003
@@ -143,7 +144,9 @@ def _speaking_channel(channels: list[Level], mono: Level) -> int | None:
     if len(channels) < 2:
         return None
     lively = [number for number, one in enumerate(channels) if one.is_lively]
-    loudest = max(lively or range(len(channels)), key=lambda number: channels[number].rms_db)
+    candidates = lively or list(range(len(channels)))
+    most_db = max(channels[number].rms_db for number in candidates)
+    loudest = next(one for one in candidates if channels[one].rms_db >= most_db - _EQUAL_DB)
     level_db = channels[loudest].rms_db
     if level_db < _SILENT_DB:
         return None

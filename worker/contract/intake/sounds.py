@@ -71,6 +71,8 @@ def accept_audio(
     sound: Path,
     limits: IntakeLimits,
     on_wait: Callable[[], None] = keep_waiting,
+    *,
+    offset_ms: int = 0,
 ) -> AudioInfo:
     """Check an uploaded sound and write it as two FLAC files that start at the same sample.
 
@@ -80,6 +82,7 @@ def accept_audio(
         sound: Where the sound for the MP4 goes, 48 kHz, mono or stereo.
         limits: What is tolerated.
         on_wait: Called while it is decoded; what it raises stops that.
+        offset_ms: By how much the sound is moved; below 0 its beginning is cut off.
 
     Returns:
         The decoded length, the channels of `sound` and the upload's digest.
@@ -98,7 +101,7 @@ def accept_audio(
 
     def decode(remedy: Remedy) -> ChildEnd:
         return run_limited(
-            _ffmpeg_arguments(source, sniffed, track, remedy, speech, sound, limits),
+            _ffmpeg_arguments(source, sniffed, track, remedy, speech, sound, limits, offset_ms),
             # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
             limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
             what="audio",
@@ -115,7 +118,7 @@ def accept_audio(
             {"decoder": end.words},
         )
     spoken = flac_stream(speech)
-    check_whole(source, sniffed, track.told_s, spoken.seconds, end.errors)
+    check_whole(source, sniffed, track.told_s, spoken.seconds - offset_ms / 1000, end.errors)
     _check_length(spoken.seconds, limits)
 
     # 2. again, where the speech would not be heard
@@ -190,6 +193,7 @@ def _ffmpeg_arguments(
     speech: Path,
     sound: Path,
     limits: IntakeLimits,
+    offset_ms: int,
 ) -> list[str]:
     # `aresample` fills holes in the time stamps, and what lies before the first one, with silence.
     # One decode feeds both files, so they share their first sample whatever the container's time
@@ -198,19 +202,20 @@ def _ffmpeg_arguments(
     alone = "" if remedy.channel is None else f"pan=mono|c0=c{remedy.channel},"
     stereo_alone = alone if remedy.is_lost_in_stereo else ""
     gap = f"aresample=async=1:first_pts=0:min_hard_comp={_MIN_HOLE_S:g},"
-    offset = "highpass=f=20," if remedy.has_offset else ""
+    offset = "highpass=f=10:poles=1," if remedy.has_offset else ""
     levels = "measure_perchannel=DC_offset+Peak_level+RMS_level+RMS_peak+RMS_trough"
 
     def branch(rate_hz: int, layouts: str, gain_db: float, name: str, channel: str) -> str:
+        # Without `rematrix_maxval` a mix in floating point is louder than its channels.
         # `aresample` in each branch keeps ffmpeg from settling on one format for all of them.
         return (
-            f"{channel}{offset}aresample={rate_hz},"
+            f"{channel}{offset}aresample={rate_hz}:rematrix_maxval=1,"
             f"aformat=sample_fmts=fltp:channel_layouts={layouts},volume={gain_db:g}dB,"
             f"astats@{name}={levels}:measure_overall=none,aformat=sample_fmts=s16"
         )
 
     graph = (
-        f"[0:a:{track.number}]asetpts=PTS-{clock},atrim=start=0,{gap}"
+        f"[0:a:{track.number}]asetpts=PTS-{clock}{offset_ms / 1000:+.3f}/TB,atrim=start=0,{gap}"
         f"atrim=end={limits.max_audio_s + 1:g},asplit=3[a][b][c];"
         f"[a]{branch(SPEECH_RATE_HZ, 'mono', remedy.speech_gain_db, 'mono', alone)}[speech];"
         f"[b]{branch(SOUND_RATE_HZ, 'mono|stereo', remedy.sound_gain_db, 'stereo', stereo_alone)}"
