@@ -164,12 +164,14 @@ class Pending(Message):
         max_audio_s: Longest sound in seconds.
         max_video_s: Longest video in seconds.
         max_side: Longest side of a normalised video in pixels.
+        background: What stands behind transparent parts, `#rrggbb`.
     """
 
     files: tuple[Literal["audio", "video", "driving_video"], ...]
     max_audio_s: float
     max_video_s: float
     max_side: int
+    background: str = "#ffffff"
 
 
 class JobInput(Message):

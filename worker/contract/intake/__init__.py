@@ -16,6 +16,7 @@ Its modules, in the order in which a POST walks through them:
         sound_measures levels of its channels, and what is done so that the speech is heard
       probes         of a video, and of the voice beside it, only the head is read before the 202
       videos         decoded after the 202, by ffmpeg                      ─▶ input.mkv
+        video_colours  HDR, missing tags, alpha and fields, and the filters for them
     file_names     what the files are called in the store
 
 Whatever decodes runs in `limited_child`: bounds on memory, processor time, file size and wall

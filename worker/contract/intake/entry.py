@@ -144,6 +144,7 @@ def take_in_later(
             max_audio_s=limits.max_audio_s,
             max_video_s=limits.max_video_s,
             max_side=limits.max_side,
+            background=limits.background,
         ),
     )
 
@@ -178,6 +179,7 @@ def decode_pending(
         max_audio_s=pending.max_audio_s,
         max_video_s=pending.max_video_s,
         max_side=pending.max_side,
+        background=pending.background,
     )
     changes: dict[str, AudioInput | VideoInput | None] = {"pending": None}
     for name in pending.files:

@@ -28,6 +28,7 @@ class _PictureRequest:
     max_pixels: int
     max_side: int
     min_side: int
+    background: str
 
 
 def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
@@ -63,7 +64,7 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
             # Shrunk first, the steps below cost little; the gap lets a JPEG be decoded at a
             # fraction of its size.
             picture.thumbnail(bound, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        rgb = _to_srgb(ImageOps.exif_transpose(picture))
+        rgb = _to_srgb(ImageOps.exif_transpose(picture), request.background)
     rgb.thumbnail(bound, Image.Resampling.LANCZOS)
     even = _pad_to_even(rgb)
     # Runs only: a third faster than matching strings on grain, and smaller on smooth pictures.
@@ -71,8 +72,8 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
     return {"width": even.width, "height": even.height}
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Any mode and colour profile to 8-bit sRGB; transparent parts become white."""
+def _to_srgb(picture: Image.Image, background: str) -> Image.Image:
+    """Any mode and colour profile to 8-bit sRGB; the background is behind transparent parts."""
     import io
 
     from PIL import Image, ImageCms
@@ -84,7 +85,7 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         profile = None
     if picture.has_transparency_data:
         layered = picture.convert("RGBA")
-        picture = Image.new("RGBA", layered.size, "white")
+        picture = Image.new("RGBA", layered.size, background)
         picture.alpha_composite(layered)
     if profile and picture.mode in ("RGB", "RGBA", "CMYK"):
         # Phones write Display P3; read as sRGB, faces turn pale. A broken profile is no reason to

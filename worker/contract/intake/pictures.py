@@ -59,6 +59,7 @@ def accept_image(
         "max_pixels": limits.max_pixels,
         "max_side": limits.max_side,
         "min_side": limits.min_side,
+        "background": limits.background,
     }
     end = run_limited(
         [sys.executable, "-P", "-m", "worker.contract.intake.picture_child", json.dumps(request)],

@@ -20,6 +20,7 @@ from worker.contract.intake.limits import (
 )
 from worker.contract.intake.sniffing import sniff_file
 from worker.contract.intake.sound_tracks import choose_track
+from worker.contract.intake.video_colours import read_colours
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def probe_video(source: Path, limits: IntakeLimits, what: str) -> Probe:
             "Save it again with one and resend it.",
         )
     check_video_size(*size, limits, what)
+    read_colours(described, what)
     seconds = described.seconds
     if not described.is_guess and seconds is not None and seconds > limits.max_video_s + 1:
         raise video_too_long(limits, what)

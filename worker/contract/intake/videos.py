@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.descriptions import describe
 from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import (
     ChildLimits,
@@ -32,6 +33,7 @@ from worker.contract.intake.limited_child import (
 )
 from worker.contract.intake.limits import IntakeLimits, check_video_size, video_too_long
 from worker.contract.intake.sniffing import Sniffed, sniff_file
+from worker.contract.intake.video_colours import Colours, read_colours
 
 _MAX_THREADS: Final = 4
 # What the demuxers say when an upload stopped half-way; what came would decode without an error.
@@ -82,7 +84,8 @@ def accept_video(
     """
     num_bytes = check_size(source, what, limits.max_video_bytes)
     sniffed = sniff_file(source, "video", what)
-    num_frames = _write_frames(source, sniffed, destination, limits, fps, what, on_wait)
+    colours = read_colours(describe(source, sniffed, limits, what), what)
+    num_frames = _write_frames(source, sniffed, colours, destination, limits, fps, what, on_wait)
     seconds = num_frames / fps
     _check_length(seconds, num_frames, limits, what)
     width, height = _size(destination, limits, what)
@@ -102,6 +105,7 @@ def accept_video(
 def _write_frames(
     source: Path,
     sniffed: Sniffed,
+    colours: Colours,
     destination: Path,
     limits: IntakeLimits,
     fps: float,
@@ -112,7 +116,7 @@ def _write_frames(
     room = shutil.disk_usage(destination.parent).free
     max_file_bytes = min(limits.max_frames_bytes, room)
     end = run_limited(
-        _ffmpeg_arguments(source, sniffed, destination, limits, fps),
+        _ffmpeg_arguments(source, sniffed, colours, destination, limits, fps),
         ChildLimits(
             limits.memory_bytes, limits.video_cpu_s, limits.video_wall_clock_s, max_file_bytes
         ),
@@ -148,20 +152,29 @@ def _write_frames(
 
 
 def _ffmpeg_arguments(
-    source: Path, sniffed: Sniffed, destination: Path, limits: IntakeLimits, fps: float
+    source: Path,
+    sniffed: Sniffed,
+    colours: Colours,
+    destination: Path,
+    limits: IntakeLimits,
+    fps: float,
 ) -> list[str]:
     side = limits.max_side
     # The first picture is frame 0 whatever the container's clock says. `sar` makes wide pixels
     # square. A picture that fits is not scaled, and an odd side loses its last row or column
     # rather than that all pixels move.
     shrink = f"min(1,{side}/max(iw*sar,ih))"
-    filters = (
-        f"setpts=PTS-STARTPTS,fps={fps!r},"
+    filters = [
+        "setpts=PTS-STARTPTS",
+        *colours.first_filters(),
+        f"fps={fps!r}",
         f"scale=w='round(iw*sar*{shrink})':h='round(ih*{shrink})'"
-        ":flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp,setsar=1,"
-        "crop=w='2*trunc(iw/2)':h='2*trunc(ih/2)':x=0:y=0,"
-        "format=yuv420p|yuv422p|yuv444p|bgr0"
-    )
+        ":flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp",
+        "setsar=1",
+        "crop=w='2*trunc(iw/2)':h='2*trunc(ih/2)':x=0:y=0",
+        *colours.last_filters(limits.background),
+        "format=yuv420p|yuv422p|yuv444p|bgr0",
+    ]
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     # One frame more than allowed is enough to see that the video is too long, and a gap in the
     # time stamps cannot be filled for ever.
@@ -172,10 +185,22 @@ def _ffmpeg_arguments(
             sniffed.reader,
             start=sniffed.start,
             threads=threads,
-            options=["-max_pixels", str(limits.max_pixels), "-t", f"{limits.max_video_s + 1:g}"],
+            options=[
+                *(("-c:v", colours.decoder) if colours.decoder else ()),
+                *("-max_pixels", str(limits.max_pixels), "-t", f"{limits.max_video_s + 1:g}"),
+            ],
         ),
         # `V`: pictures that move, no cover art.
-        *("-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(most)),
+        *(
+            "-map",
+            "0:V:0",
+            "-vf",
+            ",".join(filters),
+            "-fps_mode",
+            "passthrough",
+            "-frames:v",
+            str(most),
+        ),
         *("-map_metadata", "-1", "-map_chapters", "-1"),
         *("-c:v", "ffv1", "-level", "3", "-g", "1", "-slices", "4", "-threads", str(threads)),
         # The last report on standard output has the number of frames.
