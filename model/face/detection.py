@@ -199,7 +199,9 @@ class MediaPipeFaceDetector:
                 if quarter_turns or not box.is_plain:
                     found = self._turned(image, found)
                 landmarks = self._mesh_landmarks(image, found)
-                if landmarks is None or any(_same_face(landmarks, one.landmarks) for one in faces):
+                if landmarks is None or any(
+                    is_same_face(landmarks, one.landmarks) for one in faces
+                ):
                     continue
                 faces.append(DetectedFace.from_landmarks(landmarks, found.score))
             best_score = max((face.score for face in faces), default=0.0)
@@ -300,7 +302,7 @@ class MediaPipeFaceDetector:
         return np.array([(mesh[i].x, mesh[i].y) for i in MESH_TO_68], np.float32)
 
 
-def _same_face(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
+def is_same_face(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
     """Whether two sets of landmarks lie on one face: their centres are closer than half its size."""
     distance = float(np.linalg.norm(first.mean(axis=0) - second.mean(axis=0)))
     return distance < 0.5 * float(np.ptp(first, axis=0).max())

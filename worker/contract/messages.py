@@ -131,13 +131,17 @@ class AudioInput(Message):
 
 
 class ImageInput(Message):
-    """The picture: its size after normalisation, `sha256` of the bytes as they came."""
+    """The picture: its size after normalisation, `sha256` of the bytes as they came.
+
+    With `has_original` it is stored as large as it was sent as well.
+    """
 
     width: int
     height: int
     format: str
     bytes: int
     sha256: str
+    has_original: bool = False
 
 
 class VideoInput(Message):

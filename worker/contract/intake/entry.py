@@ -18,6 +18,7 @@ from typing import Literal
 
 from worker.contract.intake.file_names import (
     FILES_OF,
+    ORIGINAL,
     PORTRAIT,
     SOUND,
     SPEECH,
@@ -201,13 +202,13 @@ def _take_images(
         has_driving_video=uploads.driving_video is not None,
     )
 
-    def take(path: Path, name: str) -> ImageInput:
-        return ImageInput(**asdict(accept_image(path, folder / name, limits, on_wait)))
+    def take(path: Path, name: str, original: Path | None = None) -> ImageInput:
+        return ImageInput(**asdict(accept_image(path, folder / name, limits, on_wait, original)))
 
     more = uploads.images
     portrait: ImageInput | None = None
     if uploads.video is None:
-        portrait, more = take(more[0], PORTRAIT), more[1:]
+        portrait, more = take(more[0], PORTRAIT, folder / ORIGINAL), more[1:]
     return portrait, tuple(take(path, reference_name(n)) for n, path in enumerate(more))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class _PictureRequest:
     source: str
     destination: str
+    original: str
     format: str
     max_pixels: int
     max_side: int
@@ -65,6 +66,11 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
             # fraction of its size.
             picture.thumbnail(bound, Image.Resampling.LANCZOS, reducing_gap=3.0)
         rgb = _to_srgb(ImageOps.exif_transpose(picture), request.background)
+    if request.original and max(width, height) > request.max_side:
+        with Image.open(request.source, formats=(request.format,)) as picture:
+            whole = _to_srgb(ImageOps.exif_transpose(picture), request.background)
+        # A face that is small in it is cut out of this one; as PNG it would have ten times the bytes.
+        whole.save(request.original, format="JPEG", quality=95, subsampling=0)
     rgb.thumbnail(bound, Image.Resampling.LANCZOS)
     even = _pad_to_even(rgb)
     # Runs only: a third faster than matching strings on grain, and smaller on smooth pictures.

@@ -28,6 +28,7 @@ class ImageInfo:
     format: str
     bytes: int
     sha256: str
+    has_original: bool = False
 
 
 def accept_image(
@@ -35,6 +36,7 @@ def accept_image(
     destination: Path,
     limits: IntakeLimits,
     on_wait: Callable[[], None] = keep_waiting,
+    original: Path | None = None,
 ) -> ImageInfo:
     """Check an uploaded picture and write it as normalised PNG.
 
@@ -43,6 +45,7 @@ def accept_image(
         destination: Where the PNG goes: RGB, upright, longest side at most `max_side`, even sides.
         limits: What is tolerated.
         on_wait: Called while it is decoded; what it raises stops that.
+        original: Where a JPEG of its full size goes if it is shrunk, or None.
 
     Returns:
         The normalised size and the upload's digest.
@@ -55,6 +58,7 @@ def accept_image(
     request = {
         "source": str(source),
         "destination": str(destination),
+        "original": "" if original is None else str(original),
         "format": sniffed.reader,
         "max_pixels": limits.max_pixels,
         "max_side": limits.max_side,
@@ -87,6 +91,7 @@ def accept_image(
         format=sniffed.reader.lower(),
         bytes=num_bytes,
         sha256=file_sha256(source),
+        has_original=original is not None and original.is_file(),
     )
 
 
