@@ -61,6 +61,7 @@ CONTAINERS = [
     pytest.param("mkv", ("-c:a", "flac", *H264), id="mkv"),
     pytest.param("webm", ("-c:a", "libopus", "-c:v", "libvpx"), id="webm"),
     pytest.param("ts", ("-c:a", "aac", *H264), id="ts"),
+    pytest.param("fragments.mp4", ("-c:a", "aac", *H264, "-movflags", "frag_keyframe"), id="frag"),
 ]
 
 
@@ -148,6 +149,22 @@ def test_a_sound_is_moved_by_the_offset_that_was_asked_for(
     assert onsets_s(tmp_path) == pytest.approx(expected, abs=0.001)
     assert onsets_s(tmp_path, "sound.flac") == pytest.approx(expected, abs=0.001)
     assert info.seconds == pytest.approx(2.5 + offset_ms / 1000, abs=0.001)
+
+
+@pytest.mark.parametrize(("suffix", "arguments"), CONTAINERS)
+def test_five_minutes_of_a_film_do_not_drift(
+    tmp_path: Path, suffix: str, arguments: tuple[str, ...]
+) -> None:
+    times_s = [0.3, 60.0, 299.5]
+    clicks(tmp_path / "clicks.wav", times_s, 300)
+    ffmpeg(
+        *("-f", "lavfi", "-i", "color=size=64x64:rate=10:duration=300"),
+        *("-i", tmp_path / "clicks.wav", *arguments, tmp_path / f"film.{suffix}"),
+    )
+
+    take(tmp_path / f"film.{suffix}")
+
+    assert onsets_s(tmp_path) == pytest.approx(times_s, abs=0.005)
 
 
 # --- holes --------------------------------------------------------------------------------------
