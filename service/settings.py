@@ -45,6 +45,10 @@ class ServiceSettings(BaseSettings):
         int,
         Field(ge=256, le=2160, description="Longest side of a video; larger pictures shrink."),
     ] = 1920
+    background: Annotated[
+        str,
+        Field(pattern="^#[0-9a-fA-F]{6}$", description="Colour behind transparent parts."),
+    ] = "#ffffff"
     min_free_bytes: Annotated[
         int, Field(ge=0, description="Uploads are refused when less would stay free on the volume.")
     ] = 256 * 2**20
@@ -216,6 +220,7 @@ class ServiceSettings(BaseSettings):
             max_audio_s=self.max_audio_s,
             max_video_s=self.max_video_s,
             max_side=self.max_side,
+            background=self.background,
         )
 
     @property

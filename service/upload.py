@@ -1,7 +1,7 @@
 """Receives the multipart form of an upload: checked as it arrives, and dropped as soon as it is wrong.
 
     part begins   ──▶ a field that is known, sent once; before the first file, the options so far
-    first bytes   ──▶ the type of the file, by its magic bytes
+    first bytes   ──▶ the type of the file, by what they prove
     every byte    ──▶ the limits of the file and of all uploads of the process; its digest
     part ends     ──▶ on the disk, under a name of ours
 
@@ -32,14 +32,10 @@ from service.problems import ProblemError
 from service.schemas.form import TalkingFaceOptions
 from worker.contract.artifacts import full_volume
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.file_checks import (
-    SNIFF_BYTES,
-    audio_type,
-    check_size,
-    image_type,
-    video_type,
-)
+from worker.contract.intake.file_checks import check_size
+from worker.contract.intake.formats import Role
 from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sniffing import SNIFF_BYTES, check_head
 from worker.contract.intake.uploads import (
     MAX_REFERENCES,
     Uploads,
@@ -61,13 +57,13 @@ class _Kind:
 
     Args:
         what: How messages call it.
-        check_type: Raises `IntakeError` for magic bytes of another kind.
+        role: What it is taken as.
         limit_bytes: Largest file.
         most: How often the field may be sent.
     """
 
     what: str
-    check_type: Callable[[bytes], str]
+    role: Role
     limit_bytes: int
     most: int = 1
 
@@ -194,14 +190,14 @@ class ReceivedFile(UploadFile):
         check_size(self.path, self._kind.what, self._kind.limit_bytes)
         if not self._is_type_checked:
             with self.path.open("rb") as stream:
-                self._kind.check_type(stream.read(SNIFF_BYTES))
+                check_head(stream.read(SNIFF_BYTES), self._kind.role, self._kind.what)
 
     def stop(self) -> None:
         """Close the file, complete or not."""
         self._out.close()
 
     def _check_type(self) -> None:
-        self._kind.check_type(bytes(self._buffer[:SNIFF_BYTES]))
+        check_head(bytes(self._buffer[:SNIFF_BYTES]), self._kind.role, self._kind.what)
         self._is_type_checked = True
 
     def _flush(self) -> None:
@@ -363,14 +359,10 @@ async def pieces(
 
 def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:
     return {
-        "audio": _Kind("audio", audio_type, limits.max_audio_bytes),
-        "image": _Kind("picture", image_type, limits.max_image_bytes, 1 + MAX_REFERENCES),
-        "video": _Kind("video", video_type, limits.max_video_bytes),
-        "driving_video": _Kind(
-            "driving video",
-            lambda head: video_type(head, "driving video"),
-            limits.max_video_bytes,
-        ),
+        "audio": _Kind("audio", "audio", limits.max_audio_bytes),
+        "image": _Kind("picture", "image", limits.max_image_bytes, 1 + MAX_REFERENCES),
+        "video": _Kind("video", "video", limits.max_video_bytes),
+        "driving_video": _Kind("driving video", "video", limits.max_video_bytes),
     }
 
 

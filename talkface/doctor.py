@@ -57,9 +57,20 @@ def doctor(
         Path, typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder whose disk is looked at.")
     ] = Path("talkface-data"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: list the faces of this picture, by face_index.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Say what is missing here and how to get it; status 5 when something needed is."""
     os.environ.setdefault("GLOG_minloglevel", "2")
+    if image is not None:
+        _print_faces(image, as_json=as_json)
+        return
     findings = examine(data_dir)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -67,6 +78,30 @@ def doctor(
         _print(findings)
     if any(finding.state is State.MISSING for finding in findings):
         raise typer.Exit(Exit.INCOMPLETE)
+
+
+def _print_faces(image: Path, *, as_json: bool) -> None:
+    # Late: the images of the service have no model.
+    from model.errors import ModelError
+    from talkface.face_list import list_faces
+    from worker.contract.errors import IntakeError
+
+    try:
+        faces = list_faces(image)
+    except (IntakeError, ModelError) as error:
+        typer.echo(f"talkface: {getattr(error, 'detail', error)}", err=True)
+        raise typer.Exit(Exit.INCOMPLETE) from None
+    if as_json:
+        typer.echo(json.dumps([asdict(face) for face in faces], indent=2))
+        return
+    for face in faces:
+        left, top, right, bottom = face.bbox_xyxy
+        words = "" if face.is_large_enough else ", too small"
+        typer.echo(
+            f"face_index {face.face_index}: {face.size_px} px, x {left} to {right}, y {top} to {bottom}{words}"
+        )
+    if not faces:
+        typer.echo("no face was found")
 
 
 def examine(data_dir: Path) -> list[Finding]:

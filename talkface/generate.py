@@ -25,6 +25,7 @@ from talkface.exits import EXIT_STATUS, Exit
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.intake.entry import take_in
 from worker.contract.intake.file_checks import file_sha256
+from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage
@@ -56,7 +57,7 @@ def generate(
     ],
     audio: Annotated[
         Path | None,
-        typer.Option(help="Speech: WAV, MP3, M4A, FLAC, Ogg or WebM.", **FILE),
+        typer.Option(help=f"Speech: {types_of('audio')}.", **FILE),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -65,15 +66,13 @@ def generate(
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Portrait: JPEG, PNG or WebP. Given again: further pictures of the same person.",
+            help=f"Portrait: {types_of('image')}. Given again: further pictures of the same person.",
             **FILE,
         ),
     ] = None,
     video: Annotated[
         Path | None,
-        typer.Option(
-            help="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska.", **FILE
-        ),
+        typer.Option(help=f"Instead of a portrait, a video to dub: {types_of('video')}.", **FILE),
     ] = None,
     driving_video: Annotated[
         Path | None,
@@ -104,6 +103,12 @@ def generate(
     loop: Annotated[
         bool | None, typer.Option("--loop", help="The last frame is the first one again.")
     ] = None,
+    audio_offset_ms: Annotated[
+        int | None,
+        typer.Option(
+            help="Move the sound: above 0 it is heard later, below 0 earlier; default: 0."
+        ),
+    ] = None,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -121,8 +126,9 @@ def generate(
     """Turn a portrait or a video, and a voice, into an MP4, without a server."""
     report = _Report(as_json=as_json)
     uploads = Uploads(audio, tuple(image or ()), video, driving_video)
-    # What is not given is not told: whether it goes with a video depends on that.
+    # What is not given is not told: whether it goes with the files depends on that.
     given = {"motion": motion, "blink": blink, "loop": loop, "seconds": seconds}
+    given |= {"audio_offset_ms": audio_offset_ms}
     options = _options(
         report,
         preset=preset,
@@ -278,6 +284,8 @@ class _Report:
             f"{output}: {summary['seconds']:g} s, {summary['width']}x{summary['height']}, "
             f"{summary['num_frames']} frames in {timings['total']:.1f} s"
         )
+        for note in summary["input"]["audio"]["notes"]:
+            typer.echo(f"talkface: audio: {note}", err=True)
 
     def fail(
         self, code: ErrorCode, detail: str, params: dict[str, ParamValue] | None = None

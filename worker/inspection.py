@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import InputError, ModelError
 from model.face.detection import select_face
 from model.face.detectors import load_detector
+from model.face.small_faces import choose_picture, find_faces
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
-from worker.contract.intake.file_names import PORTRAIT
+from worker.contract.intake.file_names import ORIGINAL, PORTRAIT
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger
@@ -105,18 +107,24 @@ def _inspect(context: InspectionContext, record: JobRecord, token: str) -> None:
 
 
 def _find_faces(context: InspectionContext, record: JobRecord) -> list[BboxXyxy]:
-    """Boxes of all faces, largest first.
+    """Boxes of all faces, largest first, in pixels of the video.
 
     Raises:
         InputError: The face that the options name is absent or too small.
     """
-    with (
-        context.store.local_copy(f"inputs/{record.id}/{PORTRAIT}") as path,
-        Image.open(path, formats=("PNG",)) as picture,
-    ):
-        pixels = np.asarray(picture.convert("RGB"), dtype=np.uint8)
-    faces = context.detector(pixels)
-    select_face(faces, record.input.options.face_index)
+
+    def read(name: str) -> NDArray[np.uint8]:
+        with (
+            context.store.local_copy(f"inputs/{record.id}/{name}") as path,
+            Image.open(path, formats=("PNG", "JPEG")) as picture,
+        ):
+            return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+
+    image, face_index = read(PORTRAIT), record.input.options.face_index
+    if record.input.image is not None and record.input.image.has_original:
+        image = choose_picture(context.detector, image, lambda: read(ORIGINAL), face_index)
+    faces = find_faces(context.detector, image)
+    select_face(faces, face_index)
     return [face.bbox_xyxy for face in faces]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from worker.contract.intake.file_names import (
     DRIVING,
+    ORIGINAL,
     PORTRAIT,
     SOUND,
     SPEECH,
@@ -22,6 +23,7 @@ from worker.contract.intake.file_names import (
     reference_name,
 )
 from worker.contract.messages import (
+    INTAKE_OPTIONS,
     JobInput,
     RendererInfo,
     SamplingOptions,
@@ -54,6 +56,7 @@ class RenderRequest:
         video: `input.mkv`, to be dubbed, at the rate of the options; exactly one of it and `image`.
         driving: `driving.mkv`, whose head motion the image takes over.
         references: Further pictures of the same person.
+        original: `original.jpg`, the image as large as it was sent, where it was shrunk.
 
     Raises:
         ValueError: Both or neither of `image` and `video`, or a driving video without an image.
@@ -67,6 +70,7 @@ class RenderRequest:
     video: Path | None = None
     driving: Path | None = None
     references: tuple[Path, ...] = ()
+    original: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
@@ -84,6 +88,7 @@ class RenderRequest:
             output: Where the MP4 goes.
         """
         has_driving = job_input.driving_video is not None
+        has_original = job_input.image is not None and job_input.image.has_original
         return cls(
             image=None if job_input.image is None else path_of(PORTRAIT),
             speech=path_of(SPEECH),
@@ -96,6 +101,7 @@ class RenderRequest:
             references=tuple(
                 path_of(reference_name(number)) for number in range(len(job_input.references))
             ),
+            original=path_of(ORIGINAL) if has_original else None,
         )
 
 
@@ -254,6 +260,7 @@ class PipelineRenderer:
         self, request: RenderRequest, source: FrameSource | None, on_stage: OnStage
     ) -> RenderPlan:
         """Decide every frame; `source` has the frames of the request's one video."""
+        from model.face.small_faces import choose_picture
         from model.media.audio import load_waveform
 
         waveform = load_waveform(request.speech)
@@ -264,8 +271,12 @@ class PipelineRenderer:
             return self._pipeline.prepare_video(
                 source, waveform, options, references=references, on_stage=on_stage
             )
+        image = _read_rgb(request.image)
+        path, detector = request.original, self._pipeline.detector
+        if path is not None and detector is not None:
+            image = choose_picture(detector, image, lambda: _read_rgb(path), options.face_index)
         return self._pipeline.prepare(
-            _read_rgb(request.image),
+            image,
             waveform,
             options,
             references=references,
@@ -277,12 +288,12 @@ class PipelineRenderer:
 def render_options(request: RenderRequest) -> RenderOptions:
     """The pipeline's options: the caller's, name by name, and what they leave to the kind of video.
 
-    A photograph moves and blinks by itself, unless a driver moves it; a video moves anyway. How long a
-    photograph listens is not among them: its speech is so much silence.
+    A photograph moves and blinks by itself, unless a driver moves it; a video moves anyway. What the
+    intake has carried out (where the sound begins, how long it is silent) is not among them.
     """
     from model.pipelines.options import RenderOptions
 
-    chosen = request.options.model_dump(exclude={"seconds"})
+    chosen = request.options.model_dump(exclude=set(INTAKE_OPTIONS))
     if request.video is not None:
         chosen |= {"motion": None, "blink": None, "loop": False}
     elif request.driving is None and request.options.motion is None:
@@ -385,5 +396,5 @@ def _read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     import numpy as np
     from PIL import Image
 
-    with Image.open(path, formats=("PNG",)) as picture:
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
         return np.asarray(picture.convert("RGB"), dtype=np.uint8)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.errors import AudioTooShortError, ShapeError
 from model.face.detection import FaceDetector, select_face
+from model.face.small_faces import find_faces
 from model.media.audio import SAMPLE_RATE
 from model.networks.landmark_completion import LandmarkCompleter
 from model.pipelines.dubbing import FollowedFace
@@ -55,7 +56,7 @@ def find_reference(
     detector: FaceDetector, image: NDArray[np.uint8], face_index: int = 0
 ) -> tuple[Reference, Box]:
     """A picture's face `(H, W, 3)`, and its box in pixels; InputError if it shows none."""
-    face = select_face(detector(image), face_index)
+    face = select_face(find_faces(detector, image), face_index)
     return Reference.of(image, face.landmarks), face.bbox_xyxy
 
 

@@ -54,6 +54,7 @@ QUEUED_JOB: Final[dict[str, Any]] = {
             "blink": True,
             "loop": False,
             "seconds": None,
+            "audio_offset_ms": 0,
         },
     },
     "face_boxes": None,

@@ -8,6 +8,7 @@ from fastapi import UploadFile
 from pydantic import AfterValidator, ConfigDict, Field
 
 from service.webhooks import check_callback_url
+from worker.contract.intake.formats import types_of
 from worker.contract.messages import SamplingOptions
 
 
@@ -49,21 +50,21 @@ class TalkingFaceForm(TalkingFaceOptions):
     audio: Annotated[
         UploadFile | None,
         Field(
-            description="The voice: WAV, MP3, M4A, FLAC, Ogg or WebM. Required, but for a photograph "
-            "that listens for `seconds`."
+            description=f"The voice: {types_of('audio')}. Required, but for a photograph that "
+            "listens for `seconds`."
         ),
     ] = None
     image: Annotated[
         list[UploadFile],
         Field(
             default_factory=list,
-            description="The portrait: JPEG, PNG or WebP. Sent again: further pictures of the same "
+            description=f"The portrait: {types_of('image')}. Sent again: further pictures of the same "
             "person, at most 4; beside a video all of them are that.",
         ),
     ]
     video: Annotated[
         UploadFile | None,
-        Field(description="Instead of a portrait, a video to dub: MP4, MOV, WebM or Matroska."),
+        Field(description=f"Instead of a portrait, a video to dub: {types_of('video')}."),
     ] = None
     driving_video: Annotated[
         UploadFile | None, Field(description="A video whose head motion the portrait takes over.")

@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.contract.errors import ErrorCode, ParamValue
+from worker.contract.intake.formats import types_of
 
 
 class FieldError(BaseModel):
@@ -47,8 +48,8 @@ class Problem(BaseModel):
 
 
 EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The picture is not JPEG, PNG or WebP. Send one of these; "
-    "the name does not matter.",
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: f"The picture is not {types_of('image')}. "
+    "Send one of these; the name does not matter.",
     ErrorCode.UNDECODABLE_MEDIA: "The picture looks like JPEG but cannot be decoded. Save it again "
     "and resend it.",
     ErrorCode.FILE_TOO_LARGE: "The picture has 31457280 bytes; the limit is 20971520. Send a "

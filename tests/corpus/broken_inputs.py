@@ -21,12 +21,22 @@ from PIL import Image, PngImagePlugin
 
 from tests.corpus.png_parts import png_bomb, png_chunks, png_of, reinterlaced, with_png_size
 from tests.films import ffmpeg, film
+from tests.heif import write_heic
 
 Part = Literal["image", "audio", "video"]
 Verdict = Literal["accepted", "refused", "either"]
 
-AUDIO_KINDS: Final = ("wav", "mp3", "m4a", "flac", "ogg", "webm", "aac")
-VIDEO_KINDS: Final = ("mp4", "mov", "mkv", "webm")
+AUDIO_KINDS: Final = (
+    *("wav", "mp3", "m4a", "flac", "ogg", "webm", "aac"),
+    *("aiff", "caf", "w64", "amr", "ts", "avi", "mp2", "mka"),
+)
+_AUDIO_CODECS: Final = {"amr": ("-ar", "8000", "-c:a", "libopencore_amrnb")}
+VIDEO_KINDS: Final = ("mp4", "mov", "mkv", "webm", "avi", "ts", "gif", "webp")
+_VIDEO_CODECS: Final = {
+    "webm": ("-c:v", "libvpx", "-b:v", "200k"),
+    "gif": ("-c:v", "gif"),
+    "webp": ("-c:v", "libwebp_anim"),
+}
 FOREIGN: Final = {
     "text": b"a text\n" * 200,
     "html": b"<!doctype html><script>alert(1)</script>" * 20,
@@ -61,7 +71,7 @@ class Case:
 
 def make_corpus(folder: Path) -> list[Case]:
     """All cases; `folder` takes what ffmpeg needs on the way."""
-    cases = [*_pictures(), *_sounds(folder), *_videos(folder)]
+    cases = [*_pictures(folder), *_sounds(folder), *_videos(folder)]
     assert len({case.name for case in cases}) == len(cases)
     return cases
 
@@ -94,6 +104,10 @@ def picture(
     buffer = io.BytesIO()
     prepare(image).save(buffer, format=kind, **options)
     return buffer.getvalue()
+
+
+def _gradient() -> Image.Image:
+    return Image.linear_gradient("L").resize((120, 90)).convert("RGB")
 
 
 # --- ways to break a file -----------------------------------------------------------------------
@@ -148,7 +162,7 @@ def _foreign(part: Part) -> Iterator[Case]:
 # --- pictures -----------------------------------------------------------------------------------
 
 
-def _pictures() -> Iterator[Case]:
+def _pictures(folder: Path) -> Iterator[Case]:
     plain = {
         "jpeg": picture("JPEG"),
         "progressive": picture("JPEG", progressive=True),
@@ -156,6 +170,8 @@ def _pictures() -> Iterator[Case]:
         "interlaced-png": reinterlaced(picture("PNG")),
         "webp": picture("WEBP"),
         "lossless-webp": picture("WEBP", lossless=True),
+        "avif": picture("AVIF"),
+        "heic": write_heic(folder / "picture.heic", _gradient()).read_bytes(),
     }
     for name, content in plain.items():
         yield from _cut(name, "image", content, 8)
@@ -257,7 +273,8 @@ def _sixteen_bit(image: Image.Image) -> Image.Image:
 def _sounds(folder: Path) -> Iterator[Case]:
     (folder / "tone.wav").write_bytes(tone(1.0))
     for kind in AUDIO_KINDS:
-        ffmpeg("-i", folder / "tone.wav", folder / f"sound.{kind}")
+        codec = _AUDIO_CODECS.get(kind, ())
+        ffmpeg("-i", folder / "tone.wav", *codec, folder / f"sound.{kind}")
         content = (folder / f"sound.{kind}").read_bytes()
         yield Case(f"{kind}-whole", "audio", content, "accepted")
         yield from _cut(kind, "audio", content, 6)
@@ -326,8 +343,7 @@ def _odd_sounds(folder: Path) -> Iterator[Case]:
 
 def _videos(folder: Path) -> Iterator[Case]:
     for kind in VIDEO_KINDS:
-        options = ("-c:v", "libvpx", "-b:v", "200k") if kind == "webm" else ()
-        content = film(folder / f"film.{kind}", *options).read_bytes()
+        content = film(folder / f"film.{kind}", *_VIDEO_CODECS.get(kind, ())).read_bytes()
         yield Case(f"{kind}-film-whole", "video", content, "accepted")
         yield from _cut(f"{kind}-film", "video", content, 5)
         yield from _flipped(f"{kind}-film", "video", content, 10)

@@ -67,6 +67,7 @@ def test_a_portrait_and_a_voice_become_an_mp4(
         "blink": True,
         "loop": False,
         "seconds": None,
+        "audio_offset_ms": 0,
     }
     assert job["input"]["audio"]["seconds"] == 1.2
     assert (job["input"]["image"]["width"], job["input"]["image"]["height"]) == (98, 80)

@@ -31,6 +31,7 @@ SETTING_NAMES: Final = frozenset(
         "max_audio_s",
         "max_video_s",
         "max_side",
+        "background",
         "min_free_bytes",
         "parallel_decodes",
         "max_header_bytes",

@@ -140,6 +140,15 @@ class SamplingOptions(Message):
             description="Instead of `audio`: a photograph that listens for so long.",
         ),
     ] = None
+    audio_offset_ms: Annotated[
+        int,
+        Field(
+            ge=-10_000,
+            le=10_000,
+            description="Milliseconds by which the sound is moved: above 0 it is heard later, after "
+            "silence; below 0 earlier, its beginning cut off. Not with `seconds`.",
+        ),
+    ] = 0
 
     @model_validator(mode="after")
     def _steps_need_diffusion(self) -> Self:
@@ -151,10 +160,15 @@ class SamplingOptions(Message):
         return self
 
 
+INTAKE_OPTIONS: Final = frozenset({"audio_offset_ms", "seconds"})
+"""Options that the intake has carried out before anything is drawn."""
+
+
 class AudioInput(Message):
     """The sound that was sent; `sha256` is of the bytes as they came.
 
     Where `seconds` were asked for instead, it is silence: `format` says so, and there are no bytes.
+    `notes` are sentences for the person who sent it: what was chosen or mended.
     """
 
     seconds: float
@@ -163,16 +177,21 @@ class AudioInput(Message):
     format: str
     bytes: int
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 class ImageInput(Message):
-    """The picture: its size after normalisation, `sha256` of the bytes as they came."""
+    """The picture: its size after normalisation, `sha256` of the bytes as they came.
+
+    With `has_original` it is stored as large as it was sent as well.
+    """
 
     width: int
     height: int
     format: str
     bytes: int
     sha256: str
+    has_original: bool = False
 
 
 class VideoInput(Message):
@@ -199,12 +218,14 @@ class Pending(Message):
         max_audio_s: Longest sound in seconds.
         max_video_s: Longest video in seconds.
         max_side: Longest side of a normalised video in pixels.
+        background: What stands behind transparent parts, `#rrggbb`.
     """
 
     files: tuple[Literal["audio", "video", "driving_video"], ...]
     max_audio_s: float
     max_video_s: float
     max_side: int
+    background: str = "#ffffff"
 
 
 class JobInput(Message):

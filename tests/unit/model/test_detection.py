@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -85,6 +86,34 @@ def test_the_inner_lips_enclose_the_teeth(astronaut: DetectedFace) -> None:
     lip = colourfulness[int((y[66] + y[57]) / 2), int(x[57]) - 2 : int(x[57]) + 3]
 
     assert teeth.mean() + 10 < lip.mean()
+
+
+def turned(picture: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture turned against the clock on a larger grey ground, and the affine map `(2, 3)`."""
+    height, width = picture.shape[:2]
+    side = int(np.hypot(height, width))
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+    turn[:, 2] += (side - width) / 2, (side - height) / 2
+    return cv2.warpAffine(picture, turn, (side, side), borderValue=(128, 128, 128)), turn
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 45))
+@pytest.mark.parametrize("portrait", ["astronaut", "example"])
+def test_a_face_at_any_angle_has_its_landmarks_where_they_are(
+    mediapipe_detector: MediaPipeFaceDetector, portrait: str, degrees: int
+) -> None:
+    picture = skimage.data.astronaut()
+    if portrait == "example":
+        example = Image.open(Path(__file__).parents[3] / "examples" / "portrait.jpg")
+        picture = np.asarray(example.convert("RGB").resize((512, 512)))
+    [upright] = mediapipe_detector(picture)
+
+    seen, turn = turned(picture, degrees)
+    face = mediapipe_detector(seen)[0]
+
+    expected = upright.landmarks @ turn[:, :2].T + turn[:, 2]
+    error = np.linalg.norm(face.landmarks - expected, axis=1).mean() / upright.size_px
+    assert error < 0.03
 
 
 def test_noise_has_no_face(mediapipe_detector: MediaPipeFaceDetector) -> None:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import skimage.data
+from PIL import Image
+
 
 def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
@@ -33,6 +36,23 @@ def test_a_complete_installation_is_found_complete(tmp_path: Path) -> None:
     for name in ("python", "torch", "ffmpeg", "redis", "mediapipe", "weights", "disk"):
         assert found[name]["state"] == "ok"
     assert sys.executable in found["python"]["found"]
+
+
+def test_the_faces_of_a_picture_are_listed_as_face_index_counts_them(tmp_path: Path) -> None:
+    person = Image.fromarray(skimage.data.astronaut()[0:300, 80:380])
+    picture = Image.new("RGB", (700, 400), (120, 130, 120))
+    picture.paste(person, (0, 0))
+    picture.paste(person.resize((210, 210)), (450, 100))
+    picture.save(tmp_path / "two.png")
+
+    ended = doctor("--image", str(tmp_path / "two.png"), "--json")
+
+    first, second = json.loads(ended.stdout)
+    assert (first["face_index"], second["face_index"]) == (0, 1)
+    assert first["size_px"] > second["size_px"]
+    assert first["bbox_xyxy"][2] < 300 < 450 < second["bbox_xyxy"][0]
+    assert first["is_large_enough"]
+    assert "face_index 1: " in doctor("--image", str(tmp_path / "two.png")).stdout
 
 
 def test_what_is_missing_comes_with_a_remedy(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_a_portrait_listens_in_a_loop(portrait: Path, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         ([], ("audio", "seconds")),
+        (["--seconds", "1", "--audio-offset-ms", "40"], ("audio_offset_ms", "seconds")),
         (["--seconds", "1", "--motion", "wild"], ("motion", "still, subtle, natural")),
     ],
 )

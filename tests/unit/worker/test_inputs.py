@@ -96,6 +96,7 @@ def test_files_that_go_together_pass(images: int, video: bool, driving: bool) ->
         ({"loop": True}, True, False, True, "loop", "driving_video"),
         ({"seconds": 3}, False, True, False, "seconds", "video"),
         ({"seconds": 3}, True, False, False, "seconds", "audio"),
+        ({"seconds": 3, "audio_offset_ms": 40}, False, False, False, "audio_offset_ms", "seconds"),
         ({}, False, False, False, "audio", "seconds"),
         ({}, False, True, False, "audio", "seconds"),
     ],
@@ -120,6 +121,7 @@ def test_options_that_do_not_go_with_the_files_are_told(
         ({"blink": False}, True, False, True),
         ({"seconds": 3, "loop": True}, False, False, False),
         ({"seconds": 3}, False, False, True),
+        ({"audio_offset_ms": -40}, True, True, False),
     ],
 )
 def test_options_that_go_with_the_files_pass(
@@ -135,6 +137,7 @@ def test_a_listening_photograph_hears_silence(tmp_path: Path, folder: Path) -> N
     taken = take_in(Uploads(None, (picture(tmp_path / "i"),)), folder, options, LIMITS)
 
     assert (taken.audio.seconds, taken.audio.format, taken.audio.bytes) == (1.5, "silence", 0)
+    assert taken.audio.notes == ()
     assert flac_stream(folder / "speech.flac").num_samples == 24_000
     assert sorted(path.name for path in folder.iterdir()) == sorted(input_files(taken))
     request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")

@@ -10,7 +10,7 @@ import pytest
 
 from model.pipelines.options import RenderOptions
 from model.pipelines.presets import MOST_STRENGTH, STRENGTHS
-from worker.contract.messages import MOST_MOTION, SamplingOptions
+from worker.contract.messages import INTAKE_OPTIONS, MOST_MOTION, SamplingOptions
 from worker.runtime import RenderRequest, render_options
 
 FILES: dict[str, Any] = {"speech": Path("s"), "sound": None, "output": Path("o")}
@@ -23,9 +23,18 @@ def request(options: SamplingOptions, **files: Path | None) -> RenderRequest:
 def test_every_option_of_a_caller_is_one_of_the_pipeline() -> None:
     options = {field.name for field in dataclasses.fields(RenderOptions)}
 
-    # how long a photograph listens is the intake's, which writes so much silence
-    assert options >= {*SamplingOptions.model_fields} - {"seconds"}
+    # what the intake has carried out is not drawn
+    assert options >= {*SamplingOptions.model_fields} - INTAKE_OPTIONS
+    assert not options & INTAKE_OPTIONS
     assert render_options(request(SamplingOptions())).preset == SamplingOptions().preset
+
+
+@pytest.mark.parametrize("chosen", [{"seconds": 2.0}, {"audio_offset_ms": -120}])
+def test_what_the_intake_has_done_changes_nothing_that_is_drawn(chosen: dict[str, Any]) -> None:
+    assert {*chosen} <= INTAKE_OPTIONS
+    assert render_options(request(SamplingOptions(**chosen))) == render_options(
+        request(SamplingOptions())
+    )
 
 
 def test_photographs_move_and_blink_unless_told_otherwise() -> None:

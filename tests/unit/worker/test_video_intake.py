@@ -230,7 +230,7 @@ def test_a_live_recording_without_a_length_is_taken(tmp_path: Path) -> None:
     [
         pytest.param(b"", ErrorCode.UNDECODABLE_MEDIA, id="empty"),
         pytest.param(b"a text\n" * 99, ErrorCode.UNSUPPORTED_MEDIA_TYPE, id="text"),
-        pytest.param(b"RIFF\0\0\0\0AVI LIST" * 9, ErrorCode.UNSUPPORTED_MEDIA_TYPE, id="avi"),
+        pytest.param(b"RIFF\0\0\0\0AVI LIST" * 9, ErrorCode.UNDECODABLE_MEDIA, id="avi"),
         pytest.param(b"\x1a\x45\xdf\xa3" + b"\0" * 99, ErrorCode.UNDECODABLE_MEDIA, id="head-only"),
         pytest.param(b"\0\0\0\x14ftypisom\0\0\0\0isom", ErrorCode.UNDECODABLE_MEDIA, id="hollow"),
     ],

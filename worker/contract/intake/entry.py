@@ -18,6 +18,7 @@ from typing import Literal
 
 from worker.contract.intake.file_names import (
     FILES_OF,
+    ORIGINAL,
     PORTRAIT,
     SOUND,
     SPEECH,
@@ -146,6 +147,7 @@ def take_in_later(
             max_audio_s=limits.max_audio_s,
             max_video_s=limits.max_video_s,
             max_side=limits.max_side,
+            background=limits.background,
         ),
     )
 
@@ -180,6 +182,7 @@ def decode_pending(
         max_audio_s=pending.max_audio_s,
         max_video_s=pending.max_video_s,
         max_side=pending.max_side,
+        background=pending.background,
     )
     changes: dict[str, AudioInput | VideoInput | None] = {"pending": None}
     for name in pending.files:
@@ -201,13 +204,13 @@ def _take_images(
         has_driving_video=uploads.driving_video is not None,
     )
 
-    def take(path: Path, name: str) -> ImageInput:
-        return ImageInput(**asdict(accept_image(path, folder / name, limits, on_wait)))
+    def take(path: Path, name: str, original: Path | None = None) -> ImageInput:
+        return ImageInput(**asdict(accept_image(path, folder / name, limits, on_wait, original)))
 
     more = uploads.images
     portrait: ImageInput | None = None
     if uploads.video is None:
-        portrait, more = take(more[0], PORTRAIT), more[1:]
+        portrait, more = take(more[0], PORTRAIT, folder / ORIGINAL), more[1:]
     return portrait, tuple(take(path, reference_name(n)) for n, path in enumerate(more))
 
 
@@ -229,10 +232,13 @@ def _take_audio(
 ) -> AudioInput:
     """The voice, or the silence that was asked for instead."""
     speech, sound = folder / SPEECH, folder / SOUND
-    if source is not None:
-        return AudioInput(**asdict(accept_audio(source, speech, sound, limits, on_wait)))
-    assert options.seconds is not None  # `check_choices` saw to it
-    return AudioInput(**asdict(make_silence(options.seconds, speech, sound, limits, on_wait)))
+    if source is None:
+        assert options.seconds is not None  # `check_choices` saw to it
+        info = make_silence(options.seconds, speech, sound, limits, on_wait)
+    else:
+        offset_ms = options.audio_offset_ms
+        info = accept_audio(source, speech, sound, limits, on_wait, offset_ms=offset_ms)
+    return AudioInput(**asdict(info))
 
 
 def _take_video(

@@ -11,6 +11,8 @@ from typing import Final
 from worker.contract.messages import JobInput, Pending
 
 PORTRAIT: Final = "input.png"
+ORIGINAL: Final = "original.jpg"
+"""The portrait as large as it was sent, where it was shrunk: a small face is cut out of it."""
 VIDEO: Final = "input.mkv"
 DRIVING: Final = "driving.mkv"
 SPEECH: Final = "speech.flac"
@@ -36,6 +38,8 @@ def reference_name(number: int) -> str:
 def input_files(job_input: JobInput) -> list[str]:
     """Names of all normalised files of a job."""
     pictures = [VIDEO] if job_input.video is not None else [PORTRAIT]
+    if job_input.image is not None and job_input.image.has_original:
+        pictures.append(ORIGINAL)
     if job_input.driving_video is not None:
         pictures.append(DRIVING)
     pictures += [reference_name(number) for number in range(len(job_input.references))]

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.formats import DEMUXERS
 
 # Not ffmpeg's default of everything: an HLS playlist renamed .wav read another local file.
 _PROTOCOLS: Final = "file,pipe"
-_FORMATS: Final = "wav,mp3,flac,ogg,mov,matroska,aac"
+_FORMATS: Final = ",".join(DEMUXERS)
 _OUTPUT_BYTES: Final = 64 * 1024
 _ERROR_BYTES: Final = 16 * 1024
 _LOOK_S: Final = 0.5
@@ -110,6 +111,7 @@ def ffmpeg_reading(
     source: Path,
     demuxer: str,
     *,
+    start: int = 0,
     threads: int = 1,
     options: Sequence[str] = (),
     loglevel: str = "error",
@@ -119,6 +121,7 @@ def ffmpeg_reading(
     Args:
         source: The file.
         demuxer: ffmpeg's name of the only format that it may be.
+        start: Where the format begins in the file, in bytes: behind tags and padding.
         threads: Of the decoder and of each filter.
         options: Further options of the input.
         loglevel: How much ffmpeg says.
@@ -129,6 +132,7 @@ def ffmpeg_reading(
         *("-nostdin", "-hide_banner", "-loglevel", loglevel, "-y"),
         *("-threads", count, "-filter_threads", count, "-filter_complex_threads", count),
         *("-protocol_whitelist", _PROTOCOLS, "-format_whitelist", _FORMATS),
+        *(("-skip_initial_bytes", str(start)) if start else ()),
         *("-f", demuxer, *options, "-i", f"file:{source}"),
     ]
 

@@ -13,6 +13,7 @@ class IntakeLimits:
     """How much of an upload is tolerated: bytes of the file as it came, pixels before scaling.
 
     `max_frames_bytes` bounds a normalised video, `video_wall_clock_s` and `video_cpu_s` its making.
+    `background` is what stands behind transparent parts, `#rrggbb`.
     """
 
     max_image_bytes: int = 20 * 2**20
@@ -31,6 +32,7 @@ class IntakeLimits:
     video_wall_clock_s: float = 900.0
     video_cpu_s: int = 1800
     memory_bytes: int = 2 * 2**30
+    background: str = "#ffffff"
 
     def child(self, max_file_bytes: int) -> ChildLimits:
         """Bounds of a decoder of pictures or sounds that may write so much."""

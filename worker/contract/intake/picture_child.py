@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class _PictureRequest:
     source: str
     destination: str
+    original: str
     format: str
     max_pixels: int
     max_side: int
     min_side: int
+    background: str
 
 
 def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
@@ -36,6 +38,12 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
 
     # Our own check below comes before any pixel is decoded and has a better sentence.
     Image.MAX_IMAGE_PIXELS = None
+    if request.format == "HEIF":
+        # The only decoder that Pillow does not bring itself.
+        import pi_heif
+
+        pi_heif.options.DECODE_THREADS = 1
+        pi_heif.register_heif_opener(thumbnails=False)
     with Image.open(request.source, formats=(request.format,)) as picture:
         width, height = picture.size
         if width * height > request.max_pixels:
@@ -57,7 +65,12 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
             # Shrunk first, the steps below cost little; the gap lets a JPEG be decoded at a
             # fraction of its size.
             picture.thumbnail(bound, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        rgb = _to_srgb(ImageOps.exif_transpose(picture))
+        rgb = _to_srgb(ImageOps.exif_transpose(picture), request.background)
+    if request.original and max(width, height) > request.max_side:
+        with Image.open(request.source, formats=(request.format,)) as picture:
+            whole = _to_srgb(ImageOps.exif_transpose(picture), request.background)
+        # A face that is small in it is cut out of this one; as PNG it would have ten times the bytes.
+        whole.save(request.original, format="JPEG", quality=95, subsampling=0)
     rgb.thumbnail(bound, Image.Resampling.LANCZOS)
     even = _pad_to_even(rgb)
     # Runs only: a third faster than matching strings on grain, and smaller on smooth pictures.
@@ -65,8 +78,8 @@ def _normalise_picture(request: _PictureRequest) -> dict[str, int]:
     return {"width": even.width, "height": even.height}
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Any mode and colour profile to 8-bit sRGB; transparent parts become white."""
+def _to_srgb(picture: Image.Image, background: str) -> Image.Image:
+    """Any mode and colour profile to 8-bit sRGB; the background is behind transparent parts."""
     import io
 
     from PIL import Image, ImageCms
@@ -78,7 +91,7 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         profile = None
     if picture.has_transparency_data:
         layered = picture.convert("RGBA")
-        picture = Image.new("RGBA", layered.size, "white")
+        picture = Image.new("RGBA", layered.size, background)
         picture.alpha_composite(layered)
     if profile and picture.mode in ("RGB", "RGBA", "CMYK"):
         # Phones write Display P3; read as sRGB, faces turn pale. A broken profile is no reason to

@@ -1,6 +1,6 @@
 """The intake of pictures.
 
-upload ──▶ size, magic bytes ──▶ limited child: Pillow ──▶ input.png
+upload ──▶ size, first bytes ──▶ limited child: Pillow ──▶ input.png
            RGB, upright, longest side at most `max_side`, even sides
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.file_checks import check_size, file_sha256, head_of, image_type
+from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import keep_waiting, run_limited
 from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sniffing import sniff_file
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ImageInfo:
     format: str
     bytes: int
     sha256: str
+    has_original: bool = False
 
 
 def accept_image(
@@ -34,6 +36,7 @@ def accept_image(
     destination: Path,
     limits: IntakeLimits,
     on_wait: Callable[[], None] = keep_waiting,
+    original: Path | None = None,
 ) -> ImageInfo:
     """Check an uploaded picture and write it as normalised PNG.
 
@@ -42,6 +45,7 @@ def accept_image(
         destination: Where the PNG goes: RGB, upright, longest side at most `max_side`, even sides.
         limits: What is tolerated.
         on_wait: Called while it is decoded; what it raises stops that.
+        original: Where a JPEG of its full size goes if it is shrunk, or None.
 
     Returns:
         The normalised size and the upload's digest.
@@ -50,14 +54,16 @@ def accept_image(
         IntakeError: unsupported_media_type, undecodable_media, file_too_large, face_too_small.
     """
     num_bytes = check_size(source, "picture", limits.max_image_bytes)
-    kind = image_type(head_of(source))
+    sniffed = sniff_file(source, "image", "picture")
     request = {
         "source": str(source),
         "destination": str(destination),
-        "format": kind,
+        "original": "" if original is None else str(original),
+        "format": sniffed.reader,
         "max_pixels": limits.max_pixels,
         "max_side": limits.max_side,
         "min_side": limits.min_side,
+        "background": limits.background,
     }
     end = run_limited(
         [sys.executable, "-P", "-m", "worker.contract.intake.picture_child", json.dumps(request)],
@@ -69,7 +75,7 @@ def accept_image(
     if answer is None:
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
-            f"The picture looks like {kind} but cannot be decoded. Save it again and resend it.",
+            f"The picture looks like {sniffed.format.name} but cannot be decoded. Save it again and resend it.",
             {"decoder": end.words},
         )
     if "code" in answer:
@@ -82,9 +88,10 @@ def accept_image(
     return ImageInfo(
         width=int(str(answer["width"])),
         height=int(str(answer["height"])),
-        format=kind.lower(),
+        format=sniffed.reader.lower(),
         bytes=num_bytes,
         sha256=file_sha256(source),
+        has_original=original is not None and original.is_file(),
     )
 
 

@@ -1,8 +1,10 @@
 """The intake of sounds.
 
-upload ──▶ size, magic bytes ──▶ limited child: ffmpeg ─┬▶ speech.flac  16 kHz mono, for analysis
-                                                        └▶ sound.flac   48 kHz, for the MP4
-           both start at the same sample; the MP4's keeps its own channels, at most two
+upload ──▶ size, first bytes ──▶ track and its clock ──▶ limited child: ffmpeg ─┬▶ speech.flac  16 kHz mono
+                                                              ▲                 ├▶ sound.flac   48 kHz
+                                                              └──── remedy ◀────┴▶ levels
+           speech.flac is for analysis; sound.flac for the MP4 and keeps its own channels, at most
+           two; both start at the same sample
 """
 
 from __future__ import annotations
@@ -15,19 +17,34 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.file_checks import audio_type, check_size, file_sha256, head_of
-from worker.contract.intake.limited_child import ffmpeg_reading, keep_waiting, run_limited
+from worker.contract.intake.descriptions import describe
+from worker.contract.intake.file_checks import check_size, file_sha256
+from worker.contract.intake.limited_child import (
+    ChildEnd,
+    ffmpeg_reading,
+    keep_waiting,
+    run_limited,
+)
 from worker.contract.intake.limits import IntakeLimits, audio_too_long
+from worker.contract.intake.sniffing import Sniffed, sniff_file
+from worker.contract.intake.sound_lengths import check_one_wav, check_whole
+from worker.contract.intake.sound_measures import Remedy, find_remedy, read_levels
+from worker.contract.intake.sound_tracks import SoundTrack, choose_track
 
 SPEECH_RATE_HZ: Final = 16_000
 SOUND_RATE_HZ: Final = 48_000
 SILENCE: Final = "silence"
 """The format of a sound that nobody sent."""
+# Time stamps that jump by more than this are a hole, or sound that comes twice.
+_MIN_HOLE_S: Final = 0.03
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """A normalised sound: its decoded length, and digest and size of the bytes that came."""
+    """A normalised sound: its decoded length, and digest and size of the bytes that came.
+
+    `notes` are sentences for the person who sent it: what was chosen or mended.
+    """
 
     seconds: float
     sample_rate_hz: int
@@ -35,6 +52,7 @@ class AudioInfo:
     format: str
     bytes: int
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,8 @@ def accept_audio(
     sound: Path,
     limits: IntakeLimits,
     on_wait: Callable[[], None] = keep_waiting,
+    *,
+    offset_ms: int = 0,
 ) -> AudioInfo:
     """Check an uploaded sound and write it as two FLAC files that start at the same sample.
 
@@ -66,6 +86,7 @@ def accept_audio(
         sound: Where the sound for the MP4 goes, 48 kHz, mono or stereo.
         limits: What is tolerated.
         on_wait: Called while it is decoded; what it raises stops that.
+        offset_ms: By how much the sound is moved; below 0 its beginning is cut off.
 
     Returns:
         The decoded length, the channels of `sound` and the upload's digest.
@@ -75,30 +96,54 @@ def accept_audio(
             audio_too_long.
     """
     num_bytes = check_size(source, "audio", limits.max_audio_bytes)
-    demuxer = audio_type(head_of(source))
-    end = run_limited(
-        _ffmpeg_arguments(source, demuxer, speech, sound, limits),
-        # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
-        limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
-        what="audio",
-        on_wait=on_wait,
-    )
+    sniffed = sniff_file(source, "audio", "audio")
+    check_one_wav(source, sniffed)
+    described = describe(source, sniffed, limits, "audio")
+    track = choose_track(described, sniffed)
+    if track.told_s is not None and track.told_s > limits.max_audio_s + 1:
+        raise audio_too_long(limits)
+
+    def decode(remedy: Remedy) -> ChildEnd:
+        return run_limited(
+            _ffmpeg_arguments(source, sniffed, track, remedy, speech, sound, limits, offset_ms),
+            # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
+            limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
+            what="audio",
+            on_wait=on_wait,
+        )
+
+    # 1. as it is, with the levels of its channels
+    end = decode(Remedy())
     if end.status != 0 or not speech.is_file() or not sound.is_file():
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
-            f"The audio looks like {demuxer} but no sound can be decoded from it. "
+            f"The audio looks like {sniffed.format.name} but no sound can be decoded from it. "
             "Save it again and resend it.",
             {"decoder": end.words},
         )
-    spoken, track = flac_stream(speech), flac_stream(sound)
+    spoken = flac_stream(speech)
+    check_whole(source, sniffed, track.told_s, spoken.seconds - offset_ms / 1000, end.errors)
     _check_length(spoken.seconds, limits)
+
+    # 2. again, where the speech would not be heard
+    remedy = _remedy(end)
+    if remedy.is_needed:
+        end = decode(remedy)
+        if end.status != 0:
+            raise IntakeError(
+                ErrorCode.UNDECODABLE_MEDIA,
+                "The audio's channels cannot be taken apart. Save it as mono and resend it.",
+                {"decoder": end.words},
+            )
+    stream = flac_stream(sound)
     return AudioInfo(
-        seconds=round(spoken.seconds, 3),
-        sample_rate_hz=track.sample_rate_hz,
-        channels=track.channels,
-        format=demuxer,
+        seconds=round(flac_stream(speech).seconds, 3),
+        sample_rate_hz=stream.sample_rate_hz,
+        channels=stream.channels,
+        format=sniffed.reader,
         bytes=num_bytes,
         sha256=file_sha256(source),
+        notes=(*_track_notes(len(described.sounds), track.number), *remedy.notes),
     )
 
 
@@ -132,7 +177,8 @@ def make_silence(
         info = accept_audio(source, speech, sound, limits, on_wait)
     finally:
         source.unlink(missing_ok=True)
-    return replace(info, format=SILENCE, bytes=0, sha256=hashlib.sha256().hexdigest())
+    # nobody has to be told that there is no sound in it
+    return replace(info, format=SILENCE, bytes=0, sha256=hashlib.sha256().hexdigest(), notes=())
 
 
 def flac_stream(path: Path) -> FlacStream:
@@ -165,21 +211,66 @@ def _check_length(seconds: float, limits: IntakeLimits) -> None:
         raise audio_too_long(limits)
 
 
+def _remedy(end: ChildEnd) -> Remedy:
+    channels, mono = read_levels(end.errors, "channels"), read_levels(end.errors, "mono")
+    stereo = read_levels(end.errors, "stereo")
+    return find_remedy(channels, mono[0], stereo) if channels and mono and stereo else Remedy()
+
+
+def _track_notes(count: int, chosen: int) -> tuple[str, ...]:
+    if count < 2:
+        return ()
+    return (f"Sound track {chosen + 1} of {count} was taken, as players do.",)
+
+
 def _ffmpeg_arguments(
-    source: Path, demuxer: str, speech: Path, sound: Path, limits: IntakeLimits
+    source: Path,
+    sniffed: Sniffed,
+    track: SoundTrack,
+    remedy: Remedy,
+    speech: Path,
+    sound: Path,
+    limits: IntakeLimits,
+    offset_ms: int,
 ) -> list[str]:
+    # `aresample` fills holes in the time stamps, and what lies before the first one, with silence.
     # One decode feeds both files, so they share their first sample whatever the container's time
     # stamps say. One second more than allowed is enough to see that the sound is too long.
-    # `aresample` in each branch keeps ffmpeg from settling on one format for both before the split.
+    clock = "STARTPTS" if track.zero_s is None else f"{track.zero_s:.6f}/TB"
+    alone = "" if remedy.channel is None else f"pan=mono|c0=c{remedy.channel},"
+    stereo_alone = alone if remedy.is_lost_in_stereo else ""
+    gap = f"aresample=async=1:first_pts=0:min_hard_comp={_MIN_HOLE_S:g},"
+    offset = "highpass=f=10:poles=1," if remedy.has_offset else ""
+    levels = "measure_perchannel=DC_offset+Peak_level+RMS_level+RMS_peak+RMS_trough"
+
+    def branch(rate_hz: int, layouts: str, gain_db: float, name: str, channel: str) -> str:
+        # Without `rematrix_maxval` a mix in floating point is louder than its channels.
+        # `aresample` in each branch keeps ffmpeg from settling on one format for all of them.
+        return (
+            f"{channel}{offset}aresample={rate_hz}:rematrix_maxval=1,"
+            f"aformat=sample_fmts=fltp:channel_layouts={layouts},volume={gain_db:g}dB,"
+            f"astats@{name}={levels}:measure_overall=none,aformat=sample_fmts=s16"
+        )
+
     graph = (
-        "[0:a:0]asplit=2[a][b];"
-        f"[a]aresample={SPEECH_RATE_HZ},aformat=sample_fmts=s16:channel_layouts=mono[speech];"
-        f"[b]aresample={SOUND_RATE_HZ},aformat=sample_fmts=s16:channel_layouts=mono|stereo[sound]"
+        f"[0:a:{track.number}]asetpts=PTS-{clock}{offset_ms / 1000:+.3f}/TB,atrim=start=0,{gap}"
+        f"atrim=end={limits.max_audio_s + 1:g},asplit=3[a][b][c];"
+        f"[a]{branch(SPEECH_RATE_HZ, 'mono', remedy.speech_gain_db, 'mono', alone)}[speech];"
+        f"[b]{branch(SOUND_RATE_HZ, 'mono|stereo', remedy.sound_gain_db, 'stereo', stereo_alone)}"
+        "[sound];"
+        f"[c]aformat=sample_fmts=fltp,astats@channels={levels}:measure_overall=none,anullsink"
     )
     plain_flac = ["-map_metadata", "-1", "-c:a", "flac", "-compression_level", "0", "-f", "flac"]
+    reader = ffmpeg_reading(
+        source,
+        sniffed.reader,
+        start=sniffed.start,
+        options=["-copyts"],
+        # The levels are written as information.
+        loglevel="info",
+    )
     return [
-        *ffmpeg_reading(source, demuxer, options=["-t", f"{limits.max_audio_s + 1:g}"]),
-        *("-filter_complex", graph),
+        *(*reader, "-nostats", "-filter_complex", graph),
         *("-map", "[speech]", *plain_flac, f"file:{speech}"),
         *("-map", "[sound]", *plain_flac, f"file:{sound}"),
     ]

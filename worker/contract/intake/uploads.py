@@ -109,6 +109,11 @@ def check_choices(
             "seconds",
             "A photograph speaks as its `audio` says, or listens for `seconds`. Send one of them.",
         )
+    if options.seconds is not None and "audio_offset_ms" in sent:
+        raise WrongCombinationError(
+            "audio_offset_ms",
+            "`audio_offset_ms` moves a sound, and for `seconds` nothing is heard. Send one of them.",
+        )
     if not has_audio and options.seconds is None:
         raise WrongCombinationError(
             "audio",

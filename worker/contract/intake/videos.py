@@ -1,6 +1,6 @@
 """The intake of videos: what a person moves in (dubbing), or what drives a photograph.
 
-    upload ──▶ size, magic bytes ──▶ limited ffmpeg ──▶ input.mkv
+    upload ──▶ size, first bytes ──▶ limited ffmpeg ──▶ input.mkv
                constant frame rate, upright, square pixels, longest side at most `max_side`, even
                sides; FFV1 (lossless), every frame by itself; no sound, no metadata
 
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.file_checks import check_size, file_sha256, head_of, video_type
+from worker.contract.intake.descriptions import describe
+from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import (
     ChildLimits,
     ffmpeg_reading,
@@ -31,6 +32,8 @@ from worker.contract.intake.limited_child import (
     run_limited,
 )
 from worker.contract.intake.limits import IntakeLimits, check_video_size, video_too_long
+from worker.contract.intake.sniffing import Sniffed, sniff_file
+from worker.contract.intake.video_colours import Colours, read_colours
 
 _MAX_THREADS: Final = 4
 # What the demuxers say when an upload stopped half-way; what came would decode without an error.
@@ -65,7 +68,7 @@ def accept_video(
     """Check an uploaded video and write its pictures for exact access by number.
 
     Args:
-        source: The bytes as they came; MP4, MOV, WebM or Matroska.
+        source: The bytes as they came.
         destination: Where the Matroska file goes.
         limits: What is tolerated.
         fps: Frames per second of the result; frames are repeated or dropped to reach it.
@@ -80,8 +83,9 @@ def accept_video(
             video_too_long, face_too_small, insufficient_storage.
     """
     num_bytes = check_size(source, what, limits.max_video_bytes)
-    demuxer = video_type(head_of(source), what)
-    num_frames = _write_frames(source, demuxer, destination, limits, fps, what, on_wait)
+    sniffed = sniff_file(source, "video", what)
+    colours = read_colours(describe(source, sniffed, limits, what), what)
+    num_frames = _write_frames(source, sniffed, colours, destination, limits, fps, what, on_wait)
     seconds = num_frames / fps
     _check_length(seconds, num_frames, limits, what)
     width, height = _size(destination, limits, what)
@@ -92,7 +96,7 @@ def accept_video(
         fps=fps,
         num_frames=num_frames,
         seconds=round(seconds, 3),
-        format=demuxer,
+        format=sniffed.reader,
         bytes=num_bytes,
         sha256=file_sha256(source),
     )
@@ -100,7 +104,8 @@ def accept_video(
 
 def _write_frames(
     source: Path,
-    demuxer: str,
+    sniffed: Sniffed,
+    colours: Colours,
     destination: Path,
     limits: IntakeLimits,
     fps: float,
@@ -111,7 +116,7 @@ def _write_frames(
     room = shutil.disk_usage(destination.parent).free
     max_file_bytes = min(limits.max_frames_bytes, room)
     end = run_limited(
-        _ffmpeg_arguments(source, demuxer, destination, limits, fps),
+        _ffmpeg_arguments(source, sniffed, colours, destination, limits, fps),
         ChildLimits(
             limits.memory_bytes, limits.video_cpu_s, limits.video_wall_clock_s, max_file_bytes
         ),
@@ -139,7 +144,7 @@ def _write_frames(
     if end.status != 0 or not counts or int(counts[-1]) == 0:
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
-            f"The {what} looks like {demuxer} but no pictures can be decoded from it. "
+            f"The {what} looks like {sniffed.format.name} but no pictures can be decoded from it. "
             "Save it again with a picture track and resend it.",
             {"decoder": end.words},
         )
@@ -147,20 +152,29 @@ def _write_frames(
 
 
 def _ffmpeg_arguments(
-    source: Path, demuxer: str, destination: Path, limits: IntakeLimits, fps: float
+    source: Path,
+    sniffed: Sniffed,
+    colours: Colours,
+    destination: Path,
+    limits: IntakeLimits,
+    fps: float,
 ) -> list[str]:
     side = limits.max_side
     # The first picture is frame 0 whatever the container's clock says. `sar` makes wide pixels
     # square. A picture that fits is not scaled, and an odd side loses its last row or column
     # rather than that all pixels move.
     shrink = f"min(1,{side}/max(iw*sar,ih))"
-    filters = (
-        f"setpts=PTS-STARTPTS,fps={fps!r},"
+    filters = [
+        "setpts=PTS-STARTPTS",
+        *colours.first_filters(),
+        f"fps={fps!r}",
         f"scale=w='round(iw*sar*{shrink})':h='round(ih*{shrink})'"
-        ":flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp,setsar=1,"
-        "crop=w='2*trunc(iw/2)':h='2*trunc(ih/2)':x=0:y=0,"
-        "format=yuv420p|yuv422p|yuv444p|bgr0"
-    )
+        ":flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp",
+        "setsar=1",
+        "crop=w='2*trunc(iw/2)':h='2*trunc(ih/2)':x=0:y=0",
+        *colours.last_filters(limits.background),
+        "format=yuv420p|yuv422p|yuv444p|bgr0",
+    ]
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     # One frame more than allowed is enough to see that the video is too long, and a gap in the
     # time stamps cannot be filled for ever.
@@ -168,12 +182,25 @@ def _ffmpeg_arguments(
     return [
         *ffmpeg_reading(
             source,
-            demuxer,
+            sniffed.reader,
+            start=sniffed.start,
             threads=threads,
-            options=["-max_pixels", str(limits.max_pixels), "-t", f"{limits.max_video_s + 1:g}"],
+            options=[
+                *(("-c:v", colours.decoder) if colours.decoder else ()),
+                *("-max_pixels", str(limits.max_pixels), "-t", f"{limits.max_video_s + 1:g}"),
+            ],
         ),
         # `V`: pictures that move, no cover art.
-        *("-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(most)),
+        *(
+            "-map",
+            "0:V:0",
+            "-vf",
+            ",".join(filters),
+            "-fps_mode",
+            "passthrough",
+            "-frames:v",
+            str(most),
+        ),
         *("-map_metadata", "-1", "-map_chapters", "-1"),
         *("-c:v", "ffv1", "-level", "3", "-g", "1", "-slices", "4", "-threads", str(threads)),
         # The last report on standard output has the number of frames.
@@ -201,7 +228,10 @@ def _check_length(seconds: float, num_frames: int, limits: IntakeLimits, what: s
 def _size(path: Path, limits: IntakeLimits, what: str) -> tuple[int, int]:
     """Width and height of the normalised file, from the header of a raw first frame."""
     end = run_limited(
-        [*ffmpeg_reading(path, "matroska"), "-frames:v", "1", "-f", "yuv4mpegpipe", "pipe:1"],
+        [
+            *ffmpeg_reading(path, "matroska"),
+            *("-frames:v", "1", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"),
+        ],
         limits.child(max_file_bytes=4 * limits.max_side**2 + 2**20),
         what=what,
     )
