@@ -50,34 +50,58 @@ STAGE_TITLES: dict[Stage, str] = {
     Stage.ENCODING: "writing the film",
 }
 
+# The options that say what is animated, by what.
+_Audio = Annotated[
+    Path | None,
+    typer.Option(help=f"Speech: {types_of('audio')}.", **FILE),
+]
+_Seconds = Annotated[
+    float | None,
+    typer.Option(help="Instead of speech: the portrait listens for so many seconds."),
+]
+_Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help=f"Portrait: {types_of('image')}. Given again: further pictures of the same person.",
+        **FILE,
+    ),
+]
+_Video = Annotated[
+    Path | None,
+    typer.Option(help=f"Instead of a portrait, a video to dub: {types_of('video')}.", **FILE),
+]
+_DrivingVideo = Annotated[
+    Path | None,
+    typer.Option(help="A video whose head motion the portrait takes over.", **FILE),
+]
+_Motion = Annotated[
+    str | None,
+    typer.Option(
+        help="How the portrait's head moves: still, subtle, natural (default) or 0 to 1.5."
+    ),
+]
+_Blink = Annotated[
+    bool | None,
+    typer.Option("--blink/--no-blink", help="Whether its eyes blink; default: they do."),
+]
+_Loop = Annotated[
+    bool | None, typer.Option("--loop", help="The last frame is the first one again.")
+]
+_AudioOffsetMs = Annotated[
+    int | None,
+    typer.Option(help="Move the sound: above 0 it is heard later, below 0 earlier; default: 0."),
+]
+
 
 def generate(
     output: Annotated[
         Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
     ],
-    audio: Annotated[
-        Path | None,
-        typer.Option(help=f"Speech: {types_of('audio')}.", **FILE),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(help="Instead of speech: the portrait listens for so many seconds."),
-    ] = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help=f"Portrait: {types_of('image')}. Given again: further pictures of the same person.",
-            **FILE,
-        ),
-    ] = None,
-    video: Annotated[
-        Path | None,
-        typer.Option(help=f"Instead of a portrait, a video to dub: {types_of('video')}.", **FILE),
-    ] = None,
-    driving_video: Annotated[
-        Path | None,
-        typer.Option(help="A video whose head motion the portrait takes over.", **FILE),
-    ] = None,
+    audio: _Audio = None,
+    seconds: _Seconds = None,
+    image: _Images = None,
+    video: _Video = None,
+    driving_video: _DrivingVideo = None,
     preset: Annotated[
         str, typer.Option(help="preview (no diffusion), fast, balanced or quality.")
     ] = "balanced",
@@ -90,25 +114,10 @@ def generate(
     lip_strength: Annotated[
         float, typer.Option(help="Scale of the lip motion, 0 to 2; 1 = as predicted.")
     ] = 1.0,
-    motion: Annotated[
-        str | None,
-        typer.Option(
-            help="How the portrait's head moves: still, subtle, natural (default) or 0 to 1.5."
-        ),
-    ] = None,
-    blink: Annotated[
-        bool | None,
-        typer.Option("--blink/--no-blink", help="Whether its eyes blink; default: they do."),
-    ] = None,
-    loop: Annotated[
-        bool | None, typer.Option("--loop", help="The last frame is the first one again.")
-    ] = None,
-    audio_offset_ms: Annotated[
-        int | None,
-        typer.Option(
-            help="Move the sound: above 0 it is heard later, below 0 earlier; default: 0."
-        ),
-    ] = None,
+    motion: _Motion = None,
+    blink: _Blink = None,
+    loop: _Loop = None,
+    audio_offset_ms: _AudioOffsetMs = None,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -127,8 +136,13 @@ def generate(
     report = _Report(as_json=as_json)
     uploads = Uploads(audio, tuple(image or ()), video, driving_video)
     # What is not given is not told: whether it goes with the files depends on that.
-    given = {"motion": motion, "blink": blink, "loop": loop, "seconds": seconds}
-    given |= {"audio_offset_ms": audio_offset_ms}
+    given = {
+        "motion": motion,
+        "blink": blink,
+        "loop": loop,
+        "seconds": seconds,
+        "audio_offset_ms": audio_offset_ms,
+    }
     options = _options(
         report,
         preset=preset,

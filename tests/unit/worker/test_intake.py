@@ -93,35 +93,6 @@ def test_a_large_picture_shrinks_to_the_longest_side(tmp_path: Path) -> None:
     assert (info.width, info.height) == (1920, 1280)
 
 
-def test_a_picture_that_is_shrunk_is_kept_as_large_as_it_was_without_its_secrets(
-    tmp_path: Path,
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    exif[0x010E] = "where I live"
-    gradient(3000, 2000).save(tmp_path / "upload", format="JPEG", exif=exif, quality=95)
-    original = tmp_path / "original.jpg"
-
-    info = accept_image(tmp_path / "upload", tmp_path / "input.png", LIMITS, original=original)
-
-    assert (info.width, info.height, info.has_original) == (1280, 1920, True)
-    with Image.open(original) as whole, Image.open(tmp_path / "input.png") as small:
-        assert (whole.format, whole.size) == ("JPEG", (2000, 3000))
-        assert not whole.getexif()
-        assert whole.getpixel((500, 600)) == pytest.approx(small.getpixel((320, 384)), abs=4)
-    assert b"where I live" not in original.read_bytes()
-
-
-def test_a_picture_that_fits_is_kept_once(tmp_path: Path) -> None:
-    gradient(900, 600).save(tmp_path / "upload", format="PNG")
-    original = tmp_path / "original.jpg"
-
-    info = accept_image(tmp_path / "upload", tmp_path / "input.png", LIMITS, original=original)
-
-    assert not info.has_original
-    assert not original.exists()
-
-
 def test_odd_sides_are_padded_by_repeating_the_edge(tmp_path: Path) -> None:
     gradient(101, 99).save(tmp_path / "upload", format="PNG")
 
