@@ -18,6 +18,9 @@ _NECK: Final = (0.08, 0.60)
 """Below the chin: down to the first nothing moves, from the second on all does."""
 _LEAST_BODY: Final = 0.30
 """So much must be seen below the chin."""
+_EDGE: Final = 0.10
+_EDGE_PX: Final = 2.0
+"""Towards the picture's edges the way fades over so many crop units, and is nothing at so many pixels."""
 _WIDTH: Final = (0.9, 1.6)
 """Beside the chin: up to the first all moves, from the second on nothing."""
 
@@ -43,6 +46,12 @@ def breath_shift(shape: tuple[int, ...], landmarks: NDArray[np.float32]) -> Smal
     below = (points[..., 1] - _NECK[0]) / np.float32(_NECK[1] - _NECK[0])
     if float(points[..., 1].max()) < _LEAST_BODY:
         return None
-    share = smoothstep(below) * smoothstep(beside)
+    # the picture's edges stay
+    x, y = (pixel_middles(rows, columns)[..., axis] for axis in (0, 1))
+    nearest = np.minimum.reduce([x, shape[1] - x, shape[0] - y]) - np.float32(_EDGE_PX)
+    unit_px = float(np.hypot(back[0, 0], back[1, 0]))
+    share = (
+        smoothstep(below) * smoothstep(beside) * smoothstep(nearest / np.float32(_EDGE * unit_px))
+    )
     upwards = back[:, :2] @ np.array((0, -_WAY), np.float32)
     return SmallShift(rows, columns, share[..., None] * upwards)

@@ -104,6 +104,8 @@ class Crops:
         # clips and portraits half and half
         share = np.where(kind == 0, 1 / max(1, (kind == 0).sum()), 1 / max(1, (kind == 1).sum()))
         self._share = share[self._train] / share[self._train].sum()
+        if shards is None:
+            self.size = self._images.shape[1]
         check_side(path, self._images.shape[1], self.size)
 
     def draw(self, rng: np.random.Generator, count: int) -> Pictures:

@@ -10,9 +10,9 @@ import soundfile
 from PIL import Image
 
 from model.data.clips import find_clips, find_portraits, find_voices, read_clip
-from model.data.crops import portrait_identities
 from model.data.layouts import find_sources
 from model.data.split import clip_held_out, portrait_held_out
+from model.data.subjects import portrait_identities
 from model.errors import InputError
 from model.evaluation.evaluate import evaluate, spread
 from model.evaluation.observation import Judges, load_judges

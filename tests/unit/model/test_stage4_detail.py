@@ -126,10 +126,10 @@ def test_a_photograph_becomes_pairs(portrait: NDArray[np.uint8]) -> None:
     subject = Subject((path,), (face,), (motion,), False, 0)
     drawn = draw_subject((subject, SHIPPED, SHIPPED / INNER_MOUTHS))
     assert drawn is not None
-    assert drawn.drawn.shape == (3, 80, 96, 3)
-    assert drawn.target.shape == drawn.warped.shape == (3, 160, 192, 3)
+    assert drawn.drawn.shape == (3, 96, 96, 3)
+    assert drawn.target.shape == drawn.warped.shape == (3, 192, 192, 3)
     assert set(drawn.kind.tolist()) <= {MOVED, PHOTOGRAPH}
     # What was drawn and what it should be are the same picture, but for what the mask hides.
-    half = drawn.target.reshape(3, 80, 2, 96, 2, 3).mean(axis=(2, 4))
+    half = drawn.target.reshape(3, 96, 2, 96, 2, 3).mean(axis=(2, 4))
     assert np.abs(half - drawn.drawn).mean() < 12
     assert PHOTOGRAPH in drawn.kind  # its teeth are real ones
