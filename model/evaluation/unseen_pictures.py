@@ -4,7 +4,8 @@
     python -m model.evaluation.unseen_pictures --source DATA --sets choosing --weights new=DIR old=DIR
 
 stills     held-out photographs at their own size say another's words: texture against the photograph's
-           through the same codec, opening as drawn, light of the teeth; rows by the skin's tone
+           through the same codec, opening as drawn, light of the teeth, whose teeth they are; rows by
+           the skin's tone
 choosing   GRID's s31 and x14, every choice is made on them
 grid       GRID, six held-out speakers, read once, at the end
 
@@ -16,6 +17,7 @@ compared with the real frame at 256 px in the lower face, on the same pixels for
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -45,10 +47,18 @@ from model.evaluation.observation import Judges, Observer
 from model.evaluation.protocols.video import posed, with_landmarks
 from model.evaluation.report import column_table, write_figures
 from model.face.alignment import crop_affine, crop_image, invert_affine, warp_points
-from model.face.landmarks import mouth_opening
+from model.face.landmarks import (
+    INNER_LIPS,
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
+    mouth_opening,
+    mouth_width,
+)
+from model.face.mouth_light import LUMA
 from model.media.video_reader import read_frames
 from model.media.video_writer import VideoWriter
 from model.pipelines.options import RenderOptions
+from model.pipelines.outputs import RenderPlan
 from model.pipelines.talking_face import TalkingFacePipeline, load_pipeline
 
 Picture = NDArray[np.uint8]
@@ -59,10 +69,14 @@ _LEAST_FACE: Final = 350  # pixels of its side, of photographs whose texture is 
 _LARGEST: Final = 768  # side of the photographs
 _FAR: Final = 10  # frames between a film's frame and what it is drawn into
 _OPEN: Final = 0.15
+_SMILE: Final = 0.10  # opening from which a photograph shows its teeth
+_WIDER: Final = 0.12  # of the mouth's width, by which it is then opened
 _SHEET: Final = 6
 _SHEET_PX: Final = 300
 _TONES: Final = ((28.0, "light"), (10.0, "tan"), (-90.0, "dark"))
 """Least individual typology angle of each tone, degrees (Chardon 1991, neighbours joined)."""
+
+_MEDIANS: Final = ("chin", "cheek", "lips", "light", "teeth_r", "teeth")
 
 TITLES: Final = {
     "count": "pictures, or films",
@@ -72,6 +86,8 @@ TITLES: Final = {
     "r": "opening as drawn against the wanted one, r",
     "outside_equal": "frames equal to the photograph beyond the moved region, share",
     "light": "brightest tooth / white of the eye",
+    "teeth_r": "the photograph's own teeth, mouth opened wider: r of their brightness",
+    "teeth": "texture of these teeth / the photograph's",
     "photograph_psnr": "from the first frame as a photograph: PSNR in the lower face, dB",
     "photograph_ssim": "the same, SSIM",
     "film_psnr": "into another frame of the film: PSNR in the lower face, dB",
@@ -146,9 +162,34 @@ def judge_still(
         "outside_equal": float(np.mean([(x[outside] == image[outside]).all() for x in frames])),
         "light": float(np.nanmedian(lights)) if lights else float("nan"),
     }
+    if mouth_opening(plan.reference_landmarks) > _SMILE:
+        row |= own_teeth(pipeline, plan, image)
     order = np.argsort(wanted)[np.linspace(0, len(wanted) - 1, _SHEET - 1).astype(int)]
     tiles = [_tile(image, own), *(_tile(frames[k], targets[k]) for k in order)]
     return row, skin_tone(image, own), np.concatenate(tiles, axis=1)
+
+
+def own_teeth(pipeline: TalkingFacePipeline, plan: RenderPlan, image: Picture) -> Row:
+    """How like a photograph's own teeth are those of the same mouth, its lower lip and jaw lowered.
+
+    Upper teeth stand in the skull, so the same pixels should show them.
+    """
+    face = plan.reference_landmarks.copy()
+    face[[*range(4, 13), *LOWER_OUTER_LIP, *LOWER_INNER_LIP], 1] += _WIDER * mouth_width(face)
+    targets = np.repeat(face[None], plan.num_frames, axis=0)
+    opened = dataclasses.replace(plan, target_landmarks=targets)
+    frame = next(iter(pipeline.render(opened, 0, 1)))[0]
+    own = warp_points(invert_affine(plan.affine(0)), plan.reference_landmarks)[list(INNER_LIPS)]
+    shown = np.zeros(image.shape[:2], np.uint8)
+    cv2.fillPoly(shown, [np.round(own).astype(np.int32)], 1)
+    inset = max(1, round(0.03 * float(np.ptp(own[:, 0]))))
+    inside = cv2.erode(shown, np.ones((2 * inset + 1,) * 2, np.uint8)) > 0
+    if not inside.any():
+        return {}
+    drawn, real = (picture.astype(np.float32) @ LUMA for picture in (frame, image))
+    edges = [float(cv2.Laplacian(grey, cv2.CV_32F)[inside].var()) for grey in (drawn, real)]
+    r = float(np.corrcoef(drawn[inside], real[inside])[0, 1])
+    return {"teeth_r": r, "teeth": edges[0] / max(edges[1], 1e-6)}
 
 
 def _tile(frame: Picture, face: NDArray[np.float32]) -> Picture:
@@ -209,11 +250,10 @@ def judge_film(
 
 def summary(rows: Sequence[Row]) -> Row:
     """Medians of photographs' and means of films' figures."""
+    columns = {key: [row[key] for row in rows if key in row] for row in rows for key in row}
     middle = {
-        key: float(np.nanmedian([row[key] for row in rows]))
-        if key in ("chin", "cheek", "lips", "light")
-        else float(np.nanmean([row[key] for row in rows]))
-        for key in rows[0]
+        key: float((np.nanmedian if key in _MEDIANS else np.nanmean)(column))
+        for key, column in columns.items()
     }
     return {"count": float(len(rows)), **middle}
 
