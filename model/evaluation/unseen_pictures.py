@@ -65,7 +65,7 @@ Picture = NDArray[np.uint8]
 Row = dict[str, float]
 
 STILLS: Final = "stills"
-_LEAST_FACE: Final = 350  # pixels of its side, of photographs whose texture is measured
+_LEAST_FACE: Final = 240  # pixels of its side, of photographs whose texture is measured
 _LARGEST: Final = 768  # side of the photographs
 _FAR: Final = 10  # frames between a film's frame and what it is drawn into
 _OPEN: Final = 0.15
