@@ -22,6 +22,8 @@ _GROWTH: Final = 0.006
 """Full strength reaches this far beyond the inner lips, crop units: landmarks miss a lip's edge by as much."""
 _FEATHER: Final = 0.010
 """Width of the mask's edge beyond that."""
+_LIP_EDGE: Final = 0.010
+"""Depth of the gap within which a lip still hides its teeth's detail."""
 _CHANGE: Final = 0.05
 """Change of opening (gap over width) up to which the source's own inner mouth is still to be seen."""
 _SUBPIXEL: Final = 4  # binary digits of the polygon's corners
@@ -34,6 +36,7 @@ def blend_mouth(
     own: NDArray[np.float32],
     affine: Affine,
     brightest: float,
+    own_teeth: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Draw the inner mouth into the carried face.
 
@@ -44,6 +47,8 @@ def blend_mouth(
         own: The landmarks of the source `(68, 2)`, crop units.
         affine: Crop units to those of the networks' crop.
         brightest: Brightness that no tooth exceeds.
+        own_teeth: The source's own inner mouth `(S, S, 4)` where it stands in the skull, or None: what
+            is finer in it than the networks' pixels is added to their drawing of it.
     Returns:
         `(S, S, 3)`, 0 to 255.
     """
@@ -77,5 +82,24 @@ def blend_mouth(
         borderMode=cv2.BORDER_REPLICATE,
     )
     mouth = no_brighter(np.asarray(mouth, np.float32), brightest)
+    if own_teeth is not None:
+        drawn_px = size / (len(drawn) * float(affine[0, 0]))
+        # lips cover teeth: nothing of them within a soft edge of the gap
+        deep = cv2.distanceTransform(inside, cv2.DIST_L2, 5) / size
+        seen = np.clip(deep / _LIP_EDGE, 0.0, 1.0).astype(np.float32)
+        mouth += seen[..., None] * _finer_than(own_teeth[there], drawn_px)
     blended[there] += np.float32(1) * alpha[..., None] * (mouth - blended[there])
     return blended
+
+
+def _finer_than(teeth: NDArray[np.float32], drawn_px: float) -> NDArray[np.float32]:
+    """Detail of `teeth` `(h, w, 4)` that pixels of `drawn_px` of its own cannot hold `(h, w, 3)`."""
+    alpha = teeth[..., 3:]
+    solid = alpha * teeth[..., :3]
+    blurred, share = (
+        cv2.GaussianBlur(np.ascontiguousarray(x), (0, 0), max(drawn_px, 0.3))
+        for x in (solid, alpha)
+    )
+    # beside the teeth nothing is known: the mean is taken over them alone
+    coarse = blurred / np.maximum(share, 1e-3)[..., None]
+    return np.asarray(alpha * (teeth[..., :3] - coarse), np.float32)

@@ -108,6 +108,11 @@ class MouthFill:
         self._behind_teeth = self._shade_behind_teeth()
 
     @property
+    def own_teeth(self) -> Field | None:
+        """The photograph's own inner mouth `(S, S, 4)` where it stands in the skull, alpha 0 to 1; None = shut."""
+        return self._own_teeth
+
+    @property
     def has_bank(self) -> bool:
         """Whether "bank" can be painted."""
         return self._bank is not None

@@ -113,6 +113,11 @@ class PortraitEngine:
         return self._fill.brightest
 
     @property
+    def own_teeth(self) -> Field | None:
+        """The reference's own inner mouth `(S, S, 4)` RGB and alpha 0 to 1, standing in the skull; None = shut."""
+        return self._fill.own_teeth
+
+    @property
     def crop(self) -> NDArray[np.uint8]:
         """The reference crop `(S, S, 3)`."""
         return self._crop

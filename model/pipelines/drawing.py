@@ -133,8 +133,15 @@ class PlanDrawer:
             return carried
         target = self._plan.target_landmarks[number]
         if self._plan.region == "mouth":
-            affine, brightest = self.crops.affine(target), source.engine.brightest_tooth
-            return blend_mouth(carried, crop, target, source.landmarks, affine, brightest)
+            return blend_mouth(
+                carried,
+                crop,
+                target,
+                source.landmarks,
+                self.crops.affine(target),
+                source.engine.brightest_tooth,
+                source.engine.own_teeth,
+            )
         if self._plan.restore_detail and len(carried) > _WORTH * len(crop):
             return add_detail(crop, carried, target)
         return crop

@@ -87,3 +87,16 @@ def test_no_tooth_is_brighter_than_it_may_be() -> None:
 def test_what_is_dark_stays_as_it_is() -> None:
     colours = np.float32([[0, 0, 0], [-8, -3, 2], [60, 40, 30], [100, 100, 100]])
     np.testing.assert_allclose(no_brighter(colours, 150.0), colours, rtol=1e-5)
+
+
+def test_the_source_s_own_teeth_keep_their_edges() -> None:
+    target = opened(0.08)
+    drawn = np.full((96, 96, 3), 120.0, np.float32)
+    teeth = np.zeros((SIZE, SIZE, 4), np.float32)
+    teeth[..., :3] = np.where(np.arange(SIZE) % 4 < 2, 140.0, 100.0)[None, :, None]
+    x, y = ((target[62] + target[66]) / 2 * SIZE).astype(int)
+    teeth[: y + 1, :, 3] = 1.0
+    blended = blend_mouth(CARRIED, drawn, target, AVERAGE_FACE, WHOLE, 255.0, teeth)
+    inside = blended[y - 3 : y, x - 8 : x + 8, 0]
+    assert np.ptp(inside, axis=1).min() > 25 and inside.mean() == pytest.approx(120.0, abs=3)
+    np.testing.assert_allclose(blended[y + 4 : y + 7, x - 8 : x + 8], 120.0, atol=0.1)
