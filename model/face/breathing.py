@@ -41,13 +41,14 @@ def breath_shift(shape: tuple[int, ...], landmarks: NDArray[np.float32]) -> Smal
     box = warp_points(back, np.array(corners, np.float32))
     rows, columns = box_around(box.min(axis=0), box.max(axis=0), shape)
 
-    points = warp_points(affine, pixel_middles(rows, columns)) - chin
+    middles = pixel_middles(rows, columns)
+    points = warp_points(affine, middles) - chin
     beside = (_WIDTH[1] - np.abs(points[..., 0])) / np.float32(_WIDTH[1] - _WIDTH[0])
     below = (points[..., 1] - _NECK[0]) / np.float32(_NECK[1] - _NECK[0])
     if float(points[..., 1].max()) < _LEAST_BODY:
         return None
     # the picture's edges stay
-    x, y = (pixel_middles(rows, columns)[..., axis] for axis in (0, 1))
+    x, y = middles[..., 0], middles[..., 1]
     nearest = np.minimum.reduce([x, shape[1] - x, shape[0] - y]) - np.float32(_EDGE_PX)
     unit_px = float(np.hypot(back[0, 0], back[1, 0]))
     share = (

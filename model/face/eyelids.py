@@ -25,9 +25,6 @@ from model.face.thin_plate import ramp, smoothstep
 
 Map = NDArray[np.float32]
 
-CLOSING_S: Final = 0.07
-OPENING_S: Final = 0.12
-"""Of a blink."""
 _SKIN_SHARE: Final = 0.55
 """Of the way from the lashes to the brow's upper edge: this skin is stretched, what is above stays."""
 _BEND: Final = 0.3
@@ -47,13 +44,6 @@ _LASH_DEPTH: Final = 0.8
 """Of the lashes' own darkness, in the line where the lids meet."""
 _VAULT: Final = 0.07
 """How much lighter the middle of a shut lid is than its upper and lower edge."""
-
-
-def blink_closure(time_s: float) -> float:
-    """How far lids are closed, 0 to 1, so long after a blink's begin; 0 before it and after its end."""
-    if time_s <= CLOSING_S:
-        return ramp(time_s / CLOSING_S)
-    return ramp(1 - (time_s - CLOSING_S) / OPENING_S)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +89,9 @@ class Eyelids:
     Args:
         picture: `(H, W, 3)` uint8 RGB.
         landmarks: Of its face `(68, 2)`, pixels.
+    Attributes:
+        outlines: Of both eyes.
+        spectacles: Whether any are worn.
     Raises:
         ShapeError: `landmarks` has another shape.
     """
@@ -106,16 +99,16 @@ class Eyelids:
     def __init__(self, picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
         if landmarks.shape != (NUM_LANDMARKS, 2):
             raise ShapeError(f"landmarks have shape {landmarks.shape}; expected (68, 2)")
-        spectacles = wears_spectacles(picture, landmarks)
-        outlines = [find_eye(picture, landmarks, side) for side in range(2)]
-        heights = [_free_skin(picture, outline, spectacles) for outline in outlines]
-        ways = [_way(outline) for outline in outlines]
+        self.spectacles = wears_spectacles(picture, landmarks)
+        self.outlines = [find_eye(picture, landmarks, side) for side in range(2)]
+        heights = [_free_skin(picture, outline, self.spectacles) for outline in self.outlines]
+        ways = [_way(outline) for outline in self.outlines]
         reach = min(_reach(way, height) for way, height in zip(ways, heights, strict=True))
         if reach < _LEAST_REACH:
             reach = 0.0
         self._eyes = [
             _measure(picture, outline, height, np.float32(reach) * way)
-            for outline, height, way in zip(outlines, heights, ways, strict=True)
+            for outline, height, way in zip(self.outlines, heights, ways, strict=True)
         ]
 
     def close(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.face.eye_outline import ACROSS, Curve, EyeOutline, find_eye
+from model.face.eye_outline import ACROSS, Curve, EyeOutline
 from model.face.lid_skin import LASHES
 from model.face.small_shift import SmallShift, box_around, pixel_middles
 from model.face.thin_plate import smoothstep
@@ -25,15 +26,12 @@ class Glances:
     """The eyeballs of one photograph.
 
     Args:
-        picture: `(H, W, 3)` uint8 RGB.
-        landmarks: Of its face `(68, 2)`, pixels.
-    Raises:
-        ShapeError: `landmarks` has another shape.
+        outlines: Of both eyes (`Eyelids.outlines`).
+        shape: Of the photograph, rows first.
     """
 
-    def __init__(self, picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
-        outlines = [find_eye(picture, landmarks, side) for side in range(2)]
-        self._shifts = [_shift(outline, picture.shape) for outline in outlines]
+    def __init__(self, outlines: Sequence[EyeOutline], shape: tuple[int, ...]) -> None:
+        self._shifts = [_shift(outline, shape) for outline in outlines]
 
     def look(self, frame: NDArray[np.uint8], amount: float) -> NDArray[np.uint8]:
         """Turn both eyes.

@@ -27,7 +27,6 @@ from model.face.glances import Glances
 from model.face.head_depth import face_depth, head_depth, turn_in_depth
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.smoothing import smooth
-from model.face.spectacles import wears_spectacles
 from model.face.thin_plate import GRID, Field, invert, smoothstep
 from model.face.tracking import FaceTrack
 
@@ -198,10 +197,12 @@ class MovedPicture:
         room = self._margin / _EDGE
         self._motion = motion if room == 1.0 else motion.scaled(room)
         self._eyelids = Eyelids(image, landmarks)
-        self._glances = None if motion.glance is None else Glances(image, landmarks)
+        self._glances = None
+        if motion.glance is not None:
+            self._glances = Glances(self._eyelids.outlines, image.shape)
         self._breath = None if motion.breath is None else breath_shift(image.shape, landmarks)
         # A rim would bend with the brow behind it.
-        self._lifts = 0.0 if wears_spectacles(image, landmarks) else 1.0
+        self._lifts = 0.0 if self._eyelids.spectacles else 1.0
 
         low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
         high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)

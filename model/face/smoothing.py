@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.errors import ShapeError
 from model.face.landmarks import CHIN_TIP, NUM_LANDMARKS
+from model.face.thin_plate import smoothstep
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010
@@ -117,8 +118,7 @@ def speech_gate(
     stops = np.flatnonzero(edges == -1) * _HOP_S + _HOLD_S
     outside = np.maximum(starts[None] - times_s[:, None], times_s[:, None] - stops[None])
     distance = np.maximum(outside, 0.0).min(axis=1)
-    ramp = np.clip(1.0 - distance / RAMP_S, 0.0, 1.0)
-    gate: NDArray[np.float32] = (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
+    gate: NDArray[np.float32] = smoothstep(1.0 - distance / RAMP_S).astype(np.float32)
     return gate
 
 

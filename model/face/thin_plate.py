@@ -9,7 +9,7 @@ the nose base to 1. Displacements are in crop units.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from model.face.alignment import MASK_TOP
 
 Field = NDArray[np.float32]
+FloatsT = TypeVar("FloatsT", bound=NDArray[np.floating[Any]])
 
 GRID: Final = 96
 """Cells across the crop; 2.7 px at 256 px."""
@@ -35,11 +36,10 @@ def grid_points() -> Field:
     return np.stack([x, y], axis=-1)
 
 
-def smoothstep(value: Field) -> Field:
-    """0 below 0, 1 above 1, smooth between."""
+def smoothstep(value: FloatsT) -> FloatsT:
+    """0 below 0, 1 above 1, smooth between; of an array's own precision."""
     t = np.clip(value, 0.0, 1.0)
-    smooth: Field = t * t * (3.0 - 2.0 * t)
-    return smooth
+    return cast(FloatsT, t * t * (3.0 - 2.0 * t))
 
 
 def ramp(value: float) -> float:

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.face.thin_plate import smoothstep
 from model.motion.channels import RATE_HZ
 from model.motion.rhythm import Rhythm
 
@@ -70,6 +71,5 @@ def lid_openings(
         since = frame_times - (middle - shut / 2)
         closing = 1.0 + since / _CLOSING_S  # 0 at the beginning, 1 when shut
         opening = 1.0 - (since - shut) / _OPENING_S
-        closed = np.clip(np.minimum(closing, opening), 0.0, 1.0)
-        open_ = np.minimum(open_, 1.0 - closed * closed * (3.0 - 2.0 * closed))
+        open_ = np.minimum(open_, 1.0 - smoothstep(np.minimum(closing, opening)))
     return open_.astype(np.float32)

@@ -15,6 +15,7 @@ from scipy.interpolate import CubicSpline
 
 from model.face.alignment import TEMPLATE
 from model.face.head_motion import HeadMotion
+from model.face.thin_plate import smoothstep
 from model.motion.blinks import blink_times, lid_openings
 from model.motion.channels import CHANNELS, RATE_HZ, Samples
 from model.motion.head_path import head_path
@@ -144,5 +145,4 @@ def _from_rest(times: NDArray[np.float64], *, loop: bool) -> NDArray[np.float64]
     away = times / _FROM_REST_S
     if loop:
         away = np.minimum(away, (times[-1] - times) / _FROM_REST_S)
-    share = np.clip(away, 0.0, 1.0)
-    return np.asarray(share * share * (3.0 - 2.0 * share), np.float64)
+    return smoothstep(away)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,7 +13,7 @@ from model.errors import ShapeError
 from model.face.breathing import breath_shift
 from model.face.detection import MediaPipeFaceDetector
 from model.face.eye_outline import ACROSS, find_eye
-from model.face.eyelids import CLOSING_S, OPENING_S, Eyelids, blink_closure
+from model.face.eyelids import Eyelids
 from model.face.glances import Glances
 from model.face.head_motion import HeadMotion, MovedPicture
 from model.face.landmarks import LEFT_EYE, RIGHT_EYE
@@ -152,18 +154,8 @@ def test_spectacles_are_seen_and_stay(portrait: Image, face: Points) -> None:
     np.testing.assert_array_equal(MovedPicture(worn, face, lifted, 25.0).move(worn, 0), worn)
 
 
-def test_a_blink_closes_faster_than_it_opens() -> None:
-    assert blink_closure(-0.1) == blink_closure(0.0) == 0.0
-    assert blink_closure(CLOSING_S) == 1.0
-    assert blink_closure(CLOSING_S + OPENING_S) == blink_closure(1.0) == 0.0
-    times = np.linspace(0, CLOSING_S + OPENING_S, 200)
-    closure = np.array([blink_closure(float(t)) for t in times])
-    assert 0.08 < times[closure > 0.5][-1] - times[closure > 0.5][0] < 0.11
-    assert (np.diff(closure)[times[1:] <= CLOSING_S] >= 0).all()
-
-
 def test_glances_move_the_iris_and_not_the_lids(portrait: Image, face: Points) -> None:
-    glances = Glances(portrait, face)
+    glances = Glances(Eyelids(portrait, face).outlines, portrait.shape)
     assert glances.look(portrait, 0.0) is portrait
     inside = eyeballs(face, portrait.shape)
     near = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9))) > 0
@@ -220,7 +212,7 @@ def test_breath_and_glances_are_slow_quick_and_mostly_at_rest() -> None:
     np.testing.assert_array_equal(gaze, glances(times, np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize("made", [Eyelids, Glances])
-def test_other_landmarks_are_refused(made: type[Eyelids], portrait: Image) -> None:
+@pytest.mark.parametrize("made", [Eyelids, partial(find_eye, side=0)])
+def test_other_landmarks_are_refused(made: Callable[..., object], portrait: Image) -> None:
     with pytest.raises(ShapeError, match="68"):
         made(portrait, np.zeros((5, 2), np.float32))

@@ -150,6 +150,21 @@ def test_blinks_are_as_frequent_and_as_long_as_people_s() -> None:
     assert 0.03 < doubles < 0.25
 
 
+def test_a_blink_closes_faster_than_it_opens() -> None:
+    times = np.linspace(0, 1, 1001)
+    for seed in range(5):
+        closure = 1 - lid_openings(np.array([0.5]), times, np.random.default_rng(seed))
+        assert closure[0] == closure[-1] == 0.0 and closure.max() == 1.0
+        shut = np.flatnonzero(closure == 1.0)
+        moving = np.flatnonzero(closure > 0.0)
+        assert 0.0 < shut[0] - moving[0] < moving[-1] - shut[-1]
+        half = times[closure > 0.5]
+        assert 0.10 < half[-1] - half[0] < 0.20
+        assert (np.diff(closure)[: shut[0]] >= 0).all() and (
+            np.diff(closure)[shut[-1] :] <= 0
+        ).all()
+
+
 def test_blinks_come_where_phrases_end() -> None:
     rhythm = sound_rhythm(voice(240.0))
     times = np.concatenate([blink_times(rhythm, np.random.default_rng(seed)) for seed in range(16)])
