@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.data.layouts import Layout, Source, find_sources
 from model.data.phones import read_phones
@@ -171,9 +172,12 @@ def find_clips(layout: Layout, folder: Path, *, every: bool) -> list[Source]:
     return chosen
 
 
-def find_portraits(folder: Path) -> list[Path]:
+def find_portraits(folder: Path, *, held_out: bool = True) -> list[Path]:
     """Photographs of people whom training has not seen: by `index.csv` (file, source, identity), or all without it.
 
+    Args:
+        folder: The photographs.
+        held_out: False for those of the people whom training has seen.
     Raises:
         InputError: There is none.
     """
@@ -181,13 +185,36 @@ def find_portraits(folder: Path) -> list[Path]:
     if index.is_file():
         with index.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        unseen = [row for row in rows if portrait_held_out(portrait_identity(row))]
-        found = sorted(folder / row["file"] for row in unseen)
+        wanted = [row for row in rows if portrait_held_out(portrait_identity(row)) == held_out]
+        found = sorted(folder / row["file"] for row in wanted)
     else:
         found = _files(folder, PICTURE_SUFFIXES)
     if not found:
         raise InputError(f"{folder} has no photograph of an unseen person; expected at least one")
     return found
+
+
+def find_large_portraits(source: Path) -> list[Path]:
+    """Photographs of unseen people that are large: `portraits/frl_*`, and the others' in `portraits_hd/`.
+
+    Raises:
+        InputError: There is none.
+    """
+    unseen = find_portraits(source / "portraits")
+    # A larger file's name begins with the identity, a smaller one's ends with it.
+    identities = tuple(f"{path.stem.split('_')[-1]}_" for path in unseen)
+    large = sorted((source / "portraits_hd").glob("*.jpg"))
+    return [path for path in unseen if path.name.startswith("frl")] + [
+        path for path in large if path.name.startswith(identities)
+    ]
+
+
+def read_portrait(path: Path, side_px: int) -> Frames:
+    """A photograph `(H, W, 3)` uint8 RGB, no side longer than `side_px`, both even."""
+    picture = Image.open(path).convert("RGB")
+    picture.thumbnail((side_px, side_px))
+    even = np.asarray(picture)[: picture.height // 2 * 2, : picture.width // 2 * 2]
+    return np.ascontiguousarray(even)
 
 
 def find_voices(folder: Path) -> list[Path]:

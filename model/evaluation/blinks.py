@@ -10,7 +10,6 @@ constants are chosen on them. Prints and writes `figures.json`, `figures.md` and
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,6 @@ from PIL import Image
 from scipy.interpolate import RBFInterpolator
 
 from model.data.clips import find_portraits
-from model.data.split import portrait_held_out, portrait_identity
 from model.data.tracks import face_detector
 from model.evaluation.metrics.lids import (
     brow_motion,
@@ -68,12 +66,9 @@ def read_faces(paths: list[Path]) -> Iterator[tuple[str, Picture, Points]]:
 
 def chosen_portraits(source: Path, count: int) -> list[Path]:
     """`count` photographs of people who are not held out."""
-    folder = source / "portraits"
-    with (folder / "index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    seen = [row for row in rows if not portrait_held_out(portrait_identity(row))]
+    seen = find_portraits(source / "portraits", held_out=False)
     spread = np.linspace(0, len(seen) - 1, count).astype(int)
-    return [folder / seen[k]["file"] for k in spread]
+    return [seen[k] for k in spread]
 
 
 def squash(picture: Picture, face: Points) -> Picture:

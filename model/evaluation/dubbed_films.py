@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.clips import ClipFrames, find_landmarks, find_portraits, find_voices, read_voice
+from model.data.clips import (
+    ClipFrames,
+    find_landmarks,
+    find_large_portraits,
+    find_voices,
+    read_portrait,
+    read_voice,
+)
 from model.data.made_films import tracked_motion
 from model.data.tracks import face_detector
 from model.evaluation.metrics.film_faults import flicker, leak, mouth_light, outline_damage
@@ -90,20 +97,14 @@ def make_films(
         frames = np.stack(list(islice(read_frames(path, fps=FPS), num_frames)))
         yield Film(path.stem, ClipFrames(frames), voices[number % len(voices)])
 
-    unseen = find_portraits(source / "portraits")
-    portraits = [path for path in unseen if path.name.startswith("frl")]
-    # The same people, larger: a file's name begins with the identity.
-    identities = tuple(f"{path.stem.split('_')[-1]}_" for path in unseen)
-    large = sorted((source / "portraits_hd").glob("*.jpg"))
-    portraits += [path for path in large if path.name.startswith(identities)]
+    portraits = find_large_portraits(source)
     tracks = source / "head_motion" / "weekly_addresses.npz"
     spread = np.linspace(0, len(portraits) - 1, count).astype(int)  # over both sets
     for number, path in enumerate(portraits[k] for k in spread):
-        picture = Image.open(path).convert("RGB")
-        picture.thumbnail((_SIDE_PX, _SIDE_PX))
-        image = np.asarray(picture)[: picture.height // 2 * 2, : picture.width // 2 * 2]
         own = voices[(2 * number + 1) % len(voices)]
-        still = pipeline.prepare(image.copy(), own, RenderOptions(preset="preview"))
+        still = pipeline.prepare(
+            read_portrait(path, _SIDE_PX), own, RenderOptions(preset="preview")
+        )
         motion = tracked_motion(tracks, 7 * number, num_frames, _STRENGTH, bool(number % 2))
         path_of_head = HeadPath(motion, np.arange(still.num_frames).clip(max=num_frames - 1))
         moved = dataclasses.replace(still, head=path_of_head)

@@ -13,7 +13,6 @@ Prints and writes `figures.json` and `figures.md`.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.signal import resample_poly
 
+from model.data.clips import find_portraits
 from model.data.head_tracks import ADDRESSES, face_path, read_addresses
 from model.data.sound import read_sound
-from model.data.split import portrait_held_out, portrait_identity, voice_held_out
+from model.data.split import voice_held_out
 from model.evaluation.metrics.head_motion import MeasuredHead, blink_figures, path_figures
 from model.evaluation.report import column_table, write_figures
 from model.face.detection import MediaPipeFaceDetector, select_face
@@ -82,17 +82,12 @@ def read_material(
     """Photographs and voices of a half, evenly over all that there are."""
     is_final = half == "final"
     detector = MediaPipeFaceDetector()
-    with (source / "portraits" / "index.csv").open() as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if portrait_held_out(portrait_identity(row)) == is_final
-        ]
+    paths = find_portraits(source / "portraits", held_out=is_final)
     faces = {}
-    for row in _evenly(rows, num_faces):
-        with Image.open(source / "portraits" / row["file"]) as picture:
+    for path in _evenly(paths, num_faces):
+        with Image.open(path) as picture:
             image = np.asarray(picture.convert("RGB"), np.uint8)
-        faces[row["file"]] = (select_face(detector(image)).landmarks, image.shape[:2])
+        faces[path.name] = (select_face(detector(image)).landmarks, image.shape[:2])
     files = [
         path
         for path in sorted((source / "speech").glob("*.opus"))

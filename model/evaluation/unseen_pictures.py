@@ -33,9 +33,10 @@ from model.data.clips import (
     Clip,
     ClipFrames,
     find_landmarks,
-    find_portraits,
+    find_large_portraits,
     find_voices,
     read_clip,
+    read_portrait,
     read_voice,
 )
 from model.data.layouts import Source
@@ -111,16 +112,6 @@ def skin_tone(image: Picture, face: NDArray[np.float32]) -> str:
     lightness, _, yellow = np.median(np.concatenate(patches), axis=0)
     angle = float(np.degrees(np.arctan2(lightness - 50, max(float(yellow), 1e-3))))
     return next(name for least, name in _TONES if angle > least)
-
-
-def large_portraits(source: Path) -> list[Path]:
-    """Held-out photographs of `portraits/` and `portraits_hd/`, for texture."""
-    unseen = find_portraits(source / "portraits")
-    identities = tuple(f"{path.stem.split('_')[-1]}_" for path in unseen)
-    large = sorted((source / "portraits_hd").glob("*.jpg"))
-    return [path for path in unseen if path.name.startswith("frl")] + [
-        path for path in large if path.name.startswith(identities)
-    ]
 
 
 def encoded(frames: Sequence[Picture]) -> list[Picture]:
@@ -203,10 +194,8 @@ def stills(
 ) -> Iterator[tuple[str, Row, str, Picture]]:
     """Name, figures, tone and sheet of every photograph that is large enough."""
     voices = [read_voice(path, num_frames) for path in find_voices(source / "speech")]
-    for number, path in enumerate(large_portraits(source)):
-        picture = Image.open(path).convert("RGB")
-        picture.thumbnail((_LARGEST, _LARGEST))
-        image = np.asarray(picture)[: picture.height // 2 * 2, : picture.width // 2 * 2].copy()
+    for number, path in enumerate(find_large_portraits(source)):
+        image = read_portrait(path, _LARGEST)
         faces = face_detector()(image)
         if faces and faces[0].size_px >= _LEAST_FACE:
             yield path.stem, *judge_still(pipeline, image, voices[number % len(voices)], preset)
