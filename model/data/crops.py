@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import UnsupportedMediaError
-from model.face.alignment import Affine, recrop, warp_points
+from model.face.alignment import Affine, compose_affines, jitter_affine, recrop, warp_points
 from model.face.landmarks import CONTENT, flip_landmarks, mouth_opening
+from model.face.mouth_crop import NetworkCrop, network_affine
 
 _WARP_NOISE: Final = 0.004  # crop units; a warp in use follows predicted, not true, landmarks
+FACE_PX: Final = 256
+"""Side of the faces that the denoiser's crops are cut out of."""
+_JITTER: Final = {"face": 1.0, "mouth": 2.0}
+"""Strength of a crop's jitter: a mouth is less surely found than a face."""
 _BROKEN: Final = 0.1
 _BROKEN_NOISE: Final = 0.02
 """Share of warps whose lips are not to be trusted, and how far off their landmarks are."""
@@ -64,6 +69,17 @@ def cut_crop(picture: Crop, affine: Affine, size: int) -> Crop:
     """Another crop with `size` pixels a side out of a crop; `affine` leads from its units to the new ones."""
     image, landmarks = picture
     return recrop(image, affine, size), warp_points(affine, landmarks)
+
+
+def jittered_affine(
+    crop: NetworkCrop,
+    face: NDArray[np.float32],
+    usual: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> Affine:
+    """A face's crop units to those of a jittered crop of what the denoiser looks at (`network_affine`)."""
+    jitter = jitter_affine(np.eye(2, 3, dtype=np.float32), rng, _JITTER[crop])
+    return compose_affines(jitter, network_affine(crop, face, usual))
 
 
 def recolour(image: NDArray[np.uint8], rng_seed: int) -> NDArray[np.uint8]:

@@ -13,20 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.crops import Crop, cut_crop, recolour, roughen
+from model.data.crops import FACE_PX, Crop, cut_crop, jittered_affine, recolour, roughen
 from model.data.shards import ClipShards
 from model.errors import ConfigError
-from model.face.alignment import Affine, compose_affines, jitter_affine
+from model.face.alignment import Affine
 from model.face.landmarks import flip_landmarks, mouth_opening
-from model.face.mouth_crop import NetworkCrop, network_affine
-from model.face.mouth_fill import Inner
+from model.face.mouth_crop import NetworkCrop, network_inner
 from model.face.reference_warp import ReferenceWarp
 
 _IDENTITY: Final[Affine] = np.eye(2, 3, dtype=np.float32)
 _CANDIDATES: Final = 8  # frames among which a reference is chosen
-_FACE_PX: Final = 256  # side of the faces that mouths are cut out of
-JITTER: Final = {"face": 1.0, "mouth": 2.0}
-"""Strength of a crop's jitter: a mouth is less surely found than a face."""
 
 Sample = TypeVar("Sample")
 
@@ -80,8 +76,8 @@ class ShardPictures:
         def cut(own: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
             track = self._choose(own, held_out)
             frame = int(own.integers(self.shards.tracks[track].num_frames))
-            pictures, landmarks = self.shards.crops(track, [frame], size=_FACE_PX)
-            affine = self._jittered(landmarks[0], landmarks[0], own)
+            pictures, landmarks = self.shards.crops(track, [frame], size=FACE_PX)
+            affine = jittered_affine(self._crop, landmarks[0], landmarks[0], own)
             return cut_crop((pictures[0], landmarks[0]), affine, self.size)
 
         drawn = _each(cut, rng, count)
@@ -95,13 +91,6 @@ class ShardPictures:
         drawn = _each(lambda own: self._pair(own, held_out), rng, count)
         columns = zip(*(vars(pair).values() for pair in drawn), strict=True)
         return PairPictures(*(np.stack(column) for column in columns))
-
-    def _jittered(
-        self, face: NDArray[np.float32], usual: NDArray[np.float32], rng: np.random.Generator
-    ) -> Affine:
-        """Crop units to those of a jittered crop of what is shown."""
-        affine = network_affine(self._crop, face, usual)
-        return compose_affines(jitter_affine(_IDENTITY, rng, JITTER[self._crop]), affine)
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         tracks = self.unseen if held_out else self.seen
@@ -119,7 +108,7 @@ class ShardPictures:
         seed, mirror = int(rng.integers(2**31)), rng.random() < 0.5
         faces: list[Crop] = []
         for frame in (int(frames[0]), *others.tolist()):
-            cut, landmarks = self.shards.crops(track, [frame], size=_FACE_PX)
+            cut, landmarks = self.shards.crops(track, [frame], size=FACE_PX)
             picture = recolour(cut[0], seed)
             if mirror:
                 picture, landmarks = (
@@ -130,10 +119,10 @@ class ShardPictures:
 
         # 3. a crop for each; the third frame where a prediction would put it
         usual = faces[int(rng.integers(3))][1]
-        affines = [self._jittered(face, usual, rng) for _, face in faces]
+        affines = [jittered_affine(self._crop, face, usual, rng) for _, face in faces]
         face = faces[0][1]
-        inner: Inner = "own" if self._crop == "mouth" else "flat"
-        moved = ReferenceWarp(*faces[2], inner).render(roughen(face, rng))
+        inner = network_inner(self._crop)
+        moved = ReferenceWarp(*faces[2]).render(roughen(face, rng), inner=inner)
         target, reference = (
             cut_crop(*pair, self.size) for pair in zip(faces[:2], affines[:2], strict=True)
         )

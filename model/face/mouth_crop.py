@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from model.face.alignment import Affine, lower_face_mask
 from model.face.landmarks import MOUTH_CORNERS, mouth_width
+from model.face.mouth_fill import Inner
 
 NetworkCrop = Literal["face", "mouth"]
 
@@ -47,6 +48,11 @@ def network_affine(
     below_nose = reference[list(MOUTH_CORNERS)].mean(axis=0) - reference[nose].mean(axis=0)
     shift = np.asarray(_PLACE) - scale * (face[nose].mean(axis=0) + below_nose)
     return np.array([(scale, 0, shift[0]), (0, scale, shift[1])], np.float32)
+
+
+def network_inner(crop: NetworkCrop) -> Inner:
+    """What the denoiser is shown between carried lips, in training and in use."""
+    return "own" if crop == "mouth" else "flat"
 
 
 def network_mask(crop: NetworkCrop, face: NDArray[np.float32], size: int) -> NDArray[np.bool_]:

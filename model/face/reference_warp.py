@@ -24,19 +24,16 @@ class ReferenceWarp:
     Args:
         crop: The reference `(S, S, 3)` uint8 RGB.
         landmarks: Its face `(68, 2)`, crop units.
-        inner: What is drawn between the lips (`PortraitEngine.render`).
-        inner_mouths: For "bank".
+        inner_mouths: What `inner="bank"` draws; may be None when that is never asked for.
     """
 
     def __init__(
         self,
         crop: NDArray[np.uint8],
         landmarks: NDArray[np.float32],
-        inner: Inner = "flat",
         inner_mouths: InnerMouthBank | None = None,
     ) -> None:
         self._engine = PortraitEngine(crop, landmarks, inner_mouths)
-        self._inner: Inner = inner
         self._pose = np.asarray(landmarks, np.float32)[list(POSE)]
 
     @property
@@ -44,19 +41,20 @@ class ReferenceWarp:
         """Side of crop and pictures in pixels."""
         return self._engine.size
 
-    def render(self, target: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def render(self, target: NDArray[np.float32], *, inner: Inner = "flat") -> NDArray[np.uint8]:
         """The reference with the pose, lips and jaw of `target`.
 
         Args:
             target: `(68, 2)`, crop units of the frame.
+            inner: What is drawn between the lips (`PortraitEngine.render`).
         Returns:
             `(S, S, 3)` uint8 RGB.
         """
         pose = target[list(POSE)]
         if np.array_equal(pose, self._pose):
-            return self._engine.render(target, inner=self._inner)
+            return self._engine.render(target, inner=inner)
         affine = fit_similarity(self._pose, pose)
-        own = self._engine.render(warp_points(invert_affine(affine), target), inner=self._inner)
+        own = self._engine.render(warp_points(invert_affine(affine), target), inner=inner)
         affine[:, :2] /= self.size  # from pixels of the reference
         moved = cv2.warpAffine(
             own,
@@ -67,6 +65,8 @@ class ReferenceWarp:
         )
         return np.asarray(moved, np.uint8)
 
-    def render_many(self, targets: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def render_many(
+        self, targets: NDArray[np.float32], *, inner: Inner = "flat"
+    ) -> NDArray[np.uint8]:
         """`render` for each of `targets` `(B, 68, 2)` -> `(B, S, S, 3)`."""
-        return np.stack([self.render(target) for target in targets])
+        return np.stack([self.render(target, inner=inner) for target in targets])

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ from model.networks.talkformer import (
     fourier_features,
 )
 from model.networks.variants import GRIDS, VARIANTS
+
+if TYPE_CHECKING:  # it needs OpenCV, which a machine that only trains on arrays has not
+    from model.face.mouth_crop import NetworkCrop
 
 
 @dataclass
@@ -181,6 +184,12 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
     def window(self) -> Window:
         """The part of the latent grid that is denoised."""
         return Window(*self.config["window"])
+
+    @property
+    def crop(self) -> NetworkCrop:
+        """What the network looks at."""
+        crop: NetworkCrop = self.config["crop"]
+        return crop
 
     @property
     def in_channels(self) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.errors import CheckpointError, SamplingError
 from model.face.alignment import Affine, compose_affines, crop_image, recrop, warp_points
 from model.face.compositing import is_grey, match_colour, without_colour
-from model.face.mouth_crop import network_affine
+from model.face.mouth_crop import network_affine, network_inner
 from model.face.mouth_fill import Inner
 from model.networks.detail import SCALE
 from model.pipelines.denoising import Background, CropSampler, Networks
@@ -100,7 +100,7 @@ class CropDrawer:
     @property
     def inner(self) -> Inner:
         """What the networks are shown between carried lips, as in their training."""
-        return "own" if self._networks.crop == "mouth" else "flat"
+        return network_inner(self._networks.crop)
 
     def affine(self, face: NDArray[np.float32]) -> Affine:
         """Crop units of a face `(68, 2)` to those of the networks' crop of it."""

@@ -65,8 +65,7 @@ class Networks:
     @property
     def crop(self) -> NetworkCrop:
         """What they look at."""
-        crop: NetworkCrop = self.unet.config.get("crop", "face")
-        return crop
+        return self.unet.crop
 
     @property
     def crop_px(self) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from model.data.crops import FACE_PX
 from model.face.alignment import Affine, recrop
 from model.face.landmarks import POSE
-from model.face.mouth_crop import NetworkCrop, network_affine, network_mask
-from model.face.mouth_fill import Inner
+from model.face.mouth_crop import NetworkCrop, network_affine, network_inner, network_mask
 from model.face.reference_warp import ReferenceWarp
 from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
 from model.networks.landmark_completion import LandmarkCompleter
@@ -23,8 +23,6 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import build_scheduler
 from model.networks.unet import TalkFormerUNet, UNetCondition
 from model.training.shard_windows import ClipWindow
-
-_FACE_PX: Final = 256
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class EndToEnd:
         self.reference_encoder: ReferenceEncoder = load(ReferenceEncoder, "reference_encoder")
         self.autoencoder: AutoencoderKL = load(AutoencoderKL, "autoencoder")
         self.autoencoder.eval().requires_grad_(False)
-        self.crop: NetworkCrop = self.unet.config.get("crop", "face")
+        self.crop: NetworkCrop = self.unet.crop
         self.latent_size = int(self.unet.config["latent_size"])
         self.crop_px = self.latent_size * pixels_per_cell(self.autoencoder)
         self.scheduler = build_scheduler()
@@ -69,7 +67,7 @@ class EndToEnd:
     @property
     def face_px(self) -> int:
         """Side of the faces' crops that the denoiser's are cut out of."""
-        return self.crop_px if self.crop == "face" else _FACE_PX
+        return self.crop_px if self.crop == "face" else FACE_PX
 
     def complete(self, windows: list[ClipWindow]) -> torch.Tensor:
         """Target landmarks of the drawn frames `(B * n, 68, 2)`, with their graph."""
@@ -154,9 +152,11 @@ class EndToEnd:
         """Latents of the references moved to the predicted landmarks."""
         rendered = len(windows[0].drawn)
         points = target.detach().float().cpu().numpy().reshape(len(windows), rendered, -1, 2)
-        inner: Inner = "own" if self.crop == "mouth" else "flat"
+        inner = network_inner(self.crop)
         pictures = [
-            ReferenceWarp(window.reference, window.reference_landmarks, inner).render_many(faces)
+            ReferenceWarp(window.reference, window.reference_landmarks).render_many(
+                faces, inner=inner
+            )
             for window, faces in zip(windows, points, strict=True)
         ]
         return self.encode(self._cut(np.concatenate(pictures), affines))

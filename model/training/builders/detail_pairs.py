@@ -34,8 +34,7 @@ from model.data.crops import Crop, cut_crop, name_seed, recolour_and_mirror
 from model.data.subjects import FacePicture, Subject, list_subjects, subject_pictures
 from model.face.compositing import match_colour
 from model.face.inner_mouth import InnerMouthBank
-from model.face.mouth_crop import network_affine
-from model.face.mouth_fill import Inner
+from model.face.mouth_crop import network_affine, network_inner
 from model.face.reference_warp import ReferenceWarp
 from model.networks.detail import SCALE
 from model.pipelines.denoising import CropSampler, Networks
@@ -149,10 +148,10 @@ def _draw(
     flat: list[Crop] = []
     filled: list[Crop] = []
     for picture, (_, face) in zip(carried, targets, strict=True):
-        inner: Inner = "own" if crop == "mouth" and picture.own else "flat"
-        base = (picture.image, picture.landmarks)
-        flat.append((ReferenceWarp(*base, inner).render(face), face))
-        filled.append((ReferenceWarp(*base, "bank", inner_mouths).render(face), face))
+        warp = ReferenceWarp(picture.image, picture.landmarks, inner_mouths)
+        inner = network_inner(crop) if picture.own else "flat"
+        flat.append((warp.render(face, inner=inner), face))
+        filled.append((warp.render(face, inner="bank"), face))
 
     def cut(crops: list[Crop], side: int) -> NDArray[np.uint8]:
         return np.stack([cut_crop(x, a, side)[0] for x, a in zip(crops, affines, strict=True)])

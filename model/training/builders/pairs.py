@@ -31,29 +31,31 @@ from tqdm import tqdm
 
 from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.data.arrays import write_arrays
-from model.data.crops import Crop, cut_crop, name_seed, recolour_and_mirror, roughen
-from model.data.shard_pictures import JITTER
+from model.data.crops import (
+    FACE_PX,
+    Crop,
+    cut_crop,
+    jittered_affine,
+    name_seed,
+    recolour_and_mirror,
+    roughen,
+)
 from model.data.subjects import FacePicture, Subject, list_subjects, subject_pictures
 from model.face.alignment import (
-    Affine,
-    compose_affines,
-    jitter_affine,
     warp_points,
 )
 from model.face.inner_mouth import InnerMouthBank
 from model.face.landmarks import mouth_opening
-from model.face.mouth_crop import NetworkCrop, network_affine, network_mask
+from model.face.mouth_crop import NetworkCrop, network_inner, network_mask
 from model.face.reference_warp import ReferenceWarp
 from model.networks.variants import GRIDS, VARIANTS
 from model.training.config import run_program
 
 REFERENCES = 2  # references tried for each target
-FACE_PX = 256
 _SHUT = 0.04
 """Opening (gap over width) up to which a mouth shows no teeth."""
 _SAME = 0.3
 """Share of pairs whose reference is also what is carried, as it is where a photograph speaks."""
-_AS_IT_IS: Affine = np.eye(2, 3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -135,20 +137,15 @@ def subject_pairs(job: tuple[Subject, NetworkCrop, int, int]) -> SubjectPairs:
     chosen = choose_pairs(shown, rng)
     faces = recolour_and_mirror([(x.image, x.landmarks) for x in shown], seed, rng)
     usual = faces[int(rng.integers(len(faces)))][1]  # decides the size of all crops
-    affines = [
-        compose_affines(
-            jitter_affine(_AS_IT_IS, rng, JITTER[crop]), network_affine(crop, face, usual)
-        )
-        for _, face in faces
-    ]
+    affines = [jittered_affine(crop, face, usual, rng) for _, face in faces]
     warps: dict[int, ReferenceWarp] = {}
     pairs = []
     for target, reference, carried in chosen:
         if carried not in warps:
-            # Its teeth go along where they are the person's.
-            own = crop == "mouth" and shown[carried].own
-            warps[carried] = ReferenceWarp(*faces[carried], "own" if own else "flat")
-        moved = warps[carried].render(roughen(faces[target][1], rng))
+            warps[carried] = ReferenceWarp(*faces[carried])
+        # Its teeth go along where they are the person's.
+        inner = network_inner(crop) if shown[carried].own else "flat"
+        moved = warps[carried].render(roughen(faces[target][1], rng), inner=inner)
         cut, _ = cut_crop((moved, faces[target][1]), affines[target], size)
         pairs.append((target, reference, cut))
     return SubjectPairs(
