@@ -114,9 +114,24 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
             match_colour(c, w, t) for c, w, t in zip(crops, warped, points, strict=True)
         ],
         "blend": lambda: [
-            blend_mouth(carried, crop, target, source.landmarks, affine, 200.0) for crop in fine
+            blend_mouth(
+                carried[moved.mouth],
+                moved.mouth,
+                source.engine.size,
+                crop,
+                target,
+                source.landmarks,
+                affine,
+                200.0,
+            )
+            for crop in fine
         ],
-        "paste": lambda: [source.compositor.paste(carried) for _ in fine],
+        "paste": lambda: [
+            source.compositor.paste_mouth(
+                carried[moved.mouth], moved.mouth, source.engine.size, moved.fields[-1]
+            )
+            for _ in fine
+        ],
     }
     if detail is not None:
         cases["detail"] = lambda: detail(crops, filled)

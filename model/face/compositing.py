@@ -1,8 +1,8 @@
-"""Put a generated crop back into the photograph it came from.
+"""Put what was drawn back into the photograph it came from.
 
     crop ─▶ colour of the photograph ─▶ + detail of the warped photograph ─▶ inverse similarity
                                                                                     │
-    photograph ─────────────────────── soft, face-shaped mask ──────────────────▶ frame
+    photograph, or its own pixels carried ── soft mask of the face, or mouth ───▶ frame
 
 Outside the soft mask a frame is the photograph, bit for bit. The mask is the hull of every jaw of
 the job with a margin, so the chin's way is inside it, and it ends before the generated part does.
@@ -27,9 +27,11 @@ from model.face.alignment import (
 from model.face.inner_mouth import LipCurves
 from model.face.landmarks import CONTOUR, OUTER_LIPS
 from model.face.mouth_light import LUMA
-from model.face.thin_plate import smoothstep
+from model.face.thin_plate import FIRST_ROW, GRID, Field, smoothstep
 
 Picture = NDArray[np.float32]
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""Low and high x, low and high y, crop units."""
 
 _MASK_PX: Final = 512
 """Side of the square that the mask is drawn in."""
@@ -58,8 +60,12 @@ _COLOURED_SHARE: Final = 0.01
 _RESHARPEN: Final = np.float32(0.25)
 """Share of the finest detail that is added to what is pasted: on held-out films mouths so have 0.76 instead of
 0.65 of the real sharpness, for 0.1 dB."""
+_REGAIN: Final = np.float32(0.6)
+"""The like for carried skin, at the half of a pixel on both axes twice this share."""
 _LEAST_BLUR: Final = 0.2
 """A Gaussian narrower than this many pixels changes nothing."""
+_BOX_FEATHER: Final = 0.012
+"""Width of the edge at which a mouth's box passes into carried skin, crop units."""
 _LIP_EDGE: Final = 0.006
 """Width of the edge at which restored detail ends between the lips, crop units."""
 
@@ -98,7 +104,7 @@ class Compositor:
         self._region_size = size
         alpha = cv2.warpAffine(
             self._soft,
-            self._region_affine(_MASK_PX),
+            self._affine_from(self._rows, self._columns, _MASK_PX),
             size,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
@@ -106,6 +112,8 @@ class Compositor:
         )
         self._alpha = np.asarray(alpha, np.float32)[..., None]
         self._background = image[self._rows, self._columns].astype(np.float32)
+        y, x = np.mgrid[self._rows, self._columns]
+        self._places = np.stack([x, y], axis=-1).astype(np.float32)
 
     @property
     def alpha(self) -> Picture:
@@ -115,14 +123,90 @@ class Compositor:
         return full
 
     def paste(self, crop: NDArray[np.uint8] | Picture) -> NDArray[np.uint8]:
-        """A frame.
+        """A frame with the lower face of a crop.
 
         Args:
             crop: `(S, S, 3)`, 0 to 255, any S.
         Returns:
             `(H, W, 3)` uint8; where `alpha` is 0, the picture's own values.
         """
-        size = crop.shape[0]
+        return self._frame(self._place(crop, self._rows, self._columns, len(crop)))
+
+    def paste_mouth(
+        self,
+        mouth: NDArray[np.uint8] | Picture,
+        part: tuple[slice, slice],
+        size: int,
+        backward: Field,
+    ) -> NDArray[np.uint8]:
+        """A frame of the picture's own pixels, carried, with a drawn mouth.
+
+        Skin is looked up in the picture itself, once: cut out, carried and put back, it would be interpolated
+        three times, and a chin would keep two thirds of its texture.
+
+        Args:
+            mouth: `(h, w, 3)`, 0 to 255; empty where none is drawn.
+            part: Its rows and columns in the face's crop.
+            size: Side of that crop.
+            backward: Where carried pixels come from, `model.face.thin_plate`'s field.
+        Returns:
+            As `paste`.
+        """
+        carried = self._carry(backward)
+        y, x = ((side.start / size, side.stop / size) for side in part)
+        box = (x, y)
+        rows, columns = self._pixels_of(box)
+        if mouth.size and rows.start < rows.stop and columns.start < columns.stop:
+            there = (
+                slice(rows.start - self._rows.start, rows.stop - self._rows.start),
+                slice(columns.start - self._columns.start, columns.stop - self._columns.start),
+            )
+            corner = (part[1].start, part[0].start)
+            placed = self._place(mouth, rows, columns, size, corner)
+            share = self._share_of(box, rows, columns)
+            carried[there] += share * (placed - carried[there])
+        return self._frame(carried)
+
+    def _frame(self, region: Picture) -> NDArray[np.uint8]:
+        mixed = self._background + self._alpha * (region - self._background)
+        frame = self._image.copy()
+        frame[self._rows, self._columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+        return frame
+
+    def _carry(self, backward: Field) -> Picture:
+        """The picture in the mask's region, seen through a field."""
+        to_nodes = self._affine_from(self._rows, self._columns, GRID)
+        to_nodes[:, 2] += (0.5, 0.5 - FIRST_ROW)
+        ways = cv2.warpAffine(
+            backward
+            @ invert_affine(self._affine)[:, :2].T,  # from crop units to the picture's pixels
+            to_nodes,
+            self._region_size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        seen = cv2.remap(
+            self._image, self._places - ways, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        # Cubic interpolation takes most of the finest detail half-way between two pixels and nothing on one:
+        # given back where it was taken, skin that moves slowly keeps its texture and does not pulse.
+        between = ways - np.floor(ways)
+        lost = between[..., 0] * (1 - between[..., 0]) + between[..., 1] * (1 - between[..., 1])
+        carried = seen.astype(np.float32)
+        finest = carried - cv2.GaussianBlur(seen, (3, 3), 0)
+        return carried + (_REGAIN * lost)[..., None] * finest
+
+    def _place(
+        self,
+        crop: NDArray[np.uint8] | Picture,
+        rows: slice,
+        columns: slice,
+        size: int,
+        corner: tuple[int, int] = (0, 0),
+    ) -> NDArray[np.float32]:
+        """Part of a crop of `size`, from its pixel `corner` (x, y) on, as the picture's `rows` and `columns`."""
+        to_crop = self._affine_from(rows, columns, size)
+        to_crop[:, 2] -= corner
         shrink = size / source_pixels(self._affine)
         # scikit-image's rule. `low_pass` is stronger near 1, as the networks' crops want it: here it would
         # take a quarter of the sharpness of a crop that is put back where it came from, this a tenth.
@@ -130,17 +214,36 @@ class Compositor:
         smooth = cv2.GaussianBlur(crop, (0, 0), sigma) if sigma > _LEAST_BLUR else crop
         placed = cv2.warpAffine(
             smooth.astype(np.float32),
-            self._region_affine(size),
-            self._region_size,
+            to_crop,
+            (columns.stop - columns.start, rows.stop - rows.start),
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         # Cut out and put back, a picture has been interpolated twice and lost a part of its finest detail.
-        placed = placed + _RESHARPEN * (placed - cv2.GaussianBlur(placed, (3, 3), 0))
-        mixed = self._background + self._alpha * (placed - self._background)
-        frame = self._image.copy()
-        frame[self._rows, self._columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
-        return frame
+        sharpened = placed + _RESHARPEN * (placed - cv2.GaussianBlur(placed, (3, 3), 0))
+        return np.asarray(sharpened, np.float32)
+
+    def _pixels_of(self, box: Box) -> tuple[slice, slice]:
+        """Rows and columns of the region that a box can touch."""
+        (left, right), (top, bottom) = box
+        corners = np.array([(left, top), (right, top), (left, bottom), (right, bottom)], np.float32)
+        placed = warp_points(invert_affine(self._affine), corners)
+        low, high = np.floor(placed.min(axis=0)), np.ceil(placed.max(axis=0)) + 1
+        x, y = (
+            slice(*np.clip((low[k], high[k]), side.start, side.stop).astype(int).tolist())
+            for k, side in enumerate((self._columns, self._rows))
+        )
+        return y, x
+
+    def _share_of(self, box: Box, rows: slice, columns: slice) -> Picture:
+        """How much of each pixel is a box's, soft within its edges `(h, w, 1)`."""
+        matrix = pixel_affine(self._affine, 1)
+        x, y = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)[:, None]
+        depth = np.inf
+        for axis, (low, high) in enumerate(box):
+            along = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2] + 0.5
+            depth = np.minimum(depth, np.minimum(along - low, high - along))
+        return smoothstep(np.asarray(depth / _BOX_FEATHER, np.float32))[..., None]
 
     def _region(self) -> tuple[slice, slice]:
         """The part of the picture that the mask can touch; at least one pixel."""
@@ -157,12 +260,10 @@ class Compositor:
             spans.append(slice(start, stop))
         return spans[0], spans[1]
 
-    def _region_affine(self, size: int) -> NDArray[np.float32]:
-        """Pixels of the region to pixels of a crop of `size`."""
+    def _affine_from(self, rows: slice, columns: slice, size: int) -> NDArray[np.float32]:
+        """Pixels of a part of the picture to pixels of a crop of `size`."""
         matrix = pixel_affine(self._affine, size)
-        matrix[:, 2] += matrix[:, :2] @ np.array(
-            (self._columns.start, self._rows.start), np.float32
-        )
+        matrix[:, 2] += matrix[:, :2] @ np.array((columns.start, rows.start), np.float32)
         return matrix
 
 

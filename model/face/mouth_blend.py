@@ -31,6 +31,8 @@ _SUBPIXEL: Final = 4  # binary digits of the polygon's corners
 
 def blend_mouth(
     carried: NDArray[np.uint8],
+    part: tuple[slice, slice],
+    size: int,
     drawn: NDArray[np.float32],
     target: NDArray[np.float32],
     own: NDArray[np.float32],
@@ -41,7 +43,9 @@ def blend_mouth(
     """Draw the inner mouth into the carried face.
 
     Args:
-        carried: The source's own pixels, carried to the target `(S, S, 3)` uint8.
+        carried: Part of the source's own pixels, carried to the target `(h, w, 3)` uint8.
+        part: Its rows and columns in the face's crop.
+        size: Side of that crop, S.
         drawn: The networks' crop of the same face, or of its mouth, `(F, F, 3)`, 0 to 255, any F.
         target: The target landmarks `(68, 2)`, crop units.
         own: The landmarks of the source `(68, 2)`, crop units.
@@ -50,15 +54,16 @@ def blend_mouth(
         own_teeth: The source's own inner mouth `(S, S, 4)` where it stands in the skull, or None: what
             is finer in it than the networks' pixels is added to their drawing of it.
     Returns:
-        `(S, S, 3)`, 0 to 255.
+        `(h, w, 3)`, 0 to 255.
     """
-    size = len(carried)
+    rows, columns = part
+    first, last = (columns.start, rows.start), (columns.stop, rows.stop)
     blended = carried.astype(np.float32)
     new = ramp(abs(float(inner_opening(target)) - float(inner_opening(own))) / _CHANGE)
     lips = target[list(INNER_LIPS)]
     reach = _GROWTH + _FEATHER
-    low = np.clip(np.floor((lips.min(axis=0) - reach) * size).astype(int) - 1, 0, size)
-    high = np.clip(np.ceil((lips.max(axis=0) + reach) * size).astype(int) + 2, 0, size)
+    low = np.clip(np.floor((lips.min(axis=0) - reach) * size).astype(int) - 1, first, last)
+    high = np.clip(np.ceil((lips.max(axis=0) + reach) * size).astype(int) + 2, first, last)
     width, height = (high - low).tolist()
     if new <= 0 or width <= 0 or height <= 0:
         return blended
@@ -88,7 +93,11 @@ def blend_mouth(
         deep = cv2.distanceTransform(inside, cv2.DIST_L2, 5) / size
         seen = np.clip(deep / _LIP_EDGE, 0.0, 1.0).astype(np.float32)
         mouth += seen[..., None] * _finer_than(own_teeth[there], drawn_px)
-    blended[there] += np.float32(1) * alpha[..., None] * (mouth - blended[there])
+    here = (
+        slice(low[1] - rows.start, high[1] - rows.start),
+        slice(low[0] - columns.start, high[0] - columns.start),
+    )
+    blended[here] += alpha.astype(np.float32)[..., None] * (mouth - blended[here])
     return blended
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import cv2
@@ -150,10 +151,14 @@ class PortraitEngine:
         window = self._window * self._neck_fade(offsets)
         upper = invert(self._upper(offsets) * window)
         lower = invert(self._lower(offsets) * window)
-        joined = self._join_lips(upper, lower, lips)
+        fields = (upper, lower, self._join_lips(upper, lower, lips))
+        return MovedFace(self, fields, lips, float(inner_opening(target)), self._mouth_box(lips))
+
+    def carry(self, backward: Field) -> NDArray[np.uint8]:
+        """The reference seen through a field `(S, S, 3)`."""
         skin = self._crop.copy()
-        skin[self._rows, self._columns] = self._warp(joined, self._rows, self._columns)
-        return MovedFace(self, skin, (upper, lower, joined), lips, float(inner_opening(target)))
+        skin[self._rows, self._columns] = self._warp(backward, self._rows, self._columns)
+        return skin
 
     def render_many(
         self, targets: Iterable[NDArray[np.float32]], *, inner: Inner = "bank"
@@ -220,17 +225,17 @@ class PortraitEngine:
         return upper + weight * (lower - upper)
 
     def draw_mouth(self, moved: MovedFace, inner: Inner) -> NDArray[np.uint8]:
-        """See `MovedFace.draw`."""
+        """See `MovedFace.draw_mouth`."""
         if inner == "bank" and not self._fill.has_bank:
             raise ValueError(
                 'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
             )
-        frame, lips, opening = moved.skin.copy(), moved.lips, moved.opening
+        lips, opening = moved.lips, moved.opening
         upper, lower, joined = moved.fields
         size = self._size
-        rows, columns = self._mouth_box(lips)
+        rows, columns = moved.mouth
         if rows.start >= rows.stop or columns.start >= columns.stop:
-            return frame  # the mouth lies outside what may be drawn
+            return np.zeros((0, 0, 3), np.uint8)  # the mouth lies outside what may be drawn
         x = (np.arange(columns.start, columns.stop) + 0.5) / size
         y = ((np.arange(rows.start, rows.stop) + 0.5) / size)[:, None]
         top, bottom = lips.evaluate(x)
@@ -259,8 +264,7 @@ class PortraitEngine:
             gap = Gap(rows, columns, x, v, (y - top).astype(np.float32), lips, opening)
             fill = self._fill.paint(gap, inner)
             picture += cover[..., None].astype(np.float32) * (fill - picture)
-        frame[rows, columns] = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
-        return frame
+        return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
     def _mouth_box(self, lips: LipCurves) -> tuple[slice, slice]:
         """Pixels around the gap in which the two lips are drawn apart."""
@@ -284,21 +288,39 @@ class MovedFace:
 
     Attributes:
         engine: Whose portrait it is.
-        skin: `(S, S, 3)` uint8 RGB; around the mouth's line the two lips run into each other.
         fields: Backward maps of the upper lip, of the lower one, and of both joined.
         lips: The target's inner lips.
         opening: The target's gap over the mouth's inner width.
+        mouth: Rows and columns of the crop in which the two lips are drawn apart.
     """
 
     engine: PortraitEngine
-    skin: NDArray[np.uint8]
     fields: tuple[Field, Field, Field]
     lips: LipCurves
     opening: float
+    mouth: tuple[slice, slice]
+
+    @cached_property
+    def skin(self) -> NDArray[np.uint8]:
+        """`(S, S, 3)` uint8 RGB; around the mouth's line the two lips run into each other."""
+        return self.engine.carry(self.fields[-1])
 
     def draw(self, inner: Inner) -> NDArray[np.uint8]:
-        """The frame `(S, S, 3)` uint8 RGB: lips with a sharp line between them, and what the gap shows.
+        """The frame `(S, S, 3)` uint8 RGB.
 
+        Raises:
+            ValueError: See `draw_mouth`.
+        """
+        frame, mouth = self.skin.copy(), self.draw_mouth(inner)
+        if mouth.size:
+            frame[self.mouth] = mouth
+        return frame
+
+    def draw_mouth(self, inner: Inner) -> NDArray[np.uint8]:
+        """The pixels of `mouth`: lips with a sharp line between them, and what the gap shows.
+
+        Returns:
+            `(h, w, 3)` uint8 RGB; empty where the mouth lies outside what may be drawn.
         Raises:
             ValueError: `inner` is "bank", but the engine was made without one.
         """

@@ -219,7 +219,7 @@ def _encode_command(
     conversion = f"scale=out_color_matrix=bt709:out_range=tv:flags={SCALE_FLAGS},format=yuv420p"
     tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
     command += ["-vf", f"{conversion},{tags}", "-fps_mode", "passthrough"]
-    command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium"]
+    command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium", "-tune", "film"]
     return [*command, *_MP4_ARGUMENTS, f"file:{destination}"]
 
 

@@ -79,7 +79,7 @@ class PlanDrawer:
         sources = {n: self.scene.source(batch, n) for n in numbers}
         shown = {n: source for n, source in sources.items() if source is not None}
         moved = {n: x.engine.move(plan.target_landmarks[n]) for n, x in shown.items()}
-        carried = {n: face.draw(self._inner) for n, face in moved.items()}
+        carried = {} if self.crops is None else {n: x.draw(self._inner) for n, x in moved.items()}
         crops = self._draw_crops(shown, moved, carried)
         frames = []
         for n in wanted:
@@ -88,7 +88,7 @@ class PlanDrawer:
                 assert batch.pictures is not None  # only footage hides faces
                 frames.append(batch.pictures[n - batch.first])
                 continue
-            frame = source.compositor.paste(self._finish(n, source, carried[n], crops.get(n)))
+            frame = self._composite(n, source, moved[n], carried.get(n), crops.get(n))
             frames.append(self._turn_head(frame, n))
         return np.stack(frames)
 
@@ -125,23 +125,32 @@ class PlanDrawer:
         )
         return dict(zip(sources, self.crops.draw(faces), strict=True))
 
-    def _finish(
-        self, number: int, source: Source, carried: Picture, crop: NDArray[np.float32] | None
-    ) -> Picture | NDArray[np.float32]:
-        """What is pasted: the carried face with the drawn inner mouth, or all of the drawn crop."""
-        if crop is None or self.crops is None:
-            return carried
+    def _composite(
+        self,
+        number: int,
+        source: Source,
+        moved: MovedFace,
+        carried: Picture | None,
+        crop: NDArray[np.float32] | None,
+    ) -> Picture:
+        """A frame: the source's own pixels with the drawn inner mouth, or with the drawn lower face."""
+        size, compositor = source.engine.size, source.compositor
+        if carried is None or crop is None or self.crops is None:
+            mouth = moved.draw_mouth(self._inner)
+            return compositor.paste_mouth(mouth, moved.mouth, size, moved.fields[-1])
         target = self._plan.target_landmarks[number]
-        if self._plan.region == "mouth":
-            return blend_mouth(
-                carried,
-                crop,
-                target,
-                source.landmarks,
-                self.crops.affine(target),
-                source.engine.brightest_tooth,
-                source.engine.own_teeth,
-            )
-        if self._plan.restore_detail and len(carried) > _WORTH * len(crop):
-            return add_detail(crop, carried, target)
-        return crop
+        if self._plan.region == "lower_face":
+            larger = self._plan.restore_detail and size > _WORTH * len(crop)
+            return compositor.paste(add_detail(crop, carried, target) if larger else crop)
+        blended = blend_mouth(
+            carried[moved.mouth],
+            moved.mouth,
+            size,
+            crop,
+            target,
+            source.landmarks,
+            self.crops.affine(target),
+            source.engine.brightest_tooth,
+            source.engine.own_teeth,
+        )
+        return compositor.paste_mouth(blended, moved.mouth, size, moved.fields[-1])

@@ -16,6 +16,7 @@ from model.face.compositing import (
     soft_mask,
 )
 from model.face.reference_warp import ReferenceWarp
+from model.face.thin_plate import Field, grid_points
 
 GENERATED = lower_face_mask(AVERAGE_FACE, 32)
 
@@ -89,6 +90,66 @@ def test_a_crop_of_the_picture_itself_changes_hardly_anything() -> None:
     frame = compositor.paste(crop_image(image, affine, 400))
     assert np.abs(frame.astype(int) - image).max() <= 8
     assert np.abs(frame.astype(int) - image)[compositor.alpha > 0].mean() < 1.0
+
+
+NOTHING = np.zeros((0, 0, 3), np.uint8)
+NOWHERE = (slice(0, 0), slice(0, 0))
+
+
+def shifted(by_px: tuple[float, float], scale: float, angle: float = 0.0) -> Field:
+    """The field of a face that goes `by_px` as one."""
+    linear = placed(scale, angle)[:, :2]
+    way = linear @ np.asarray(by_px, np.float32)
+    return np.broadcast_to(way, grid_points().shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [90.0, 200.0, 450.0])
+def test_skin_that_goes_nowhere_is_the_pictures_own_bit_for_bit(scale: float) -> None:
+    image = picture()
+    compositor = Compositor(image, placed(scale), FACES, GENERATED)
+    still = shifted((0.0, 0.0), scale)
+    np.testing.assert_array_equal(compositor.paste_mouth(NOTHING, NOWHERE, 256, still), image)
+
+
+def test_skin_is_carried_by_its_field_in_the_pictures_own_pixels() -> None:
+    image, angle = picture(), 0.1
+    compositor = Compositor(image, placed(200.0, angle), FACES, GENERATED)
+    frame = compositor.paste_mouth(NOTHING, NOWHERE, 256, shifted((3.0, -2.0), 200.0, angle))
+    inside = compositor.alpha == 1
+    expected = np.roll(image, (-2, 3), (0, 1))
+    assert inside.sum() > 2000
+    assert np.abs(frame[inside].astype(int) - expected[inside]).max() <= 1
+
+
+def test_skin_half_way_between_two_pixels_keeps_its_texture() -> None:
+    grain = np.random.default_rng(2).integers(0, 256, (300, 360, 3), np.uint8)
+    image = np.asarray(cv2.GaussianBlur(grain, (0, 0), 0.7), np.uint8)
+    compositor = Compositor(image, placed(200.0, 0.0), FACES, GENERATED)
+    inside = compositor.alpha == 1
+
+    def texture(frame: NDArray[np.uint8]) -> float:
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        return float(np.var(cv2.Laplacian(grey, cv2.CV_32F)[inside]))
+
+    kept = [
+        texture(compositor.paste_mouth(NOTHING, NOWHERE, 256, shifted((by, by), 200.0)))
+        / texture(image)
+        for by in (0.0, 0.25, 0.5, 0.75)
+    ]
+    assert kept[0] == 1.0 and all(0.85 < x < 1.15 for x in kept)
+
+
+def test_a_drawn_mouth_lies_where_its_part_of_the_crop_says() -> None:
+    image, affine, size = picture(), placed(200.0, 0.1), 320
+    compositor = Compositor(image, affine, FACES, GENERATED)
+    part = (slice(190, 260), slice(110, 210))
+    ramp = np.repeat((np.arange(100, dtype=np.float32) + 110.5)[None, :, None], 70, 0).repeat(3, 2)
+    frame = compositor.paste_mouth(ramp * 0.5, part, size, shifted((0.0, 0.0), 200.0))
+    at = crop_coordinates(affine, image.shape) * size
+    well_in = (np.abs(at[..., 0] - 160) < 40) & (np.abs(at[..., 1] - 225) < 25)
+    far_off = (np.abs(at[..., 0] - 160) > 52) | (np.abs(at[..., 1] - 225) > 37)
+    assert np.abs(frame[well_in, 0] - at[well_in, 0] * 0.5).max() < 1.5
+    np.testing.assert_array_equal(frame[far_off], image[far_off])
 
 
 def test_a_face_beyond_the_pictures_edge_is_pasted_as_far_as_it_shows() -> None:
