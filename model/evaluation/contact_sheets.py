@@ -15,6 +15,7 @@ import dataclasses
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
@@ -164,10 +165,12 @@ def encode_sheet(sheet: Picture, largest_bytes: int = LARGEST_BYTES) -> bytes:
     )
 
 
-def find_sitters(folder: Path, detector: FaceDetector) -> list[Sitter]:
-    """Photographs of unseen people that show a face."""
+def find_sitters(folder: Path, detector: FaceDetector, names: str = "*") -> list[Sitter]:
+    """Photographs of unseen people that show a face and whose file names match `names`, a shell's pattern."""
     sitters = []
     for path in find_portraits(folder):
+        if not fnmatch(path.name, names):
+            continue
         image = read_photograph(path)
         try:
             face = select_face(detector(image), 0)
@@ -175,7 +178,9 @@ def find_sitters(folder: Path, detector: FaceDetector) -> list[Sitter]:
             continue
         sitters.append(Sitter(path.stem, image, face.landmarks))
     if not sitters:
-        raise InputError(f"{folder} has no photograph that shows a face; expected at least one")
+        raise InputError(
+            f"{folder} has no photograph {names} that shows a face; expected at least one"
+        )
     return sitters
 
 
@@ -201,6 +206,9 @@ def main() -> None:
     )
     parser.add_argument("--clips", type=Path, required=True, help="GRID, with phones")
     parser.add_argument("--portraits", type=Path, required=True)
+    parser.add_argument(
+        "--names", default="*", help="photographs whose file names match; default: all"
+    )
     parser.add_argument("--weights", type=Path, help="default: the checkpoint that ships")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="balanced")
     parser.add_argument("--count", type=int, default=24)
@@ -216,7 +224,8 @@ def main() -> None:
     shapes = find_shapes([read_clip(source, detector, 125)[0] for source in sources])
     for shape in shapes:
         print(f"{shape.name}: {shape.clip}, frame {shape.frame}")
-    sitters = treat_some(choose(find_sitters(arguments.portraits, detector), arguments.count))
+    found = find_sitters(arguments.portraits, detector, arguments.names)
+    sitters = treat_some(choose(found, arguments.count))
     for path in write_sheets(system, sitters, shapes, arguments.output):
         print(path)
 

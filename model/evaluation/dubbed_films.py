@@ -33,7 +33,13 @@ from model.data.clips import (
 )
 from model.data.made_films import tracked_motion
 from model.data.tracks import face_detector
-from model.evaluation.metrics.film_faults import flicker, leak, mouth_light, outline_damage
+from model.evaluation.metrics.film_faults import (
+    flicker,
+    leak,
+    mouth_light,
+    opening_left,
+    outline_damage,
+)
 from model.evaluation.metrics.landmarks import SHUT
 from model.evaluation.report import column_table, write_figures
 from model.face.alignment import invert_affine, warp_points
@@ -58,7 +64,8 @@ TITLES: Final = {
     "flicker_chin": "flicker of the chin / the film's own",
     "flicker_cheek": "flicker of the cheeks / the film's own",
     "r": "opening as drawn against the wanted one, r",
-    "leak": "leak of the film's own opening, partial r",
+    "leak": "leak of the film's own opening, size of its partial r",
+    "left": "share of the film's own opening that is left in the drawn one, its size",
     "shut": "frames shut under silence, share",
     "light": "brightest tooth / white of the eye",
 }
@@ -139,6 +146,7 @@ def judge(
         "flicker_cheek": steady["cheek"],
         "r": float(np.corrcoef(found[seen], wanted[seen])[0, 1]),
         "leak": leak(found[seen], wanted[seen], own[seen]),
+        "left": opening_left(found[seen], wanted[seen], own[seen]),
         "light": float(np.nanmedian(lights)) if lights else float("nan"),
     }
     quiet = np.zeros(len(source) * SAMPLES_PER_FRAME, np.float32)
@@ -170,7 +178,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of the films")
     parser.add_argument("--presets", nargs="+", default=["preview", "balanced"])
     parser.add_argument("--films", type=int, default=8, help="films that are made of portraits")
-    parser.add_argument("--frames", type=int, default=50, help="of each film")
+    parser.add_argument("--frames", type=int, default=100, help="of each film")
     parser.add_argument("--output", type=Path, default=Path("out/dubbed"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -186,6 +194,8 @@ def main() -> None:
     text = ""
     for preset, films in tables.items():
         rows = list(films.values())
+        for row in rows:
+            row |= {key: abs(row[key]) for key in ("leak", "left")}  # of either sign
         mean = {key: float(np.nanmean([row[key] for row in rows])) for key in TITLES}
         worst = {key: float(np.nanmax([row[key] for row in rows])) for key in TITLES}
         for key in ("r", "shut"):

@@ -3,7 +3,7 @@
 outline   pixels beyond the shown and the drawn face that change: a second ear, a torn collar
 flicker   second differences of skin over time, over the film's own
 texture   variance of the Laplacian of skin and lips, over the photograph's
-leak      what of the film's own mouth is left in the drawn one, once the wanted one is known
+leak      whether the drawn mouth goes with the film's own once the wanted one is known, and how far
 light     brightest tooth over the whites of the eyes
 """
 
@@ -136,6 +136,23 @@ def leak(
     between = np.corrcoef(wanted, own)[0, 1]
     rest = np.sqrt(max((1 - r_wanted**2) * (1 - between**2), 1e-9))
     return float((r_own - r_wanted * between) / rest)
+
+
+def opening_left(
+    drawn: NDArray[np.float32], wanted: NDArray[np.float32], own: NDArray[np.float32]
+) -> float:
+    """Share of the film's own opening that is added to the drawn one: `own`'s coefficient beside `wanted`'s.
+
+    A partial correlation says whether what is left over goes with the film's own mouth, however little is
+    left over; this says how much it is.
+
+    Args:
+        drawn: As in `leak`.
+        wanted: As in `leak`.
+        own: As in `leak`.
+    """
+    known = np.stack([wanted, own, np.ones_like(own)], axis=1)
+    return float(np.linalg.lstsq(known, drawn, rcond=None)[0][1])
 
 
 def mouth_light(frame: NDArray[np.uint8], face: Points) -> float:

@@ -10,6 +10,7 @@ from model.evaluation.metrics.film_faults import (
     flicker,
     leak,
     mouth_light,
+    opening_left,
     outline_damage,
     texture,
 )
@@ -71,6 +72,10 @@ def test_a_mouth_that_is_partly_the_films_own_leaks() -> None:
     wanted, own, noise = rng.random((3, 400)).astype(np.float32)
     assert abs(leak(wanted + 0.2 * noise, wanted, own)) < 0.1
     assert leak(wanted + 0.5 * own + 0.1 * noise, wanted, own) > 0.8
+    assert opening_left(wanted + 0.5 * own + 0.1 * noise, wanted, own) == pytest.approx(
+        0.5, abs=0.03
+    )
+    assert abs(opening_left(wanted + 0.001 * own, wanted, own)) < 0.01
     # a film whose mouth says the same by chance is no leak
     assert abs(leak(wanted + 0.2 * noise, wanted, wanted + 0.3 * own)) < 0.15
 
