@@ -209,8 +209,8 @@ def roc(rows: list[Row]) -> str:
     text += "| --- |" + " --- |" * len(levels) + "\n"
     for name in ATTACKS:
         bounds = [row["false_alarm"] for row in rows if row.get("attack") == name]
-        shares = [np.mean([bound <= level for bound in bounds]) for level in levels]
         if bounds:
+            shares = [np.mean([bound <= level for bound in bounds]) for level in levels]
             text += f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |\n"
     return text
 

@@ -112,14 +112,14 @@ def test_unmarked_picture_and_wrong_key_are_not_found(portrait: Frame, marked: F
 
 def test_wrong_keys_score_as_the_bound_allows(marked: Frame) -> None:
     trace = Trace.of([marked])
-    keys = [number.to_bytes(16, "big") for number in range(300)]
+    keys = [number.to_bytes(16, "big") for number in range(400)]
     spectra = np.stack([keyed_spectrum(key, 0) for key in keys])
     at_origin = (trace.phases[0] * np.conj(spectra)).real.sum(axis=1)
     at_origin *= math.sqrt(2 / trace.phases.shape[-1])
 
-    assert np.std(at_origin) == pytest.approx(1.0, abs=0.15)
+    assert np.std(at_origin) == pytest.approx(1.0, abs=0.1)
     assert np.mean(at_origin > 2) <= math.exp(-2)
-    assert grid_scores(trace, keys).max() < 6.5  # 7.5 would be found
+    assert grid_scores(trace, keys[:40]).max() < 6.5  # 7.5 would be found
 
 
 def test_unchanging_pixels_have_no_mark() -> None:
