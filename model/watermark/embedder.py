@@ -81,6 +81,10 @@ class WatermarkEmbedder:
         # Bytes with saturation are what OpenCV is fastest at, so what darkens is kept apart.
         self._lighter = np.clip(pattern, 0, 255).astype(np.uint8)
         self._darker = np.clip(-pattern, 0, 255).astype(np.uint8)
+        # Written anew for every frame: memory that is asked for each time costs more than the sums.
+        self._strength = np.empty((height, width), np.uint8)
+        self._levels = np.empty_like(self._strength)
+        self._all_levels = np.empty(self._shape, np.uint8)
         cells = (width / scale / _CELL_PX, height / scale / _CELL_PX)
         self._cells = (round(cells[0]), round(cells[1]))
         self._half = (round(4 * cells[0]), round(4 * cells[1]))
@@ -99,14 +103,12 @@ class WatermarkEmbedder:
                 f"expected a uint8 frame {self._shape}, got {frame.dtype} {frame.shape}"
             )
         height, width, _ = self._shape
-        amplitude = cv2.resize(
-            self._amplitude(frame), (width, height), interpolation=cv2.INTER_LINEAR
-        )
+        cv2.resize(self._amplitude(frame), (width, height), dst=self._strength)
         units = 1 / (_PATTERN_UNITS * _AMPLITUDE_UNITS)
-        more = cv2.multiply(self._lighter, amplitude, scale=units)
-        less = cv2.multiply(self._darker, amplitude, scale=units)
-        cv2.add(frame, cv2.merge((more, more, more)), dst=frame)
-        cv2.subtract(frame, cv2.merge((less, less, less)), dst=frame)
+        for pattern, change in ((self._lighter, cv2.add), (self._darker, cv2.subtract)):
+            cv2.multiply(pattern, self._strength, dst=self._levels, scale=units)
+            cv2.merge((self._levels, self._levels, self._levels), dst=self._all_levels)
+            change(frame, self._all_levels, dst=frame)
 
     def _amplitude(self, frame: Frame) -> Frame:
         """How strong the mark is in each cell: rms in 1/32 grey levels, uint8."""
