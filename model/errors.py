@@ -5,6 +5,8 @@
     │   ├── UnsupportedMediaError   not decodable as the medium it should be
     │   ├── NoFaceError             no face found
     │   ├── FaceTooSmallError       the face has too few pixels
+    │   ├── FaceTurnedAwayError     the head looks too far aside
+    │   ├── MouthNotVisibleError    something hides the mouth, or there is none
     │   ├── FaceIndexError          `face_index` points past the last face
     │   ├── AudioTooShortError
     │   └── AudioTooLongError
@@ -40,6 +42,14 @@ class NoFaceError(InputError):
 
 class FaceTooSmallError(InputError):
     """The chosen face has too few pixels to be animated."""
+
+
+class FaceTurnedAwayError(InputError):
+    """The chosen face looks so far aside that half of its mouth is hidden."""
+
+
+class MouthNotVisibleError(InputError):
+    """No mouth can be made out in the chosen face."""
 
 
 class FaceIndexError(InputError):

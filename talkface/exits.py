@@ -35,6 +35,8 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.NO_FACE_FOUND: 20,
     ErrorCode.SEVERAL_FACES: 21,
     ErrorCode.FACE_TOO_SMALL: 22,
+    ErrorCode.FACE_TURNED_AWAY: 23,
+    ErrorCode.MOUTH_NOT_VISIBLE: 24,
     ErrorCode.MALFORMED_REQUEST: 30,
     ErrorCode.NOT_FOUND: 31,
     ErrorCode.METHOD_NOT_ALLOWED: 32,

@@ -13,8 +13,8 @@ class ListedFace:
 
     Args:
         face_index: 0 is the largest.
-        bbox_xyxy: Left, top, right and bottom of its landmarks, in pixels of the picture that the
-            service would animate.
+        bbox_xyxy: Left, top, right and bottom of its landmarks, in pixels of the picture as the service shrinks
+            it; where no face is large enough in that one, as it was sent.
         size_px: Longer side of the box.
         is_large_enough: It can be animated.
     """
@@ -33,14 +33,14 @@ def list_faces(image: Path) -> list[ListedFace]:
 
     Raises:
         IntakeError: The picture cannot be used.
-        ModelError: The detector is missing, or several faces are all too small.
+        ModelError: The detector is missing.
     """
     import numpy as np
     from PIL import Image
 
     from model.face.detection import MIN_FACE_PX
     from model.face.detectors import load_detector
-    from model.face.small_faces import choose_picture, find_faces
+    from model.face.small_faces import find_faces
     from worker.contract.intake.file_names import ORIGINAL, PORTRAIT
     from worker.contract.intake.limits import IntakeLimits
     from worker.contract.intake.pictures import accept_image
@@ -53,10 +53,11 @@ def list_faces(image: Path) -> list[ListedFace]:
             with Image.open(folder / file, formats=("PNG", "JPEG")) as picture:
                 return np.asarray(picture.convert("RGB"), dtype=np.uint8)
 
-        detector, pixels = load_detector("mediapipe"), read(PORTRAIT)
-        if info.has_original:
-            pixels = choose_picture(detector, pixels, lambda: read(ORIGINAL), 0)
-        faces = find_faces(detector, pixels)
+        detector = load_detector("mediapipe")
+        faces = find_faces(detector, read(PORTRAIT))
+        if info.has_original and not any(face.size_px >= MIN_FACE_PX for face in faces):
+            # Around each of these a picture is cut out.
+            faces = find_faces(detector, read(ORIGINAL)) or faces
     return [
         ListedFace(
             face_index=number,

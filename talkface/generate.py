@@ -28,7 +28,7 @@ from worker.contract.intake.file_checks import file_sha256
 from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
-from worker.contract.messages import JobInput, SamplingOptions, Stage
+from worker.contract.messages import JobInput, SamplingOptions, Stage, with_notes
 from worker.failures import classify
 from worker.settings import WorkerSettings
 
@@ -87,9 +87,19 @@ _Blink = Annotated[
 _Loop = Annotated[
     bool | None, typer.Option("--loop", help="The last frame is the first one again.")
 ]
+_CheckFace = Annotated[
+    bool,
+    typer.Option(
+        "--check-face/--any-face",
+        help="Refuse a face that looks away or whose mouth is covered, or draw it as well as it can be.",
+    ),
+]
 _AudioOffsetMs = Annotated[
-    int | None,
-    typer.Option(help="Move the sound: above 0 it is heard later, below 0 earlier; default: 0."),
+    str | None,
+    typer.Option(
+        help="Move the sound: above 0 it is heard later, below 0 earlier; `auto`: as the lips of the "
+        "video ask for; default: 0."
+    ),
 ]
 
 
@@ -111,6 +121,7 @@ def generate(
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames per second, 10 to 60.")] = 25.0,
     face_index: Annotated[int, typer.Option(help="Which face speaks; 0 = the largest.")] = 0,
+    check_face: _CheckFace = True,
     lip_strength: Annotated[
         float, typer.Option(help="Scale of the lip motion, 0 to 2; 1 = as predicted.")
     ] = 1.0,
@@ -150,6 +161,7 @@ def generate(
         num_inference_steps=steps,
         fps=fps,
         face_index=face_index,
+        check_face=check_face,
         lip_strength=lip_strength,
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -205,6 +217,7 @@ def _generate(
         drawn = folder / "output.mp4"
         request = RenderRequest.of(job_input, folder.joinpath, drawn)
         result = renderer.render(request, bar)
+        job_input = with_notes(job_input, result.notes)
         sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
         os.replace(drawn, output)
     timings_s = {

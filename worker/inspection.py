@@ -20,6 +20,7 @@ from model.errors import InputError, ModelError
 from model.face.detection import select_face
 from model.face.detectors import load_detector
 from model.face.small_faces import choose_picture, find_faces
+from model.face.suitability import check_suitable
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
 from worker.contract.intake.file_names import ORIGINAL, PORTRAIT
@@ -110,7 +111,7 @@ def _find_faces(context: InspectionContext, record: JobRecord) -> list[BboxXyxy]
     """Boxes of all faces, largest first, in pixels of the video.
 
     Raises:
-        InputError: The face that the options name is absent or too small.
+        InputError: The face that the options name is absent, too small, or cannot be drawn.
     """
 
     def read(name: str) -> NDArray[np.uint8]:
@@ -122,9 +123,13 @@ def _find_faces(context: InspectionContext, record: JobRecord) -> list[BboxXyxy]
 
     image, face_index = read(PORTRAIT), record.input.options.face_index
     if record.input.image is not None and record.input.image.has_original:
-        image = choose_picture(context.detector, image, lambda: read(ORIGINAL), face_index)
+        image, face_index = choose_picture(
+            context.detector, image, lambda: read(ORIGINAL), face_index
+        )
     faces = find_faces(context.detector, image)
-    select_face(faces, face_index)
+    face = select_face(faces, face_index)
+    if record.input.options.check_face:
+        check_suitable(image, face.landmarks)
     return [face.bbox_xyxy for face in faces]
 
 

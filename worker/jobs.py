@@ -20,7 +20,7 @@ from worker.contract.intake.file_checks import file_sha256
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger
-from worker.contract.messages import FinishedRender, JobRecord, JobResult
+from worker.contract.messages import FinishedRender, JobRecord, JobResult, with_notes
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import REDIS_AWAY
 from worker.contract.recovery import deadline_failure
@@ -235,6 +235,8 @@ def _render(
 
         request = RenderRequest.of(job_input, local_copy, output)
         drawn = context.renderer.render(request, progress)
+        if drawn.notes:
+            context.ledger.report_input(record.id, token, with_notes(job_input, drawn.notes))
         # The token in the key lets a successor publish its own, should this claim turn out stale.
         key = f"results/{record.id}/{token}.mp4"
         sha256, num_bytes = file_sha256(output), output.stat().st_size

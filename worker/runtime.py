@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +31,7 @@ from worker.contract.messages import (
 )
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
+from worker.stage_clock import StageClock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,8 @@ class RenderRequest:
 class RenderResult:
     """What was drawn. `timings_s` has seconds per stage, `seconds` is the video's length.
 
-    `video` says what became of the frames of a video that was dubbed or drove a photograph.
+    `video` says what became of the frames of a video that was dubbed or drove a photograph, `notes` what else
+    the person who sent the sound should know.
     """
 
     num_frames: int
@@ -121,6 +122,7 @@ class RenderResult:
     info: RendererInfo
     face_bbox_xyxy: tuple[float, float, float, float] | None
     video: VideoUse | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Renderer(Protocol):
@@ -140,37 +142,6 @@ class Renderer(Protocol):
             model.errors.ModelError: The input or the model failed.
             worker.progress.RenderInterruptedError: The sink asked to stop.
         """
-
-
-@dataclass
-class StageClock:
-    """Adds up the seconds of each stage; stages may interleave, as drawing and encoding do."""
-
-    timings_s: dict[str, float] = field(default_factory=dict)
-    _stage: Stage | None = None
-    _since: float = 0.0
-
-    def enter(self, stage: Stage | None) -> None:
-        """End the current stage and begin the next, None = none."""
-        now = time.perf_counter()
-        if self._stage is not None:
-            elapsed = now - self._since
-            self.timings_s[self._stage] = self.timings_s.get(self._stage, 0.0) + elapsed
-        self._stage, self._since = stage, now
-
-    @contextmanager
-    def aside(self, stage: Stage) -> Iterator[None]:
-        """Count what happens inside as `stage`, then go on with the current one."""
-        outer = self._stage
-        self.enter(stage)
-        try:
-            yield
-        finally:
-            self.enter(outer)
-
-    def rounded(self) -> dict[str, float]:
-        """The sums, in milliseconds' precision."""
-        return {name: round(seconds, 3) for name, seconds in self.timings_s.items()}
 
 
 class PipelineRenderer:
@@ -213,6 +184,7 @@ class PipelineRenderer:
 
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
+        from model.media.audio import load_waveform
         from model.media.frames import VideoFrames
         from model.media.video_writer import VideoWriter
 
@@ -224,6 +196,12 @@ class PipelineRenderer:
 
         moving = request.video or request.driving
         source = None if moving is None else VideoFrames(moving)
+        offset = None
+        if request.options.audio_offset_ms == "auto" and source is not None:
+            begin(Stage.DETECTING)
+            waveform = load_waveform(request.speech)
+            offset = self._pipeline.find_audio_offset(source, waveform, request.options.face_index)
+            request = replace(request, **moved_sounds(request, offset.milliseconds))
         plan = self._prepare(request, source, begin)
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
@@ -252,8 +230,12 @@ class PipelineRenderer:
             video=None
             if source is None
             else VideoUse(
-                source_frames=source.num_frames, held_frames=plan.held_frames, looped=plan.looped
+                source_frames=source.num_frames,
+                held_frames=plan.held_frames,
+                looped=plan.looped,
+                audio_offset_ms=None if offset is None else offset.milliseconds,
             ),
+            notes=() if offset is None else (offset.note,),
         )
 
     def _prepare(
@@ -274,7 +256,10 @@ class PipelineRenderer:
         image = _read_rgb(request.image)
         path, detector = request.original, self._pipeline.detector
         if path is not None and detector is not None:
-            image = choose_picture(detector, image, lambda: _read_rgb(path), options.face_index)
+            image, face_index = choose_picture(
+                detector, image, lambda: _read_rgb(path), options.face_index
+            )
+            options = replace(options, face_index=face_index)
         return self._pipeline.prepare(
             image,
             waveform,
@@ -283,6 +268,19 @@ class PipelineRenderer:
             driving=source,
             on_stage=on_stage,
         )
+
+
+def moved_sounds(request: RenderRequest, offset_ms: int) -> dict[str, Path]:
+    """The sounds of a request, written again where they are moved by an offset, by field."""
+    from model.media.audio import move_sound
+
+    moved = {}
+    for name, path in (("speech", request.speech), ("sound", request.sound)):
+        if path is not None and offset_ms:
+            # Beside the video to be, in the job's scratch folder: it goes when the job ends.
+            moved[name] = request.output.with_name(f"moved-{name}.flac")
+            move_sound(path, moved[name], offset_ms)
+    return moved
 
 
 def render_options(request: RenderRequest) -> RenderOptions:

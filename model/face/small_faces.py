@@ -11,8 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import FaceTooSmallError
-from model.face.detection import MIN_FACE_PX, DetectedFace, FaceDetector, is_same_face
+from model.face.detection import (
+    MIN_FACE_PX,
+    DetectedFace,
+    FaceDetector,
+    is_same_face,
+    select_face,
+)
 
 _PARTS: Final = (2, 4)
 """Pieces have this part of the picture's longest side, and overlap by half."""
@@ -52,7 +57,7 @@ def find_faces(detector: FaceDetector, image: Picture) -> list[DetectedFace]:
 
 def choose_picture(
     detector: FaceDetector, image: Picture, read_original: Callable[[], Picture], face_index: int
-) -> Picture:
+) -> tuple[Picture, int]:
     """The picture that is animated: the shrunk one, or a cut-out of the original around a small face.
 
     Args:
@@ -62,29 +67,30 @@ def choose_picture(
         face_index: Which face speaks.
 
     Returns:
-        `image` where its face is large enough, or where none is found in the original either.
+        `image` where that face is large enough, or where no face is found in the original either; and the face's
+        number among those of the picture that is returned.
 
     Raises:
-        FaceTooSmallError: The original shows several people, none of them large enough when shrunk.
+        FaceIndexError: The original shows fewer faces.
+        FaceTooSmallError: The face is too small in the original too.
     """
     faces = detector(image)
     if face_index < len(faces) and faces[face_index].size_px >= MIN_FACE_PX:
-        return image
+        return image, face_index
     original = read_original()
-    side_px, original_px = max(image.shape[:2]), max(original.shape[:2])
     found = find_faces(detector, original)
-    if not found or found[0].size_px * side_px / original_px >= MIN_FACE_PX:
-        return image
-    if len(found) > 1:
-        raise FaceTooSmallError(
-            f"The picture shows {len(found)} faces; the largest has {found[0].size_px:.0f} px of "
-            f"{original_px} px as it was sent, and {found[0].size_px * side_px / original_px:.0f} px when it "
-            f"is shrunk to {side_px} px; expected at least {MIN_FACE_PX} px. Cut the picture around "
-            "the person who speaks and send that."
-        )
-    if found[0].size_px < MIN_FACE_PX:
-        return image
-    return cut_around(original, found[0], side_px)
+    if not found:
+        return image, face_index
+    face, side_px = select_face(found, face_index), max(image.shape[:2])
+    if face.size_px * side_px / max(original.shape[:2]) >= MIN_FACE_PX:
+        return image, face_index
+    cut = cut_around(original, face, side_px)
+    # Beside the person there may be others, whose faces count as well.
+    middle = np.array(cut.shape[1::-1]) / 2
+    away = [
+        np.linalg.norm(one.landmarks.mean(axis=0) - middle) for one in find_faces(detector, cut)
+    ]
+    return cut, int(np.argmin(away)) if away else 0
 
 
 def cut_around(original: Picture, face: DetectedFace, max_side: int) -> Picture:

@@ -112,3 +112,26 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         np.float32
     )
     return standardised
+
+
+def move_sound(source: Path, destination: Path, offset_ms: int) -> None:
+    """Write a sound file that is heard later, after silence, or earlier, its beginning cut off.
+
+    Args:
+        source: FLAC or WAV, any rate and channels.
+        destination: FLAC of the same rate and channels, 16 bit.
+        offset_ms: Above 0: later.
+    """
+    import soundfile
+
+    with soundfile.SoundFile(source) as old:
+        samples = round(offset_ms * old.samplerate / 1000)
+        with soundfile.SoundFile(
+            destination, "w", old.samplerate, old.channels, "PCM_16", format="FLAC"
+        ) as new:
+            if samples > 0:
+                new.write(np.zeros((samples, old.channels), np.int16))
+            else:
+                old.seek(min(-samples, len(old)))
+            for block in old.blocks(2**20, dtype="int16"):
+                new.write(block)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import UnsupportedMediaError
+from model.errors import InputError, UnsupportedMediaError
+from model.face.alignment import invert_affine, warp_points
 from model.face.detection import DetectedFace, FaceDetector
 from model.face.head_motion import relative_motion
 from model.face.landmarks import POSE
+from model.face.suitability import check_suitable
 from model.face.tracking import (
     FaceTrack,
     choose_extremes,
@@ -48,6 +50,24 @@ class FollowedFace:
     bbox_xyxy: tuple[float, float, float, float]
     reference: Reference
     more_references: tuple[Reference, ...]
+
+    def check_suitable(self) -> None:
+        """Refuse footage in whose best frames the face can only be drawn badly.
+
+        Raises:
+            InputError: None of the reference frames shows a whole mouth; that of the best one.
+        """
+        first: InputError | None = None
+        for one in (self.reference, *self.more_references):
+            face = warp_points(invert_affine(one.crop_affine), one.landmarks)
+            try:
+                check_suitable(one.image, face, "video")
+            except InputError as error:
+                first = first or error
+            else:
+                return
+        if first is not None:
+            raise first
 
 
 def follow_footage(

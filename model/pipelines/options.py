@@ -22,6 +22,7 @@ class RenderOptions:
             diffusion takes none in any case.
         fps: Frames per second of the video, or None: 25 for a photograph, the footage's for footage.
         face_index: Which face speaks, 0 = the largest; of footage, in the first frame that shows any.
+        check_face: Whether a face that looks away, or whose mouth is hidden, is refused.
         lip_strength: Scale of the lip motion.
         init: Start of the sampler, or None for the preset's.
         restore_detail: Whether the photograph's detail is added, or None for the preset's choice.
@@ -41,6 +42,7 @@ class RenderOptions:
     num_inference_steps: int | None = None
     fps: float | None = None
     face_index: int = 0
+    check_face: bool = True
     lip_strength: float = 1.0
     init: Init | None = None
     restore_detail: bool | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.errors import AudioTooShortError, ShapeError
 from model.face.detection import FaceDetector, select_face
 from model.face.small_faces import find_faces
+from model.face.suitability import check_suitable
 from model.media.audio import SAMPLE_RATE
 from model.networks.landmark_completion import LandmarkCompleter
 from model.pipelines.dubbing import FollowedFace
@@ -53,10 +54,25 @@ def check_inputs(pictures: Sequence[NDArray[np.uint8]], waveform: NDArray[np.flo
 
 
 def find_reference(
-    detector: FaceDetector, image: NDArray[np.uint8], face_index: int = 0
+    detector: FaceDetector,
+    image: NDArray[np.uint8],
+    face_index: int = 0,
+    *,
+    check: bool = True,
 ) -> tuple[Reference, Box]:
-    """A picture's face `(H, W, 3)`, and its box in pixels; InputError if it shows none."""
+    """A picture's face `(H, W, 3)`, and its box in pixels.
+
+    Args:
+        detector: Finds faces.
+        image: `(H, W, 3)` uint8 RGB.
+        face_index: Which one.
+        check: Whether one that can only be drawn badly is refused.
+    Raises:
+        InputError: The picture shows no face, or none that can be drawn.
+    """
     face = select_face(find_faces(detector, image), face_index)
+    if check:
+        check_suitable(image, face.landmarks)
     return Reference.of(image, face.landmarks), face.bbox_xyxy
 
 

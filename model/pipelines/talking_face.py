@@ -36,6 +36,7 @@ from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
+from model.pipelines.audio_offset import AudioOffset, find_audio_offset
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer
 from model.pipelines.dubbing import follow_driver, follow_footage
@@ -208,8 +209,9 @@ class TalkingFacePipeline(DiffusionPipeline):
         # 2. the face, and what moves its head
         _tell(on_stage, "detecting")
         detector = self._detector()
-        portrait, bbox_xyxy = find_reference(detector, image, options.face_index)
-        more = [find_reference(detector, picture)[0] for picture in references]
+        check = options.check_face
+        portrait, bbox_xyxy = find_reference(detector, image, options.face_index, check=check)
+        more = [find_reference(detector, picture, check=check)[0] for picture in references]
         if driving is None:
             head = voice_path(self.head_flow, waveform, fps, options)
         else:
@@ -255,10 +257,13 @@ class TalkingFacePipeline(DiffusionPipeline):
         # 2. the face through the footage, and the pictures that its mouth is drawn from
         _tell(on_stage, "detecting")
         detector = self._detector()
-        given = [find_reference(detector, picture)[0] for picture in references]
+        check = options.check_face
+        given = [find_reference(detector, picture, check=check)[0] for picture in references]
         followed = follow_footage(
             video, detector, num_samples=len(waveform), fps=fps, face_index=options.face_index
         )
+        if check:
+            followed.check_suitable()
         faces = given or [followed.reference]
 
         # 3. its mouth
@@ -271,6 +276,15 @@ class TalkingFacePipeline(DiffusionPipeline):
             fps,
             options,
             shown_too=() if given else followed.more_references,
+        )
+
+    def find_audio_offset(
+        self, video: FrameSource, waveform: NDArray[np.float32], face_index: int = 0
+    ) -> AudioOffset:
+        """By how much a video's own words are early or late; the arguments are those of `prepare_video`."""
+        check_inputs([], waveform)
+        return find_audio_offset(
+            self.landmark_completer, self._detector(), video, waveform, face_index
         )
 
     def render(

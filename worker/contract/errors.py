@@ -28,6 +28,8 @@ class ErrorCode(StrEnum):
     NO_FACE_FOUND = "no_face_found"
     SEVERAL_FACES = "several_faces"
     FACE_TOO_SMALL = "face_too_small"
+    FACE_TURNED_AWAY = "face_turned_away"
+    MOUTH_NOT_VISIBLE = "mouth_not_visible"
     # The request.
     MALFORMED_REQUEST = "malformed_request"
     HEADER_TOO_LARGE = "header_too_large"

@@ -9,19 +9,24 @@ is never written. What a caller sends is another matter: options that are not kn
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
+from worker.contract.option_values import (
+    MOST_MOTION,
+    MOST_OFFSET_MS,
+    MotionName,
+    read_motion,
+    read_offset_ms,
+)
 
 QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
-MotionName = Literal["still", "subtle", "natural"]
 
 SCHEMA: Final = 3
 """The newest layout of a job that this release can work on.
@@ -29,8 +34,6 @@ SCHEMA: Final = 3
 1 was before 0.2.1, 2 is 0.2.1's, 3 has files that are decoded after the 202 (`JobInput.pending`).
 """
 _SCHEMA_OF_DECODED: Final = 2
-MOST_MOTION: Final = 1.5
-"""Greatest strength of a head's motion; 1 is natural."""
 MOST_SECONDS: Final = 3600.0
 """Longest video without a voice that can be asked for; a deployment allows what it allows of audio."""
 
@@ -67,22 +70,6 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-def _motion(value: object) -> object:
-    """A name as it is, or a number, which a form sends as text; so there is one message for both."""
-    if value is None or value in get_args(MotionName):
-        return value
-    try:
-        strength = float(str(value))
-    except ValueError:
-        strength = math.nan
-    if not 0.0 <= strength <= MOST_MOTION:
-        raise ValueError(
-            f"expected still, subtle, natural or a number from 0 to {MOST_MOTION:g}; "
-            "1 is as much as natural"
-        )
-    return strength
-
-
 class SamplingOptions(Message):
     """What a caller may choose for one video. The bounds are checked where the request comes in.
 
@@ -110,12 +97,19 @@ class SamplingOptions(Message):
     face_index: Annotated[
         int, Field(ge=0, le=15, description="Which face speaks, 0 = the largest.")
     ] = 0
+    check_face: Annotated[
+        bool,
+        Field(
+            description="Whether a face that looks away, or whose mouth is covered, is refused. "
+            "`false`: it is drawn as well as it can be."
+        ),
+    ] = True
     lip_strength: Annotated[
         float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
     ] = 1.0
     motion: Annotated[
         MotionName | Annotated[float, Field(ge=0.0, le=MOST_MOTION)] | None,
-        BeforeValidator(_motion),
+        BeforeValidator(read_motion),
         Field(
             description="How much the head of a photograph moves: `still`, `subtle`, `natural`, or "
             "a strength, 1 = `natural`. Left out: `natural`, or as the `driving_video` does. Not "
@@ -141,12 +135,12 @@ class SamplingOptions(Message):
         ),
     ] = None
     audio_offset_ms: Annotated[
-        int,
+        Literal["auto"] | Annotated[int, Field(ge=-MOST_OFFSET_MS, le=MOST_OFFSET_MS)],
+        BeforeValidator(read_offset_ms),
         Field(
-            ge=-10_000,
-            le=10_000,
             description="Milliseconds by which the sound is moved: above 0 it is heard later, after "
-            "silence; below 0 earlier, its beginning cut off. Not with `seconds`.",
+            "silence; below 0 earlier, its beginning cut off. Not with `seconds`. `auto`, for a "
+            "`video` whose face says these very words: as its lips ask for, up to 0.6 s either way."
         ),
     ] = 0
 
@@ -253,6 +247,13 @@ class JobInput(Message):
         return self
 
 
+def with_notes(job_input: JobInput, notes: tuple[str, ...]) -> JobInput:
+    """An input with further sentences about its sound."""
+    audio = job_input.audio
+    told = audio.model_copy(update={"notes": (*audio.notes, *notes)})
+    return job_input.model_copy(update={"audio": told})
+
+
 def needed_schema(job_input: JobInput) -> int:
     """The oldest layout that a process must know to work on an input."""
     return _SCHEMA_OF_DECODED if job_input.pending is None else SCHEMA
@@ -275,11 +276,13 @@ class VideoUse(Message):
         source_frames: Frames of the normalised upload.
         held_frames: Numbers of those without a face, where the last good pose was held.
         looped: The sound was longer, so the frames ran backwards and forwards again.
+        audio_offset_ms: By how much the sound was moved where `auto` was asked for.
     """
 
     source_frames: int
     held_frames: tuple[int, ...]
     looped: bool
+    audio_offset_ms: int | None = None
 
 
 class JobResult(Message):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from model.errors import FaceTooSmallError
+from model.errors import FaceIndexError
 from model.face.detection import MIN_FACE_PX, MediaPipeFaceDetector
 from model.face.small_faces import choose_picture, cut_around, find_faces
 
@@ -54,11 +54,12 @@ def test_the_only_face_that_is_too_small_when_shrunk_is_cut_out(
 ) -> None:
     original = scene(4000, 2667, (2100, 1300))
 
-    chosen = choose_picture(detector, shrunk(original, 1280), lambda: original, 0)
+    chosen, index = choose_picture(detector, shrunk(original, 1280), lambda: original, 0)
 
     assert max(chosen.shape[:2]) < 700
     assert chosen.shape[0] % 2 == chosen.shape[1] % 2 == 0
     [face] = detector(chosen)
+    assert index == 0
     assert face.size_px >= MIN_FACE_PX
     # Its own pixels, not enlarged ones.
     assert face.size_px == pytest.approx(find_faces(detector, original)[0].size_px, rel=0.05)
@@ -72,14 +73,34 @@ def test_a_face_that_is_large_enough_leaves_the_picture_as_it_is(
     def never() -> np.ndarray:
         raise AssertionError("the original is not needed")
 
-    assert choose_picture(detector, image, never, 0) is image
+    assert choose_picture(detector, image, never, 0) == (image, 0)
 
 
-def test_of_several_small_faces_none_is_chosen_silently(detector: MediaPipeFaceDetector) -> None:
+@pytest.mark.parametrize("face_index", [0, 1])
+def test_of_several_small_faces_the_one_that_is_named_is_cut_out(
+    detector: MediaPipeFaceDetector, face_index: int
+) -> None:
+    original = scene(4000, 2667, (800, 900), (1080, 920))
+    left, right = sorted(find_faces(detector, original), key=lambda face: face.bbox_xyxy[0])
+    wanted = find_faces(detector, original)[face_index]
+
+    chosen, index = choose_picture(detector, shrunk(original, 1280), lambda: original, face_index)
+
+    # Both people are in the cut-out; the one who is meant stands in its middle.
+    assert right.bbox_xyxy[0] - left.bbox_xyxy[0] < max(chosen.shape[:2])
+    face = find_faces(detector, chosen)[index]
+    middle = (face.bbox_xyxy[0] + face.bbox_xyxy[2]) / 2
+    assert middle == pytest.approx(chosen.shape[1] / 2, abs=0.1 * wanted.size_px)
+    assert face.size_px == pytest.approx(wanted.size_px, rel=0.05)
+
+
+def test_a_face_that_is_not_there_is_told_by_what_the_original_shows(
+    detector: MediaPipeFaceDetector,
+) -> None:
     original = scene(4000, 2667, (800, 900), (2400, 1100))
 
-    with pytest.raises(FaceTooSmallError, match=r"2 faces; the largest has 80 px of 4000 px"):
-        choose_picture(detector, shrunk(original, 1280), lambda: original, 0)
+    with pytest.raises(FaceIndexError, match=r"shows 2 face"):
+        choose_picture(detector, shrunk(original, 1280), lambda: original, 2)
 
 
 @pytest.mark.parametrize("place", [(0, 0), (740, 440)])

@@ -97,6 +97,8 @@ def test_files_that_go_together_pass(images: int, video: bool, driving: bool) ->
         ({"seconds": 3}, False, True, False, "seconds", "video"),
         ({"seconds": 3}, True, False, False, "seconds", "audio"),
         ({"seconds": 3, "audio_offset_ms": 40}, False, False, False, "audio_offset_ms", "seconds"),
+        ({"audio_offset_ms": "auto"}, True, False, False, "audio_offset_ms", "video"),
+        ({"audio_offset_ms": "auto"}, True, False, True, "audio_offset_ms", "video"),
         ({}, False, False, False, "audio", "seconds"),
         ({}, False, True, False, "audio", "seconds"),
     ],
@@ -122,6 +124,7 @@ def test_options_that_do_not_go_with_the_files_are_told(
         ({"seconds": 3, "loop": True}, False, False, False),
         ({"seconds": 3}, False, False, True),
         ({"audio_offset_ms": -40}, True, True, False),
+        ({"audio_offset_ms": "auto"}, True, True, False),
     ],
 )
 def test_options_that_go_with_the_files_pass(

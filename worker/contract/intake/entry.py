@@ -236,7 +236,8 @@ def _take_audio(
         assert options.seconds is not None  # `check_choices` saw to it
         info = make_silence(options.seconds, speech, sound, limits, on_wait)
     else:
-        offset_ms = options.audio_offset_ms
+        # Where the lips have to tell it the renderer moves the sound.
+        offset_ms = 0 if options.audio_offset_ms == "auto" else options.audio_offset_ms
         info = accept_audio(source, speech, sound, limits, on_wait, offset_ms=offset_ms)
     return AudioInput(**asdict(info))
 

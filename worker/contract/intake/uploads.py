@@ -114,6 +114,12 @@ def check_choices(
             "audio_offset_ms",
             "`audio_offset_ms` moves a sound, and for `seconds` nothing is heard. Send one of them.",
         )
+    if options.audio_offset_ms == "auto" and not has_video:
+        raise WrongCombinationError(
+            "audio_offset_ms",
+            "`audio_offset_ms` is `auto`, which compares a sound with the lips of a `video`, and there is "
+            "none. Send the milliseconds, or a `video`.",
+        )
     if not has_audio and options.seconds is None:
         raise WrongCombinationError(
             "audio",
