@@ -16,6 +16,7 @@ from model.face.alignment import Affine, compose_affines, pixel_affine
 from model.face.inner_mouth import inner_opening
 from model.face.landmarks import INNER_LIPS
 from model.face.mouth_light import no_brighter
+from model.face.photograph_look import PhotographLook
 from model.face.thin_plate import ramp
 
 _GROWTH: Final = 0.006
@@ -39,6 +40,7 @@ def blend_mouth(
     affine: Affine,
     brightest: float,
     own_teeth: NDArray[np.float32] | None = None,
+    look: PhotographLook | None = None,
 ) -> NDArray[np.float32]:
     """Draw the inner mouth into the carried face.
 
@@ -53,6 +55,7 @@ def blend_mouth(
         brightest: Brightness that no tooth exceeds.
         own_teeth: The source's own inner mouth `(S, S, 4)` where it stands in the skull, or None: what
             is finer in it than the networks' pixels is added to their drawing of it.
+        look: How soft and how grainy the source is; None = as sharp as drawings are.
     Returns:
         `(h, w, 3)`, 0 to 255.
     """
@@ -97,7 +100,10 @@ def blend_mouth(
         slice(low[1] - rows.start, high[1] - rows.start),
         slice(low[0] - columns.start, high[0] - columns.start),
     )
-    blended[here] += alpha.astype(np.float32)[..., None] * (mouth - blended[here])
+    mixed = blended[here] + alpha.astype(np.float32)[..., None] * (mouth - blended[here])
+    if look is not None:
+        mixed = look.apply(mixed, np.asarray(new * inside, np.float32), *there)
+    blended[here] = mixed
     return blended
 
 

@@ -113,6 +113,11 @@ class MouthFill:
         return self._own_teeth
 
     @property
+    def own_share(self) -> float:
+        """How much of its own inner mouth the photograph shows, 0 to 1."""
+        return float(self._own)
+
+    @property
     def has_bank(self) -> bool:
         """Whether "bank" can be painted."""
         return self._bank is not None

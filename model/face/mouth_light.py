@@ -26,7 +26,7 @@ _OPEN_MOUTH: Final = 0.90
 """Teeth in an open mouth against teeth in a smile."""
 _KNEE: Final = 0.8
 """Share of the greatest brightness from which teeth are dimmed, gently, so that none is a flat spot."""
-_CHEEKS: Final = ((3, 48), (13, 54), (2, 31), (14, 35))
+CHEEKS: Final = ((3, 48), (13, 54), (2, 31), (14, 35))
 """Pairs of landmarks with clear skin half-way."""
 
 
@@ -88,7 +88,7 @@ def _skin(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np
     size = crop.shape[0]
     radius = max(1, int(0.015 * size))
     samples = []
-    for first, second in _CHEEKS:
+    for first, second in CHEEKS:
         centre = (landmarks[first] + landmarks[second]) / 2
         column, row = np.clip((centre * size).astype(int), radius, size - radius - 1)
         patch = crop[row - radius : row + radius + 1, column - radius : column + radius + 1]

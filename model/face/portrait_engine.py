@@ -29,6 +29,7 @@ from model.face.bare_lips import BareLips
 from model.face.inner_mouth import InnerMouthBank, LipCurves, inner_opening
 from model.face.landmarks import CONTOUR, JAW, NUM_LANDMARKS
 from model.face.mouth_fill import Gap, Inner, MouthFill
+from model.face.photograph_look import PhotographLook
 from model.face.thin_plate import (
     FIRST_ROW,
     GRID,
@@ -69,6 +70,10 @@ class PortraitEngine:
         reference_crop: `(S, S, 3)` uint8 RGB, made by `model.face.alignment.crop_image`.
         reference_landmarks: `(68, 2)` float32, crop units.
         inner_mouths: What `inner="bank"` draws; may be None when that is never asked for.
+        match_look: Whether drawn mouths are as soft and as grainy as the crop. Not in films: what is measured
+            changes a little from frame to frame, and mouths would shimmer.
+    Attributes:
+        look: What is matched, or None.
     Raises:
         ShapeError: The crop is not a square RGB picture, or the landmarks are not `(68, 2)`.
     """
@@ -78,6 +83,8 @@ class PortraitEngine:
         reference_crop: NDArray[np.uint8],
         reference_landmarks: NDArray[np.float32],
         inner_mouths: InnerMouthBank | None = None,
+        *,
+        match_look: bool = True,
     ) -> None:
         size = reference_crop.shape[0]
         if reference_crop.shape != (size, size, 3):
@@ -88,6 +95,9 @@ class PortraitEngine:
         self._landmarks = np.asarray(reference_landmarks, np.float32)
         self._fill = MouthFill(self._crop, self._landmarks, inner_mouths)
         self._lips = BareLips(self._crop, self._landmarks)
+        self.look: PhotographLook | None = None
+        if match_look:
+            self.look = PhotographLook.from_crop(self._crop, self._landmarks, self._fill.own_share)
 
         self._grid = grid_points()
         side_knots = LipCurves.from_landmarks(self._landmarks).side_knots
@@ -264,6 +274,9 @@ class PortraitEngine:
             gap = Gap(rows, columns, x, v, (y - top).astype(np.float32), lips, opening)
             fill = self._fill.paint(gap, inner)
             picture += cover[..., None].astype(np.float32) * (fill - picture)
+            if inner == "bank" and self.look is not None:
+                # The networks are shown clean mouths, as in their training.
+                picture = self.look.apply(picture, cover.astype(np.float32), rows, columns)
         return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
     def _mouth_box(self, lips: LipCurves) -> tuple[slice, slice]:

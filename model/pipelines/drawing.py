@@ -152,5 +152,6 @@ class PlanDrawer:
             self.crops.affine(target),
             source.engine.brightest_tooth,
             source.engine.own_teeth,
+            source.engine.look,
         )
         return compositor.paste_mouth(blended, moved.mouth, size, moved.fields[-1])

@@ -102,7 +102,9 @@ class Source:
             close: See `Compositor`.
         """
         size = int(np.clip(round(source_pixels(affine)), *CARRIED_PX))
-        engine = PortraitEngine(crop_image(picture, affine, size), landmarks, inner_mouths)
+        engine = PortraitEngine(
+            crop_image(picture, affine, size), landmarks, inner_mouths, match_look=not close
+        )
         faces = np.concatenate([landmarks[None], targets])
         movable = lower_face_mask(landmarks, size)
         compositor = Compositor(picture, affine, faces, movable, close=close)
