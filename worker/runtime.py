@@ -201,7 +201,7 @@ class PipelineRenderer:
             begin(Stage.DETECTING)
             waveform = load_waveform(request.speech)
             offset = self._pipeline.find_audio_offset(source, waveform, request.options.face_index)
-            request = replace(request, **moved_sounds(request, offset.milliseconds))
+            request = with_moved_sound(request, offset.milliseconds)
         plan = self._prepare(request, source, begin)
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
@@ -270,17 +270,20 @@ class PipelineRenderer:
         )
 
 
-def moved_sounds(request: RenderRequest, offset_ms: int) -> dict[str, Path]:
-    """The sounds of a request, written again where they are moved by an offset, by field."""
+def with_moved_sound(request: RenderRequest, offset_ms: int) -> RenderRequest:
+    """The request with both of its sound files written again, moved by an offset; itself where that is 0."""
     from model.media.audio import move_sound
 
-    moved = {}
-    for name, path in (("speech", request.speech), ("sound", request.sound)):
-        if path is not None and offset_ms:
-            # Beside the video to be, in the job's scratch folder: it goes when the job ends.
-            moved[name] = request.output.with_name(f"moved-{name}.flac")
-            move_sound(path, moved[name], offset_ms)
-    return moved
+    def move(path: Path) -> Path:
+        # Beside the video to be, in the job's scratch folder: it goes when the job ends.
+        moved = request.output.with_name(f"moved-{path.name}")
+        move_sound(path, moved, offset_ms)
+        return moved
+
+    if not offset_ms:
+        return request
+    sound = None if request.sound is None else move(request.sound)
+    return replace(request, speech=move(request.speech), sound=sound)
 
 
 def render_options(request: RenderRequest) -> RenderOptions:

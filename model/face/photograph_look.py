@@ -82,7 +82,7 @@ class PhotographLook:
         if self.blur_px > 0.3:
             soft = cv2.GaussianBlur(picture, (0, 0), self.blur_px)
             near = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), self.blur_px)
-            weight = np.clip(3.0 * near, 0.0, 1.0)[..., None]
+            weight = np.clip(6.0 * near, 0.0, 1.0)[..., None]
             picture = picture + weight * (soft - picture)
         if self.grain is not None:
             picture = picture + (cover * self.grain[rows, columns])[..., None]

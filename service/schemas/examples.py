@@ -49,6 +49,7 @@ QUEUED_JOB: Final[dict[str, Any]] = {
             "num_inference_steps": None,
             "fps": 25.0,
             "face_index": 0,
+            "check_face": True,
             "lip_strength": 1.0,
             "motion": None,
             "blink": True,

@@ -62,6 +62,7 @@ def test_a_portrait_and_a_voice_become_an_mp4(
         "num_inference_steps": None,
         "fps": 20.0,
         "face_index": 0,
+        "check_face": True,
         "lip_strength": 1.0,
         "motion": None,
         "blink": True,

@@ -111,7 +111,7 @@ def fit(features: Points, is_mouth: NDArray[np.bool_]) -> tuple[Points, float]:
             score, y, weight=weight, reduction="sum"
         )
         total: torch.Tensor = cost + _PENALTY * (line[:-1] ** 2).sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
     optimizer.step(loss)

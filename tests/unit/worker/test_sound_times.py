@@ -233,6 +233,30 @@ def test_the_track_that_is_flagged_default_is_taken(
     assert probe_audio(tmp_path / f"a.{suffix}", LIMITS).channels == 1
 
 
+@pytest.mark.parametrize("suffix", ["m4a", "mkv"])
+def test_a_chosen_track_that_is_silent_is_told(tmp_path: Path, suffix: str) -> None:
+    clicks(tmp_path / "voice.wav", [0.3], 1.5)
+    ffmpeg("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono:d=1.5", tmp_path / "silence.wav")
+    sources = ("-i", tmp_path / "silence.wav", "-i", tmp_path / "voice.wav", "-map", 0, "-map", 1)
+    flags = ("-disposition:a:0", "default", "-disposition:a:1", 0)
+    ffmpeg(*sources, *flags, "-c:a", "aac", tmp_path / f"a.{suffix}")
+
+    info = take(tmp_path / f"a.{suffix}")
+
+    assert info.notes[0].startswith(
+        "Sound track 1 of 2 was taken, as players do, and it is silent."
+    )
+    assert info.notes[1] == "There is no sound in it: the mouth stays shut."
+
+
+@pytest.mark.parametrize(("volume", "note"), [(0.0001, "hardly any sound"), (0.0, "no sound")])
+def test_a_sound_in_which_nobody_speaks_is_told(tmp_path: Path, volume: float, note: str) -> None:
+    hum = f"sine=frequency=100:sample_rate=16000:duration=1.5,volume={8 * volume}"
+    ffmpeg("-f", "lavfi", "-i", hum, tmp_path / "a.wav")
+
+    assert any(note in told for told in take(tmp_path / "a.wav").notes)
+
+
 # --- missing ends -------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ _FAINT_DB: Final = -45.0
 _FAINT_TO_DB: Final = -26.0
 _HEADROOM_DB: Final = -1.0
 _SILENT_DB: Final = -90.0
+_HARDLY_DB: Final = -60.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Remedy:
         speech_gain_db: For the analysis.
         sound_gain_db: For the sound of the MP4.
         notes: What the person who sent it should know.
+        is_silent: Nothing is heard in it.
     """
 
     channel: int | None = None
@@ -71,6 +73,7 @@ class Remedy:
     speech_gain_db: float = 0.0
     sound_gain_db: float = 0.0
     notes: tuple[str, ...] = ()
+    is_silent: bool = False
 
     @property
     def is_needed(self) -> bool:
@@ -132,10 +135,22 @@ def find_remedy(channels: list[Level], mono: Level, stereo: list[Level]) -> Reme
             f"The voice is very quiet ({heard.loud_db:.0f} dB of full scale at its loudest); "
             "it was turned up for the mouth alone."
         )
-    elif heard.loud_db <= _SILENT_DB:
+    is_silent = heard.loud_db <= _SILENT_DB
+    if is_silent:
         notes.append("There is no sound in it: the mouth stays shut.")
+    elif heard.loud_db < _HARDLY_DB and not heard.is_lively:
+        notes.append(
+            f"There is hardly any sound in it ({heard.loud_db:.0f} dB of full scale at its loudest), and "
+            "none that comes and goes as speech does."
+        )
     return Remedy(
-        chosen, is_lost, has_offset, round(speech_gain_db, 2), round(sound_gain_db, 2), tuple(notes)
+        chosen,
+        is_lost,
+        has_offset,
+        round(speech_gain_db, 2),
+        round(sound_gain_db, 2),
+        tuple(notes),
+        is_silent,
     )
 
 

@@ -143,7 +143,7 @@ def accept_audio(
         format=sniffed.reader,
         bytes=num_bytes,
         sha256=file_sha256(source),
-        notes=(*_track_notes(len(described.sounds), track.number), *remedy.notes),
+        notes=(*_track_notes(len(described.sounds), track.number, remedy), *remedy.notes),
     )
 
 
@@ -217,9 +217,14 @@ def _remedy(end: ChildEnd) -> Remedy:
     return find_remedy(channels, mono[0], stereo) if channels and mono and stereo else Remedy()
 
 
-def _track_notes(count: int, chosen: int) -> tuple[str, ...]:
+def _track_notes(count: int, chosen: int, remedy: Remedy) -> tuple[str, ...]:
     if count < 2:
         return ()
+    if remedy.is_silent:
+        return (
+            f"Sound track {chosen + 1} of {count} was taken, as players do, and it is silent. If "
+            "another one has the voice, send that one alone.",
+        )
     return (f"Sound track {chosen + 1} of {count} was taken, as players do.",)
 
 
