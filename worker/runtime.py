@@ -31,6 +31,7 @@ from worker.contract.messages import (
 )
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
+from worker.sound_offset import put_sound_in_place
 from worker.stage_clock import StageClock
 
 if TYPE_CHECKING:
@@ -184,7 +185,6 @@ class PipelineRenderer:
 
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
-        from model.media.audio import load_waveform
         from model.media.frames import VideoFrames
         from model.media.video_writer import VideoWriter
 
@@ -199,9 +199,15 @@ class PipelineRenderer:
         offset = None
         if request.options.audio_offset_ms == "auto" and source is not None:
             begin(Stage.DETECTING)
-            waveform = load_waveform(request.speech)
-            offset = self._pipeline.find_audio_offset(source, waveform, request.options.face_index)
-            request = with_moved_sound(request, offset.milliseconds)
+            speech, sound, offset = put_sound_in_place(
+                self._pipeline,
+                source,
+                request.speech,
+                request.sound,
+                request.options.face_index,
+                request.output.parent,
+            )
+            request = replace(request, speech=speech, sound=sound)
         plan = self._prepare(request, source, begin)
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
@@ -268,22 +274,6 @@ class PipelineRenderer:
             driving=source,
             on_stage=on_stage,
         )
-
-
-def with_moved_sound(request: RenderRequest, offset_ms: int) -> RenderRequest:
-    """The request with both of its sound files written again, moved by an offset; itself where that is 0."""
-    from model.media.audio import move_sound
-
-    def move(path: Path) -> Path:
-        # Beside the video to be, in the job's scratch folder: it goes when the job ends.
-        moved = request.output.with_name(f"moved-{path.name}")
-        move_sound(path, moved, offset_ms)
-        return moved
-
-    if not offset_ms:
-        return request
-    sound = None if request.sound is None else move(request.sound)
-    return replace(request, speech=move(request.speech), sound=sound)
 
 
 def render_options(request: RenderRequest) -> RenderOptions:

@@ -36,7 +36,6 @@ from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
-from model.pipelines.audio_offset import AudioOffset, find_audio_offset
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer
 from model.pipelines.dubbing import follow_driver, follow_footage
@@ -184,13 +183,11 @@ class TalkingFacePipeline(DiffusionPipeline):
             image: `(H, W, 3)`, uint8 RGB.
             waveform: `(N,)`, float32, 16 kHz mono.
             options: The caller's choices.
-            references: Further pictures of the same person, `(H, W, 3)` uint8 RGB each; the largest
-                face counts.
-            driving: Video of a head that the photograph's follows, relative to its own first frame:
-                turns, nods, brows and lids, nothing of its looks. Shown forwards, backwards and so
-                on. The photograph speaks first and is then moved, as one picture. None = the head
-                moves and blinks as the options say; where they say nothing, all but the mouth is the
-                photograph bit for bit.
+            references: Further pictures of the person, `(H, W, 3)` uint8 RGB; the largest face counts.
+            driving: Video of a head that the photograph's follows, relative to its own first frame: turns,
+                nods, brows and lids, nothing of its looks. Shown forwards, backwards and so on. The photograph
+                speaks first and is then moved, as one picture. None = the head moves and blinks as the
+                options say; where they say nothing, all but the mouth is the photograph bit for bit.
             on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: The picture or the sound cannot be animated; its subclass says why.
@@ -235,9 +232,9 @@ class TalkingFacePipeline(DiffusionPipeline):
     ) -> RenderPlan:
         """Decide every frame of a dubbed video: its own pose and background, a new mouth.
 
-        A video that is shorter than the sound goes on backwards, then forwards again; a longer one
-        is cut. Frames without the face are no error: the last good pose is held and the plan's
-        `held_frames` names them; where the face is gone for more than 0.2 s nothing is drawn.
+        A video that is shorter than the sound goes on backwards, then forwards again; a longer one is cut.
+        Frames without the face are no error: the last good pose is held and the plan's `held_frames` names
+        them; where the face is gone for more than 0.2 s nothing is drawn.
 
         Args:
             video: The footage.
@@ -262,9 +259,9 @@ class TalkingFacePipeline(DiffusionPipeline):
         followed = follow_footage(
             video, detector, num_samples=len(waveform), fps=fps, face_index=options.face_index
         )
+        faces = given or [followed.reference]
         if check:
             followed.check_suitable()
-        faces = given or [followed.reference]
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
@@ -276,15 +273,6 @@ class TalkingFacePipeline(DiffusionPipeline):
             fps,
             options,
             shown_too=() if given else followed.more_references,
-        )
-
-    def find_audio_offset(
-        self, video: FrameSource, waveform: NDArray[np.float32], face_index: int = 0
-    ) -> AudioOffset:
-        """By how much a video's own words are early or late; the arguments are those of `prepare_video`."""
-        check_inputs([], waveform)
-        return find_audio_offset(
-            self.landmark_completer, self._detector(), video, waveform, face_index
         )
 
     def render(
