@@ -146,11 +146,12 @@ def test_very_quiet_speech_is_turned_up_before_it_is_rounded(tmp_path: Path, lev
     assert "very quiet" in info.notes[0]
 
 
-def test_the_noise_of_an_empty_room_is_not_turned_up(tmp_path: Path) -> None:
+def test_the_noise_of_an_empty_room_is_told_and_not_turned_up(tmp_path: Path) -> None:
     info, mono, _ = take(tmp_path, noise(0.0008))
 
     assert mono.std() == pytest.approx(0.0008, rel=0.1)
-    assert info.notes == ()
+    [note] = info.notes
+    assert note.startswith("There is hardly any sound in it (-62 dB")
 
 
 def test_silence_is_told(tmp_path: Path) -> None:
