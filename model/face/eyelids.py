@@ -20,6 +20,7 @@ from model.errors import ShapeError
 from model.face.eye_outline import ACROSS, Curve, EyeOutline, find_eye
 from model.face.landmarks import NUM_LANDMARKS
 from model.face.lid_skin import LASHES, STRIP, LidSkin, find_skin, on_strip
+from model.face.picture_parts import box_around
 from model.face.spectacles import find_rim, wears_spectacles
 from model.face.thin_plate import ramp, smoothstep
 
@@ -194,10 +195,7 @@ def _box(
     inside = np.abs(ACROSS) < 1 + _BEYOND + 0.05
     edges = np.concatenate([top[inside] - 0.06, bottom[inside] + STRIP])
     points = outline.pixels(np.tile(ACROSS[inside], 2), edges)
-    size = np.array((shape[1], shape[0]))
-    low = np.clip(np.floor(points.min(axis=0)), 0, size - 1).astype(int)
-    high = np.clip(np.ceil(points.max(axis=0)), low + 1, size).astype(int)
-    return slice(low[1], high[1]), slice(low[0], high[0])
+    return box_around(points.min(axis=0), points.max(axis=0), shape)
 
 
 def _cover(ground: NDArray[np.uint8], eye: _Eye, amount: float) -> NDArray[np.uint8]:

@@ -20,14 +20,25 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
 from model.errors import ShapeError
-from model.face.alignment import Affine, compose_affines, crop_affine, invert_affine, warp_points
-from model.face.breathing import breath_shift
+from model.face.alignment import (
+    Affine,
+    compose_affines,
+    crop_affine,
+    invert_affine,
+    source_pixels,
+    warp_points,
+)
+from model.face.breathing import Breath
+from model.face.eye_outline import find_eye
 from model.face.eyelids import Eyelids
 from model.face.glances import Glances
 from model.face.head_depth import face_depth, head_depth, turn_in_depth
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
+from model.face.picture_parts import box_around, edge_distance, edge_share
+from model.face.resampling import DoubledPicture
 from model.face.smoothing import smooth
-from model.face.thin_plate import GRID, Field, invert, smoothstep
+from model.face.spectacles import wears_spectacles
+from model.face.thin_plate import Field, invert, smoothstep
 from model.face.tracking import FaceTrack
 
 _CENTRE: Final = (0.5, 0.42)
@@ -40,9 +51,9 @@ _FADED: Final = 2.1
 
 _EDGE: Final = 0.22
 """The field fades so far from the picture's edge, crop units."""
-_EDGE_PX: Final = 2.0
-"""Nearer to it nothing moves."""
 
+_GRID: Final = 64
+"""Nodes of the field in a crop unit: a head bends less than a mouth."""
 _MOST_CELL_PX: Final = 4
 _INVERSION_STEPS: Final = 4
 
@@ -192,31 +203,40 @@ class MovedPicture:
         self._affine = crop_affine(landmarks)
         self._points = warp_points(self._affine, landmarks)
         # a face at the edge has little room: all of it moves less, so that it keeps its shape
-        nearest = float(self._edge_distance(self._points).min())
+        nearest = float(edge_distance(self._affine, image.shape, self._points).min())
         self._margin = float(np.clip(nearest, 1e-6, _EDGE))
         room = self._margin / _EDGE
         self._motion = motion if room == 1.0 else motion.scaled(room)
-        self._eyelids = Eyelids(image, landmarks)
+        # what this motion does not do needs no preparation
+        self._eyelids = Eyelids(image, landmarks) if (motion.lids < 1).any() else None
         self._glances = None
         if motion.glance is not None:
-            self._glances = Glances(self._eyelids.outlines, image.shape)
-        self._breath = None if motion.breath is None else breath_shift(image.shape, landmarks)
+            outlines = [find_eye(image, landmarks, side) for side in range(2)]
+            self._glances = Glances(outlines, image.shape)
+        self._breath = None if motion.breath is None else Breath.of(image.shape, landmarks)
         # A rim would bend with the brow behind it.
-        self._lifts = 0.0 if self._eyelids.spectacles else 1.0
+        self._lifts = 0.0 if motion.lift.any() and wears_spectacles(image, landmarks) else 1.0
 
-        low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
-        high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
-        y, x = np.mgrid[low[1] : high[1] + 1, low[0] : high[0] + 1].astype(np.float32) / GRID
+        low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * _GRID)
+        high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * _GRID)
+        y, x = np.mgrid[low[1] : high[1] + 1, low[0] : high[0] + 1].astype(np.float32) / _GRID
         self._grid: Field = np.stack([x, y], axis=-1)
-        self._weight: Field = _head_weight(self._grid) * self._edge_weight(self._grid)
+        self._weight: Field = self._share(self._grid)
         self._depth = None if motion.angles is None else head_depth(self._points, self._grid)
         self._upper_face = self._upper_face_matrix()
         self._rows, self._columns = self._region()
-        y, x = np.mgrid[self._rows, self._columns].astype(np.float32)
-        self._places: Field = np.stack([x, y], axis=-1)
         # the field bends no faster than its grid, so it need not be read at every pixel
-        node_px = float(np.hypot(*invert_affine(self._affine)[0, :2])) / GRID
+        node_px = source_pixels(self._affine) / _GRID
         self._cell = int(np.clip(node_px / 2, 1, _MOST_CELL_PX))
+        # numbers of cells, the first ones just outside the region, to crop units
+        self._cells = self._affine.copy()
+        corner = np.array((self._columns.start, self._rows.start), np.float32) - self._cell / 2
+        self._cells[:, 2] = warp_points(self._affine, corner)
+        self._cells[:, :2] *= self._cell
+        sides = (x.stop - x.start for x in (self._columns, self._rows))
+        self._size = tuple(-(-side // self._cell) + 2 for side in sides)
+        self._breath_ways = None if self._breath is None else self._breath.ways(self._middles())
+        self._doubled = DoubledPicture(image[self._rows, self._columns])
 
     def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
         """Frames `start` to `stop`, `(H, W, 3)` uint8 RGB each."""
@@ -233,7 +253,7 @@ class MovedPicture:
         turned = self._turn(self._points, face_depth(self._points), index)
         ways = turned + self._offsets(index)
         moved = warp_points(self._motion.similarity(index), self._points + ways)
-        weight = _head_weight(self._points) * self._edge_weight(self._points)
+        weight = self._share(self._points)
         return warp_points(
             invert_affine(self._affine), self._points + weight * (moved - self._points)
         )
@@ -245,17 +265,10 @@ class MovedPicture:
         yaw, pitch = self._motion.angles[index].tolist()
         return turn_in_depth(points, depth, yaw, pitch)
 
-    def _edge_weight(self, points: Field) -> Field:
-        """The field's share at points `(..., 2)` -> `(..., 1)`: 0 at the picture's edges."""
-        return smoothstep(self._edge_distance(points)[..., None] / self._margin)
-
-    def _edge_distance(self, points: Field) -> Field:
-        """How far points `(..., 2)` are from the picture's nearest edge `(...)`, crop units."""
-        back = invert_affine(self._affine)
-        x, y = warp_points(back, points.reshape(-1, 2)).T
-        nearest = np.minimum.reduce([x, y, self.width - x, self.height - y]) - _EDGE_PX
-        unit_px = np.float32(np.hypot(back[0, 0], back[1, 0]))
-        return np.asarray(nearest / unit_px, np.float32).reshape(points.shape[:-1])
+    def _share(self, points: Field) -> Field:
+        """The field's share at points `(..., 2)` -> `(..., 1)`: 1 on the head, 0 far from it and at the edges."""
+        edges = edge_share(self._affine, (self.height, self.width), points, self._margin)
+        return _head_weight(points) * edges
 
     def _offsets(self, index: int) -> NDArray[np.float32]:
         """Ways of lids and brows `(68, 2)`, crop units, before the head's own."""
@@ -294,12 +307,7 @@ class MovedPicture:
             rows, columns = self._breath.rows, self._breath.columns
             ends = [(columns.start, rows.start), (columns.stop - 1, rows.stop - 1)]
             placed = np.concatenate([placed, np.array(ends, np.float32)])
-        spans = []
-        for axis, limit in ((1, self.height), (0, self.width)):
-            start = int(np.clip(np.floor(placed[:, axis].min()), 0, limit - 1))
-            stop = int(np.clip(np.ceil(placed[:, axis].max()) + 1, start + 1, limit))
-            spans.append(slice(start, stop))
-        return spans[0], spans[1]
+        return box_around(placed.min(axis=0), placed.max(axis=0) + 1, (self.height, self.width))
 
     def move(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         """A picture of the photograph's size and pose, whose head moves as in frame `index`.
@@ -315,51 +323,41 @@ class MovedPicture:
         for side, eye in enumerate(_EYES):
             if lids[side] < 1:  # skin slides over the eye; the field only widens it
                 offsets[list(eye)] = 0
-        picture = self._eyelids.close(picture, (1 - float(lids[0]), 1 - float(lids[1])))
+        if self._eyelids is not None:
+            picture = self._eyelids.close(picture, (1 - float(lids[0]), 1 - float(lids[1])))
         offsets = (self._upper_face @ offsets).reshape(self._grid.shape)
         if self._depth is not None:
             offsets = offsets + self._turn(self._grid, self._depth, index)
         moved = warp_points(self._motion.similarity(index), self._grid + offsets)
         forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
-        backward = invert(forward, _INVERSION_STEPS)
-
-        ways = self._ways(backward)
-        if self._breath is not None and self._motion.breath is not None:
-            rows, columns = self._breath.rows, self._breath.columns
-            top, left = rows.start - self._rows.start, columns.start - self._columns.start
-            there = ways[top : top + len(self._breath.way), left:][:, : self._breath.way.shape[1]]
-            there += self._motion.breath[index] * self._breath.way
+        backward = invert(forward, _INVERSION_STEPS, _GRID)
         frame = picture.copy()
-        frame[self._rows, self._columns] = cv2.remap(
-            picture, self._places - ways, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
+        ground = frame[self._rows, self._columns]
+        ways = self._ways(backward, index)
+        frame[self._rows, self._columns] = self._doubled.read(ground, ways, self._cell)
         return frame
 
-    def _ways(self, backward: Field) -> Field:
-        """A field on the grid, in pixels at the region's pixels `(h, w, 2)`."""
-        rows, columns = self._rows, self._columns
-        cell = self._cell
-        size = (-(-(columns.stop - columns.start) // cell), -(-(rows.stop - rows.start) // cell))
-        # middles of cells of pixels -> nodes of the grid, which stand at whole numbers
-        to_nodes = self._affine * np.float32(GRID)
-        begin = np.array((columns.start + cell / 2, rows.start + cell / 2))
-        to_nodes[:, 2] += to_nodes[:, :2] @ begin
-        to_nodes[:, 2] -= GRID * self._grid[0, 0]
-        to_nodes[:, :2] *= cell
-        to_pixels = invert_affine(self._affine)[:, :2]
-        coarse = cv2.warpAffine(
-            np.ascontiguousarray(backward @ to_pixels.T),
+    def _middles(self) -> Field:
+        """Middles of the cells, crop units."""
+        y, x = np.mgrid[: self._size[1], : self._size[0]].astype(np.float32)
+        return warp_points(self._cells, np.stack([x, y], axis=-1))
+
+    def _ways(self, backward: Field, index: int) -> Field:
+        """Ways of the cells, pixels, from those of the grid's nodes, crop units; see `DoubledPicture.read`."""
+        to_nodes = self._cells * np.float32(_GRID)
+        to_nodes[:, 2] -= _GRID * self._grid[0, 0]
+        ways = cv2.warpAffine(
+            backward,
             to_nodes,
-            size,
+            self._size,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=(0, 0),
         )
-        fine = coarse
-        if cell > 1:
-            whole = (cell * size[0], cell * size[1])
-            fine = cv2.resize(coarse, whole, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(fine, np.float32)[: self._places.shape[0], : self._places.shape[1]]
+        if self._breath_ways is not None and self._motion.breath is not None:
+            ways = ways + self._motion.breath[index] * self._breath_ways
+        to_pixels = invert_affine(self._affine)[:, :2]
+        return np.asarray(ways @ to_pixels.T, np.float32)
 
 
 def _head_weight(points: NDArray[np.float32]) -> NDArray[np.float32]:

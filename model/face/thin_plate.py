@@ -98,7 +98,7 @@ def _kernel(squared: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * squared * cv2.log(np.maximum(squared, 1e-20)), np.float64)
 
 
-def invert(forward: Field, steps: int = _STEPS) -> Field:
+def invert(forward: Field, steps: int = _STEPS, grid: int = GRID) -> Field:
     """Backward displacement d with d(q) = F(q - d(q)), by Newton's method with a diagonal Jacobian.
 
     A plain fixed point diverges where F stretches to more than double: at a thin lip that thickens.
@@ -106,6 +106,7 @@ def invert(forward: Field, steps: int = _STEPS) -> Field:
     Args:
         forward: F `(h, w, 2)`: where a node's content goes, minus the node.
         steps: Of the method; fields without steep places need fewer.
+        grid: Nodes a crop unit.
     Returns:
         `(h, w, 2)`: a node, minus where its content comes from. Zero wherever F is zero around it.
     """
@@ -115,13 +116,13 @@ def invert(forward: Field, steps: int = _STEPS) -> Field:
     stretch = np.empty_like(forward)
     stretch[..., 0] = np.gradient(forward[..., 0], axis=1)
     stretch[..., 1] = np.gradient(forward[..., 1], axis=0)
-    known = np.concatenate([forward, 1.0 / np.clip(1.0 + GRID * stretch, *_SLOPES)], axis=-1)
+    known = np.concatenate([forward, 1.0 / np.clip(1.0 + grid * stretch, *_SLOPES)], axis=-1)
     backward = forward.copy()
     for _ in range(steps):
         seen = cv2.remap(
             known,
-            columns - GRID * backward[..., 0],
-            rows - GRID * backward[..., 1],
+            columns - grid * backward[..., 0],
+            rows - grid * backward[..., 1],
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.breathing import breath_shift
+from model.face.breathing import Breath
 from model.face.detection import MediaPipeFaceDetector
 from model.face.eye_outline import ACROSS, find_eye
 from model.face.eyelids import Eyelids
@@ -197,7 +197,7 @@ def test_shoulders_breathe_where_they_are_seen(portrait: Image, face: Points) ->
     beyond[rows, columns] = False
     np.testing.assert_array_equal(breath[beyond], portrait[beyond])
     head = np.ascontiguousarray(portrait[: chin + 20])
-    assert breath_shift(head.shape, face) is None
+    assert Breath.of(head.shape, face) is None
 
 
 def test_breath_and_glances_are_slow_quick_and_mostly_at_rest() -> None:
