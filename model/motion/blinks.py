@@ -20,6 +20,8 @@ _REST_S: Final = 0.9
 """Between two blinks."""
 _FIRST_S: Final = 0.6
 """Eyes that have just been seen open stay so, at both ends of a video."""
+_FIRST_BY_S: Final = 3.0
+"""Whoever has not blinked by then does: a clip of a few seconds without a blink looks like a photograph."""
 _TWICE: Final = 0.12
 _TWICE_AFTER_S: Final = (0.30, 0.42)
 
@@ -45,12 +47,14 @@ def blink_times(rhythm: Rhythm, random: np.random.Generator) -> NDArray[np.float
     chance *= usual / max(float(chance.mean()), 1e-9) / RATE_HZ
 
     times: list[float] = []
+    first_by = random.uniform(2 * _FIRST_S, _FIRST_BY_S)
     open_since, end = _FIRST_S - _REST_S, len(rhythm) / RATE_HZ - _FIRST_S
     for number, (is_now, where) in enumerate(
         zip(random.random(len(rhythm)) < chance, random.random((len(rhythm), 3)), strict=True)
     ):
         moment = (number + where[0]) / RATE_HZ
-        if not is_now or moment < open_since + _REST_S or moment > end:
+        overdue = not times and moment >= first_by
+        if not (is_now or overdue) or moment < open_since + _REST_S or moment > end:
             continue
         times.append(moment)
         open_since = moment
