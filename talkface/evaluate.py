@@ -52,8 +52,20 @@ Seeds = Annotated[list[int] | None, typer.Option(help="Of the noise; may be give
 Protocols = Annotated[
     str,
     typer.Option(
-        help="Of reenactment, dubbing, references, portraits, motion, steadiness; with commas."
+        help="Of reenactment, dubbing, references, portraits, motion, steadiness, heads, blinks, "
+        "lively; with commas."
     ),
+]
+DataSource = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with portraits/, portraits_hd/, speech/, head_motion/ and films, for heads, "
+        "blinks and lively.",
+        **_FOLDER,
+    ),
+]
+HalfName = Annotated[
+    str, typer.Option(help="Of the people in --source: choosing, for choices, or final.")
 ]
 LandmarkFigures = Annotated[
     Path | None,
@@ -79,6 +91,8 @@ def evaluate(
     every_clip: EveryClip = False,
     portraits: Portraits = None,
     speech: Speech = None,
+    source: DataSource = None,
+    half: HalfName = "final",
     limit: Limit = 8,
     motion_limit: MotionLimit = 50,
     stride: Stride = 3,
@@ -104,13 +118,14 @@ def evaluate(
     from model.errors import ModelError
     from model.evaluation.evaluate import evaluate as run
     from model.evaluation.observation import load_judges
-    from model.evaluation.options import EvaluationOptions
+    from model.evaluation.options import HALVES, EvaluationOptions, Half
     from model.face.detection import MediaPipeFaceDetector
     from model.pipelines.presets import PRESETS
 
     wanted = _protocols(protocols)
     _check_word("--preset", preset, PRESETS)
     _check_word("--layout", layout, LAYOUTS)
+    _check_word("--half", half, HALVES)
     if threads is not None:
         torch.set_num_threads(threads)
     options = EvaluationOptions(
@@ -121,6 +136,8 @@ def evaluate(
         every_clip=every_clip,
         portraits=portraits,
         speech=speech,
+        source=source,
+        half=cast(Half, half),
         limit=limit,
         motion_limit=motion_limit,
         stride=stride,

@@ -5,7 +5,9 @@
                                  └▶ silence, leak    ├▶ evaluation.json  evaluation.md
     portraits + voices ──────────▶ one-shot          │  contact sheets   plots
     portraits + clips ───────────▶ real motion,      │
-                                   steadiness        ┘
+                                   steadiness        │
+    source ──────────────────────▶ heads, blinks,    │
+                                   lively            ┘
 
 `talkface evaluate` is its door.
 """
@@ -36,8 +38,9 @@ from model.data.crops import read_picture
 from model.data.layouts import Source
 from model.errors import InputError
 from model.evaluation.acceptance import read_landmark_figures
+from model.evaluation.alive import measure_alive
 from model.evaluation.observation import Judges, Observer
-from model.evaluation.options import EvaluationOptions
+from model.evaluation.options import ALIVE, EvaluationOptions
 from model.evaluation.protocols.motion import RealMotion
 from model.evaluation.protocols.steadiness import FIRST_FRAMES, PHOTOGRAPHS, Steadiness
 from model.evaluation.protocols.still import Portraits, ReferenceTests
@@ -81,6 +84,13 @@ def evaluate(
             f"{', '.join(sorted(wanted & _ON_CLIPS))}: needs real videos; give their folder as --clips"
         )
         wanted -= _ON_CLIPS
+    if wanted & set(ALIVE) and options.source is None:
+        results.skipped.append(
+            f"{', '.join(sorted(wanted & set(ALIVE)))}: needs portraits/, speech/ and the like; give "
+            "the folder that holds them as --source"
+        )
+    elif wanted & set(ALIVE):
+        measure_alive(options, judges, systems, results, tell)
     if wanted & _ON_CLIPS - _DRIVEN:
         measuring.clips()
     if "motion" in wanted:

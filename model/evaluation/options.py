@@ -9,12 +9,23 @@ from typing import Final, Literal
 from model.data.layouts import Layout
 from model.media.audio import FPS
 
-Protocol = Literal["reenactment", "dubbing", "references", "portraits", "motion", "steadiness"]
+Protocol = Literal[
+    "reenactment", "dubbing", "references", "portraits", "motion", "steadiness",
+    "heads", "blinks", "lively",
+]  # fmt: skip
 PROTOCOLS: Final[tuple[Protocol, ...]] = (
     "reenactment", "dubbing", "references", "portraits", "motion", "steadiness",
+    "heads", "blinks", "lively",
 )  # fmt: skip
+ALIVE: Final[tuple[Protocol, ...]] = PROTOCOLS[6:]
+"""Heads that move and eyes that blink: what `source` is for."""
 USUAL_PROTOCOLS: Final[tuple[Protocol, ...]] = PROTOCOLS[:4]
 """What is measured unless told otherwise."""
+
+
+Half = Literal["choosing", "final"]
+"""Of the people: those on whom choices are made, and those who are looked at once, at the end."""
+HALVES: Final[tuple[Half, ...]] = ("choosing", "final")
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,8 @@ class EvaluationOptions:
     Attributes:
         clips: Folder of real videos with sound, in `layout`, or None.
         portraits: Folder of photographs; None = the example portrait.
+        source: Folder of the data sets, or None.
+        half: Of the people in it.
         speech: Folder of voices; None = the example speech.
         limit: Clips and photographs at most; `motion` has its own.
         landmark_figures: `figures.json` of `model.evaluation.landmark_figures`, or None.
@@ -51,6 +64,8 @@ class EvaluationOptions:
     every_clip: bool = False
     portraits: Path | None = None
     speech: Path | None = None
+    source: Path | None = None
+    half: Half = "final"
     limit: int = 8
     motion_limit: int = 50
     stride: int = 3

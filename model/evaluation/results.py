@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from model.evaluation.acceptance import CHECKPOINT, LANDMARKS, acceptance_table, judge
 from model.evaluation.metrics.pictures import FINE_PX
-from model.evaluation.options import PROTOCOLS, EvaluationOptions
+from model.evaluation.options import ALIVE, PROTOCOLS, EvaluationOptions
+from model.evaluation.protocols import blinks, heads, lively
 from model.evaluation.protocols.motion import RealMotion
 from model.evaluation.protocols.steadiness import Steadiness
 from model.evaluation.protocols.still import Portraits, ReferenceTests
@@ -28,6 +29,7 @@ from model.evaluation.protocols.video import (
     System,
 )
 from model.evaluation.report import (
+    TITLES,
     Table,
     column_table,
     label_row,
@@ -55,11 +57,16 @@ _COMPARED: Final = (
 )
 
 
+_TITLES: Final = {"heads": heads.TITLES, "blinks": blinks.TITLES, "lively": lively.TITLES}
+"""Of figures that other protocols do not share."""
+
+
 @dataclass
 class Results:
     """What has been measured by each protocol, and what not: why, and how to have it measured.
 
-    `clips` are the names of those that were measured, `sheet` the rows of the contact sheet.
+    `alive` are the tables of `heads`, `blinks` and `lively`, `clips` the names of those that were measured,
+    `sheet` the rows of the contact sheet.
     """
 
     reenactment: Reenactment
@@ -69,6 +76,7 @@ class Results:
     motion: RealMotion
     steadiness: Steadiness
     skipped: list[str]
+    alive: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     clips: list[str] = field(default_factory=list)
     sheet: list[NDArray[np.uint8]] = field(default_factory=list)
 
@@ -83,8 +91,8 @@ def write_report(
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
     tables: dict[str, dict[str, dict[str, float]]] = {
-        name: getattr(results, name).figures() for name in PROTOCOLS
-    }
+        name: getattr(results, name).figures() for name in PROTOCOLS if name not in ALIVE
+    } | results.alive
     sizes = {
         name: {"megabytes": system.weights_bytes / 1e6}
         for name, system in systems.items()
@@ -185,6 +193,10 @@ def _markdown(
         f"{options.stride}, sharpness at {FINE_PX} px",
         "steadiness": "Steadiness: photographs and stills of clips, changes from frame to frame at "
         f"{FINE_PX} px, grey levels",
+        "heads": f"Heads that move, measured on their landmarks; half `{options.half}`",
+        "blinks": f"Blinks; half `{options.half}`",
+        "lively": "Natural motion beside a still head, the same mouths; half "
+        f"`{options.half}`, preset `{options.preset}`",
     }
     size = "the face's own size" if options.crop_px is None else f"{options.crop_px} px"
     parts = [
@@ -200,7 +212,9 @@ def _markdown(
         table = row_table(comparison, [column for column, _, _ in _COMPARED])
         parts.append(f"## Comparison\n\n{table}")
     parts += [
-        f"## {about[name]}\n\n{column_table(table)}" for name, table in tables.items() if table
+        f"## {about[name]}\n\n{column_table(table, _TITLES.get(name, TITLES))}"
+        for name, table in tables.items()
+        if table
     ]
     parts.append(f"## What a checkpoint must reach\n\n{acceptance}")
     if results.skipped:

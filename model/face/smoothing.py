@@ -14,6 +14,7 @@ from model.face.thin_plate import smoothstep
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010
+_LEVELS_AT_ONCE: Final = 2048
 _BELOW_SPEECH_DB: Final = -32.0
 """Quieter than the loud stretches by this much is a pause."""
 _SILENT_DBFS: Final = -62.0
@@ -116,8 +117,11 @@ def speech_gate(
     edges = np.diff(np.concatenate([[0], speaking.astype(np.int8), [0]]))
     starts = np.flatnonzero(edges == 1) * _HOP_S - _HOLD_S
     stops = np.flatnonzero(edges == -1) * _HOP_S + _HOLD_S
-    outside = np.maximum(starts[None] - times_s[:, None], times_s[:, None] - stops[None])
-    distance = np.maximum(outside, 0.0).min(axis=1)
+    # the next stretch of speech, or the one that has begun: memory must not grow with times x stretches
+    begun = np.searchsorted(starts, times_s, side="right")
+    before = times_s - np.concatenate([[-np.inf], stops])[begun]
+    after = np.concatenate([starts, [np.inf]])[begun] - times_s
+    distance = np.maximum(np.minimum(before, after), 0.0)
     gate: NDArray[np.float32] = smoothstep(1.0 - distance / RAMP_S).astype(np.float32)
     return gate
 
@@ -138,11 +142,25 @@ def _level_dbfs(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.f
     """Level of 25 ms around the middle of every 10 ms, dB of full scale."""
     hop, window = round(_HOP_S * sample_rate), round(_WINDOW_S * sample_rate)
     count = max(1, -(-len(waveform) // hop))
-    power = np.concatenate([[0.0], np.cumsum(waveform.astype(np.float64) ** 2)])
     middles = np.arange(count) * hop + hop // 2
     low = np.clip(middles - window // 2, 0, len(waveform))
     high = np.clip(middles + window // 2, 0, len(waveform))
-    mean = (power[high] - power[low]) / np.maximum(high - low, 1)
+    return level_db(waveform, low, high)
+
+
+def level_db(
+    waveform: NDArray[np.float32], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Level of samples `low` to `high` `(K,)` each, both rising, of `waveform` `(N,)`: `(K,)`, dB of full scale."""
+    mean = np.empty(len(low))
+    for first in range(
+        0, len(low), _LEVELS_AT_ONCE
+    ):  # sums of a whole recording are four times its size
+        some = slice(first, first + _LEVELS_AT_ONCE)
+        begin, end = int(low[some][0]), int(high[some][-1])
+        power = np.concatenate([[0.0], np.cumsum(waveform[begin:end].astype(np.float64) ** 2)])
+        total = power[high[some] - begin] - power[low[some] - begin]
+        mean[some] = total / np.maximum(high[some] - low[some], 1)
     return np.asarray(10.0 * np.log10(np.maximum(mean, 1e-12)), np.float64)
 
 

@@ -20,6 +20,7 @@ SAMPLES_PER_FRAME: Final = SAMPLE_RATE // FPS  # 640
 N_FFT: Final = 512
 WIN_LENGTH: Final = 400  # 25 ms
 HOP_LENGTH: Final = 160  # 10 ms
+_MELS_AT_ONCE: Final = 4096  # 41 s
 N_MELS: Final = 80
 MELS_PER_FRAME: Final = SAMPLES_PER_FRAME // HOP_LENGTH  # 4
 
@@ -63,8 +64,8 @@ def load_waveform(path: Path) -> NDArray[np.float32]:
     return mono
 
 
-def normalize_level(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring speech to one level, whatever the microphone's gain.
+def speech_gain(waveform: NDArray[np.float32]) -> float:
+    """What brings speech to one level, whatever the microphone's gain.
 
     The loud stretches (95th percentile of the 25 ms RMS) come to -20 dBFS; silence and faint noise are lifted by at
     most 30 dB.
@@ -74,11 +75,11 @@ def normalize_level(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     count = len(waveform) // WIN_LENGTH
     if count == 0:
-        return waveform
-    stretches = waveform[: count * WIN_LENGTH].reshape(count, WIN_LENGTH).astype(np.float64)
-    loud_rms = float(np.percentile(np.sqrt((stretches**2).mean(axis=1)), 95))
-    gain = min(_SPEECH_RMS / max(loud_rms, 1e-9), _MAX_GAIN)
-    return (waveform * gain).astype(np.float32)
+        return 1.0
+    stretches = waveform[: count * WIN_LENGTH].reshape(count, WIN_LENGTH)
+    power = np.einsum("ij,ij->i", stretches, stretches, dtype=np.float64) / WIN_LENGTH
+    loud_rms = float(np.percentile(np.sqrt(power), 95))
+    return min(_SPEECH_RMS / max(loud_rms, 1e-9), _MAX_GAIN)
 
 
 def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -96,21 +97,25 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     if waveform.ndim != 1 or len(waveform) == 0:
         raise ShapeError(f"waveform has shape {waveform.shape}; expected (N,) with N > 0")
     frames = num_frames(len(waveform))
-    padded = np.pad(normalize_level(waveform), (0, frames * SAMPLES_PER_FRAME - len(waveform)))
-    power = librosa.feature.melspectrogram(
-        y=padded,
-        sr=SAMPLE_RATE,
-        n_fft=N_FFT,
-        win_length=WIN_LENGTH,
-        hop_length=HOP_LENGTH,
-        n_mels=N_MELS,
-        center=True,
-        pad_mode="constant",
-    )
-    log_power = np.log10(np.maximum(power[:, : MELS_PER_FRAME * frames], POWER_FLOOR))
-    standardised: NDArray[np.float32] = ((log_power - LOG_MEL_MEAN) / LOG_MEL_STD).T.astype(
-        np.float32
-    )
+    padded = np.zeros(frames * SAMPLES_PER_FRAME + N_FFT, np.float32)
+    own = padded[N_FFT // 2 : N_FFT // 2 + len(waveform)]
+    np.multiply(waveform, np.float32(speech_gain(waveform)), out=own)
+    count = MELS_PER_FRAME * frames
+    standardised = np.empty((count, N_MELS), np.float32)
+    # Piece by piece: the complex spectrogram of ten minutes is 120 MB.
+    for start in range(0, count, _MELS_AT_ONCE):
+        stop = min(count, start + _MELS_AT_ONCE)
+        power = librosa.feature.melspectrogram(
+            y=padded[start * HOP_LENGTH : (stop - 1) * HOP_LENGTH + N_FFT],
+            sr=SAMPLE_RATE,
+            n_fft=N_FFT,
+            win_length=WIN_LENGTH,
+            hop_length=HOP_LENGTH,
+            n_mels=N_MELS,
+            center=False,
+        )
+        log_power = np.log10(np.maximum(power, POWER_FLOOR))
+        standardised[start:stop] = ((log_power - LOG_MEL_MEAN) / LOG_MEL_STD).T
     return standardised
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from model.face.smoothing import speech_gate
+from model.face.smoothing import level_db, speech_gate
 from model.media.audio import SAMPLE_RATE
 from model.motion.channels import RATE_HZ
 
@@ -68,11 +68,9 @@ def _rhythm(loudness: NDArray[np.float64], speaking: NDArray[np.float64]) -> Rhy
 
 def _loudness(waveform: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Loudness 0 to 1 at `times`, seconds."""
-    power = np.concatenate([[0.0], np.cumsum(waveform.astype(np.float64) ** 2)])
     low = np.clip(((times - _LEVEL_WINDOW_S) * SAMPLE_RATE).astype(int), 0, len(waveform))
     high = np.clip(((times + _LEVEL_WINDOW_S) * SAMPLE_RATE).astype(int), 0, len(waveform))
-    mean = (power[high] - power[low]) / np.maximum(high - low, 1)
-    return _share_of_loudest(10.0 * np.log10(np.maximum(mean, 1e-12)))
+    return _share_of_loudest(level_db(waveform, low, high))
 
 
 def _share_of_loudest(level_db: NDArray[np.float64]) -> NDArray[np.float64]:

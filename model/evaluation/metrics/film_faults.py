@@ -9,7 +9,7 @@ light     brightest tooth over the whites of the eyes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import cv2
@@ -35,7 +35,9 @@ _PATCHES: Final = {"chin": ((57, 8),), "cheek": ((3, 48), (13, 54))}
 """Pairs of landmarks with clear skin half-way."""
 
 
-def outline_damage(drawn: Frames, source: Frames, faces: Points, targets: Points) -> float:
+def outline_damage(
+    drawn: Frames, source: Iterable[NDArray[np.uint8]], faces: Points, targets: Points
+) -> float:
     """Share of frames that change visibly beyond the face.
 
     Args:

@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from model.evaluation.blinks import eyes_of, judge, read_faces, squash, summary
 from model.evaluation.metrics.lids import (
     brow_motion,
     changed_away,
@@ -17,6 +16,7 @@ from model.evaluation.metrics.lids import (
     eye_opening,
     white_share,
 )
+from model.evaluation.protocols.blinks import eyes_of, judge, read_faces, squash, summary
 from model.face.average_face import AVERAGE_FACE
 from model.face.detection import MediaPipeFaceDetector
 from model.face.eyelids import Eyelids
@@ -79,5 +79,5 @@ def test_pictures_without_a_face_are_left_out(portrait: Image, tmp_path: Path) -
     Pillow.fromarray(portrait).save(paths[0])
     Pillow.fromarray(np.full_like(portrait, 90)).save(paths[1])
     read = list(read_faces(paths))
-    assert [name for name, _, _ in read] == ["somebody"]
-    assert eyes_of(*read[0][1:]).shape == (150, 360, 3)
+    assert len(read) == 1
+    assert eyes_of(*read[0]).shape == (150, 360, 3)

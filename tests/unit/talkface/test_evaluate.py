@@ -15,6 +15,7 @@ from talkface.__main__ import app
         (["--protocols", "dance"], "reenactment"),
         (["--preset", "slow"], "balanced"),
         (["--layout", "lrs3"], "voxceleb"),
+        (["--half", "better"], "choosing"),
         (["--weights", "best=/nowhere"], "/nowhere is not a folder"),
     ],
 )
@@ -38,3 +39,10 @@ def test_the_examples_alone_give_a_report(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "evaluation.json").read_text())
     assert report["portraits"]["ours"]["outside_equal"] == 1.0
     assert report["settings"]["weights"]["ours"]["model"].startswith("talkface-tiny")
+
+
+def test_what_needs_a_source_says_so(tmp_path: Path) -> None:
+    command = ["evaluate", "--protocols", "heads,blinks,lively", "--output", str(tmp_path)]
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.output
+    assert "blinks, heads, lively: needs" in answer.output and "--source" in answer.output

@@ -1,25 +1,18 @@
 """How the heads of unseen photographs move to unseen voices, beside measured heads of a real speaker.
 
-    python -m model.evaluation.head_motions --source DATA --half choosing
-    python -m model.evaluation.head_motions --source DATA --half final
-
 Nothing is drawn: a moved photograph knows its landmarks, and heads are measured on them. Photographs,
 voices and real addresses are in one of two halves; every choice is made on `choosing`, and `final` is
 read once, at the end. Speed and power of the real heads are scaled to the rms of those beside them.
-
-Prints and writes `figures.json` and `figures.md`.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.signal import resample_poly
@@ -29,7 +22,7 @@ from model.data.head_tracks import ADDRESSES, face_path, read_addresses
 from model.data.sound import read_sound
 from model.data.split import voice_held_out
 from model.evaluation.metrics.head_motion import MeasuredHead, blink_figures, path_figures
-from model.evaluation.report import column_table, write_figures
+from model.evaluation.options import Half
 from model.face.detection import MediaPipeFaceDetector, select_face
 from model.face.head_motion import MovedPicture
 from model.media.audio import FPS, SAMPLE_RATE
@@ -39,13 +32,11 @@ from model.motion.rhythm import sound_rhythm
 from model.networks.head_flow import HeadFlow
 from model.pipelines.presets import STRENGTHS
 
-Half = Literal["choosing", "final"]
 Thing = TypeVar("Thing")
 _ON_LEARNT: Final = 8
 """Addresses that the flow was taught with; the others are in the final half."""
 _PAUSE_S: Final = 0.6
 """Between two times that a voice says its words."""
-_SHIPPED: Final = Path("model/weights/head_flow")
 
 TITLES: Final = {
     "photographs": "photographs",
@@ -68,6 +59,44 @@ TITLES: Final = {
 }
 
 
+def measure_heads(
+    flow: HeadFlow,
+    source: Path,
+    half: Half,
+    *,
+    photographs: int = 24,
+    voices: int = 8,
+    seconds: float = 60.0,
+) -> dict[str, dict[str, float]]:
+    """Real heads, `natural`, `subtle`, and the real ones at the rms of each, to figures by the keys of `TITLES`.
+
+    Args:
+        flow: The network that moves heads.
+        source: Folder with `portraits/`, `speech/` and `head_motion/`.
+        half: Of all the three.
+        photographs: How many move.
+        voices: How many they share.
+        seconds: How long each moves.
+    Raises:
+        InputError: There are no photographs.
+    """
+    material = read_material(source, half, photographs, voices, seconds)
+    tracks = source / "head_motion" / "weekly_addresses.npz"
+    real = real_heads(tracks, half)
+    table = {"real heads": path_figures(real, FPS) | real_blinks(tracks, half)}
+    for name in ("natural", "subtle"):
+        heads = made_heads(flow, material, STRENGTHS[name], seconds)
+        figures = path_figures(heads, FPS) | blink_figures(heads, FPS)
+        figures |= {"photographs": len(material.faces), "voices": len(material.voices)}
+        alike = path_figures(real, FPS, figures["rms"])
+        ratios = {
+            f"{key}_ratio": figures[key] / alike[key] for key in alike.keys() & figures.keys()
+        }
+        table[name] = figures | ratios | {"minutes": len(heads) * seconds / 60.0}
+        table[f"real, at the rms of {name}"] = alike
+    return table
+
+
 @dataclass(frozen=True)
 class Material:
     """What one half holds: landmarks `(68, 2)` and sizes of photographs, and voices `(N,)` by name."""
@@ -84,7 +113,7 @@ def read_material(
     detector = MediaPipeFaceDetector()
     paths = find_portraits(source / "portraits", held_out=is_final)
     faces = {}
-    for path in _evenly(paths, num_faces):
+    for path in evenly(paths, num_faces):
         with Image.open(path) as picture:
             image = np.asarray(picture.convert("RGB"), np.uint8)
         faces[path.name] = (select_face(detector(image)).landmarks, image.shape[:2])
@@ -93,7 +122,7 @@ def read_material(
         for path in sorted((source / "speech").glob("*.opus"))
         if voice_held_out(path.stem) == is_final
     ]
-    voices = {path.stem: _long(read_sound(path), seconds) for path in _evenly(files, num_voices)}
+    voices = {path.stem: _long(read_sound(path), seconds) for path in evenly(files, num_voices)}
     return Material(faces, voices)
 
 
@@ -154,48 +183,7 @@ def _at_frames(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     return np.interp(np.arange(count) / FPS, own, values)
 
 
-def _evenly(things: Sequence[Thing], count: int) -> list[Thing]:
-    """`count` of them, spread over all."""
-    return [things[n] for n in np.unique(np.linspace(0, len(things) - 1, count).astype(int))]
-
-
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True, help="folder of the data")
-    parser.add_argument("--half", choices=get_args(Half), default="choosing")
-    parser.add_argument("--flow", type=Path, default=_SHIPPED, help="folder of the network")
-    parser.add_argument("--photographs", type=int, default=24)
-    parser.add_argument("--voices", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--output", type=Path, default=Path("out/head-motions"))
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)
-    flow = HeadFlow.from_pretrained(arguments.flow, low_cpu_mem_usage=False).float().eval()
-    half, seconds = arguments.half, arguments.seconds
-    material = read_material(
-        arguments.source, half, arguments.photographs, arguments.voices, seconds
-    )
-    tracks = arguments.source / "head_motion" / "weekly_addresses.npz"
-    real, blinks = real_heads(tracks, half), real_blinks(tracks, half)
-    table = {"real heads": path_figures(real, FPS) | blinks}
-    for name in ("natural", "subtle"):
-        heads = made_heads(flow, material, STRENGTHS[name], seconds)
-        figures = path_figures(heads, FPS) | blink_figures(heads, FPS)
-        figures |= {"photographs": len(material.faces), "voices": len(material.voices)}
-        alike = path_figures(real, FPS, figures["rms"])
-        ratios = {
-            f"{key}_ratio": figures[key] / alike[key] for key in alike.keys() & figures.keys()
-        }
-        table[name] = figures | ratios | {"minutes": len(heads) * seconds / 60.0}
-        table[f"real, at the rms of {name}"] = alike
-    text = f"### {half}\n\n{column_table(table, TITLES)}\n"
-    write_figures(arguments.output / half, table, text)
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+def evenly(things: Sequence[Thing], count: int) -> list[Thing]:
+    """`count` of them, or all that there are, spread from the first to the last."""
+    chosen = np.unique(np.linspace(0, len(things) - 1, count).astype(int))
+    return [things[n] for n in chosen[: len(things)]]

@@ -1,15 +1,12 @@
 """Blinks: is there white between shut lids, do the brows stay, do the pixels away from the eyes?
 
-    python -m model.evaluation.blinks --source DATA
-
-Photographs of people whom no training has seen, with lids that slide and with lids that are squashed
-together as they were up to 0.2.1, beside blinks in real films. `--choosing` takes photographs of other people: all
-constants are chosen on them. Prints and writes `figures.json`, `figures.md` and sheets of both eyes.
+Photographs with lids that slide and with lids that are squashed together as they were up to 0.2.1,
+beside blinks in real films. The half `choosing` are people whom training has seen: all constants are
+chosen on them.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,10 +14,10 @@ from typing import Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.interpolate import RBFInterpolator
 
 from model.data.clips import find_portraits
+from model.data.crops import read_picture
 from model.data.tracks import face_detector
 from model.evaluation.metrics.lids import (
     brow_motion,
@@ -29,7 +26,8 @@ from model.evaluation.metrics.lids import (
     eye_opening,
     white_share,
 )
-from model.evaluation.report import column_table, write_figures
+from model.evaluation.options import Half
+from model.evaluation.protocols.heads import evenly
 from model.face.eyelids import Eyelids
 from model.media.video_reader import read_frames
 
@@ -46,29 +44,60 @@ TITLES: Final = {
     "blinks": "faces whose eyes close (films: blinks)",
     "faces": "faces",
 }
+FILMS: Final = ("films", "cremad_1001", "grid_speakers")
+"""Folders of real blinks."""
 _CLOSURES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TILE_PX: Final = (360, 150)
-_ROWS: Final = 8  # faces of a sheet
 _SHUT: Final = 0.5
 """A blink of a film is where the eyes open less than this share of its median."""
 _BEFORE: Final = 6
 """Frames before a blink's middle at which they are open."""
 
 
-def read_faces(paths: list[Path]) -> Iterator[tuple[str, Picture, Points]]:
-    """Names, pictures `(H, W, 3)` and largest faces `(68, 2)`; pictures without a face are left out."""
+def read_faces(paths: list[Path]) -> Iterator[tuple[Picture, Points]]:
+    """Pictures `(H, W, 3)` and largest faces `(68, 2)`; pictures without a face are left out."""
     for path in paths:
-        picture = np.asarray(Image.open(path).convert("RGB"))
+        picture = read_picture(path)
         faces = face_detector()(picture)
         if faces:
-            yield path.stem, picture, faces[0].landmarks
+            yield picture, faces[0].landmarks
 
 
-def chosen_portraits(source: Path, count: int) -> list[Path]:
-    """`count` photographs of people who are not held out."""
-    seen = find_portraits(source / "portraits", held_out=False)
-    spread = np.linspace(0, len(seen) - 1, count).astype(int)
-    return [seen[k] for k in spread]
+def measure_blinks(
+    source: Path, half: Half, limit: int | None = None
+) -> tuple[dict[str, dict[str, float]], list[Picture]]:
+    """Open eyes, squashed and sliding lids, and blinks of real films.
+
+    Args:
+        source: Folder with `portraits/`, and films in `FILMS`.
+        half: Of the photographs; `final` are those of people whom training has not seen.
+        limit: Photographs, and films, at most; None = all unseen ones, or as many others.
+    Returns:
+        Columns to figures by the keys of `TITLES`, and a strip of each face's eyes as they close.
+    Raises:
+        InputError: There are no photographs.
+    """
+    unseen = find_portraits(source / "portraits")
+    found = unseen if half == "final" else find_portraits(source / "portraits", held_out=False)
+    chosen = evenly(found, len(unseen) if limit is None else limit)
+    rows: dict[str, list[dict[str, float]]] = {"open": [], "squashed": [], "sliding": []}
+    strips = []
+    for picture, face in read_faces(chosen):
+        lids = Eyelids(picture, face)
+        closures = [lids.close(picture, amount) for amount in _CLOSURES]
+        old = squash(picture, face)
+        strips.append(np.concatenate([eyes_of(f, face) for f in (*closures, old)], axis=1))
+        blinks = bool((closures[-1] != picture).any())
+        shown = {"open": picture, "squashed": old, **({"sliding": closures[-1]} if blinks else {})}
+        for key, shut in shown.items():
+            rows[key].append(judge(shut, picture, face))
+    table = {key: summary(figures, len(strips)) for key, figures in rows.items() if figures}
+    films = [path for folder in FILMS for path in sorted((source / folder).glob("*.m*"))]
+    films = films if limit is None else evenly(films, limit)
+    real = [row for path in films for row in judge_film(path)]
+    if real:
+        table["real films"] = summary(real, len(films))
+    return table, strips
 
 
 def squash(picture: Picture, face: Points) -> Picture:
@@ -159,48 +188,3 @@ def eyes_of(picture: Picture, face: Points) -> Picture:
         picture[low[1] : high[1], low[0] : high[0]], _TILE_PX, interpolation=cv2.INTER_CUBIC
     )
     return np.asarray(tile, np.uint8)
-
-
-def main() -> None:
-    """Command-line door."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, required=True, help="folder of portraits and films")
-    parser.add_argument("--choosing", action="store_true", help="people who are not held out")
-    parser.add_argument("--films", nargs="*", default=["films", "cremad_1001", "grid_speakers"])
-    parser.add_argument("--output", type=Path, default=Path("out/blinks"))
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-
-    source: Path = arguments.source
-    unseen = find_portraits(source / "portraits")
-    paths = chosen_portraits(source, len(unseen)) if arguments.choosing else unseen
-    rows: dict[str, list[dict[str, float]]] = {"open": [], "squashed": [], "sliding": []}
-    strips = []
-    for name, picture, face in read_faces(paths):
-        lids = Eyelids(picture, face)
-        closures = [lids.close(picture, amount) for amount in _CLOSURES]
-        old = squash(picture, face)
-        strips.append(np.concatenate([eyes_of(f, face) for f in (*closures, old)], axis=1))
-        blinks = bool((closures[-1] != picture).any())
-        shown = {"open": picture, "squashed": old, **({"sliding": closures[-1]} if blinks else {})}
-        for key, shut in shown.items():
-            rows[key].append(judge(shut, picture, face))
-        print(name, {k: round(v, 4) for k, v in rows["sliding"][-1].items()} if blinks else "stays")
-    for first in range(0, len(strips), _ROWS):
-        sheet = np.concatenate(strips[first : first + _ROWS])
-        Image.fromarray(sheet).save(arguments.output / f"eyes_{first // _ROWS + 1}.png")
-
-    table = {key: summary(figures, len(strips)) for key, figures in rows.items()}
-    films = [p for folder in arguments.films for p in sorted((source / folder).glob("*.m*"))]
-    real = [row for path in films for row in judge_film(path)]
-    if real:
-        table["real films"] = summary(real, len(films))
-    text = column_table(table, TITLES) + "\n"
-    write_figures(arguments.output, table, text)
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
