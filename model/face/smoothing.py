@@ -14,7 +14,7 @@ from model.face.thin_plate import smoothstep
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010
-_LEVELS_AT_ONCE: Final = 2048
+_LEVELS_AT_ONCE: Final = 512
 _BELOW_SPEECH_DB: Final = -32.0
 """Quieter than the loud stretches by this much is a pause."""
 _SILENT_DBFS: Final = -62.0

@@ -97,16 +97,18 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     if waveform.ndim != 1 or len(waveform) == 0:
         raise ShapeError(f"waveform has shape {waveform.shape}; expected (N,) with N > 0")
     frames = num_frames(len(waveform))
-    padded = np.zeros(frames * SAMPLES_PER_FRAME + N_FFT, np.float32)
-    own = padded[N_FFT // 2 : N_FFT // 2 + len(waveform)]
-    np.multiply(waveform, np.float32(speech_gain(waveform)), out=own)
+    gain = np.float32(speech_gain(waveform))
     count = MELS_PER_FRAME * frames
     standardised = np.empty((count, N_MELS), np.float32)
     # Piece by piece: the complex spectrogram of ten minutes is 120 MB.
     for start in range(0, count, _MELS_AT_ONCE):
         stop = min(count, start + _MELS_AT_ONCE)
+        # a window is centred on its hop; beyond both ends there is silence
+        begin, end = start * HOP_LENGTH - N_FFT // 2, (stop - 1) * HOP_LENGTH + N_FFT // 2
+        piece = gain * waveform[max(begin, 0) : end]
+        missing = max(-begin, 0)
         power = librosa.feature.melspectrogram(
-            y=padded[start * HOP_LENGTH : (stop - 1) * HOP_LENGTH + N_FFT],
+            y=np.pad(piece, (missing, end - begin - missing - len(piece))),
             sr=SAMPLE_RATE,
             n_fft=N_FFT,
             win_length=WIN_LENGTH,
