@@ -13,6 +13,7 @@ from model.errors import AudioTooShortError, ShapeError
 from model.face.detection import FaceDetector, select_face
 from model.face.small_faces import find_faces
 from model.media.audio import SAMPLE_RATE
+from model.media.window import Mat
 from model.networks.landmark_completion import LandmarkCompleter
 from model.pipelines.dubbing import FollowedFace
 from model.pipelines.head_paths import close_loop
@@ -82,6 +83,7 @@ class Planner:
         options: RenderOptions,
         head: HeadPath | None = None,
         shown_too: Sequence[Reference] = (),
+        mat: Mat | None = None,
     ) -> RenderPlan:
         """The plan of a video.
 
@@ -94,6 +96,7 @@ class Planner:
             options: The caller's choices, but for `fps`.
             head: How the head of the first picture moves, or None.
             shown_too: Further pictures that only the drawing looks at, not the landmarks.
+            mat: What finished frames are laid upon, or None.
         """
         first, *more = references
         with one_thread():
@@ -107,7 +110,8 @@ class Planner:
                 pose=None if followed is None else followed.pose,
             )
         if followed is not None:
-            targets = follow_face(targets, first.landmarks, followed.footage.landmarks)
+            own, share = followed.footage.landmarks, followed.footage.share[:, None, None]
+            targets = own + share * (follow_face(targets, first.landmarks, own) - own)
         elif options.loop:
             targets = close_loop(targets, fps)
 
@@ -136,4 +140,6 @@ class Planner:
             motion=options.motion_strength,
             blink=bool(options.blink),
             loop=options.loop,
+            frame=options.frame,
+            mat=mat,
         )

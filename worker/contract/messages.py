@@ -9,19 +9,27 @@ is never written. What a caller sends is another matter: options that are not kn
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
+from worker.contract.option_types import (
+    ForRanges,
+    Fps,
+    Frame,
+    Motion,
+    Range,
+    Ranges,
+    WhereLonger,
+    WhereShorter,
+)
 
 QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
-MotionName = Literal["still", "subtle", "natural"]
 
 SCHEMA: Final = 3
 """The newest layout of a job that this release can work on.
@@ -29,8 +37,6 @@ SCHEMA: Final = 3
 1 was before 0.2.1, 2 is 0.2.1's, 3 has files that are decoded after the 202 (`JobInput.pending`).
 """
 _SCHEMA_OF_DECODED: Final = 2
-MOST_MOTION: Final = 1.5
-"""Greatest strength of a head's motion; 1 is natural."""
 MOST_SECONDS: Final = 3600.0
 """Longest video without a voice that can be asked for; a deployment allows what it allows of audio."""
 
@@ -67,22 +73,6 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-def _motion(value: object) -> object:
-    """A name as it is, or a number, which a form sends as text; so there is one message for both."""
-    if value is None or value in get_args(MotionName):
-        return value
-    try:
-        strength = float(str(value))
-    except ValueError:
-        strength = math.nan
-    if not 0.0 <= strength <= MOST_MOTION:
-        raise ValueError(
-            f"expected still, subtle, natural or a number from 0 to {MOST_MOTION:g}; "
-            "1 is as much as natural"
-        )
-    return strength
-
-
 class SamplingOptions(Message):
     """What a caller may choose for one video. The bounds are checked where the request comes in.
 
@@ -106,22 +96,14 @@ class SamplingOptions(Message):
         int | None,
         Field(ge=1, le=50, description="Denoising steps a frame; left out, the preset decides."),
     ] = None
-    fps: Annotated[float, Field(ge=10, le=60, description="Frames per second of the video.")] = 25.0
+    fps: Fps = 25.0
     face_index: Annotated[
         int, Field(ge=0, le=15, description="Which face speaks, 0 = the largest.")
     ] = 0
     lip_strength: Annotated[
         float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
     ] = 1.0
-    motion: Annotated[
-        MotionName | Annotated[float, Field(ge=0.0, le=MOST_MOTION)] | None,
-        BeforeValidator(_motion),
-        Field(
-            description="How much the head of a photograph moves: `still`, `subtle`, `natural`, or "
-            "a strength, 1 = `natural`. Left out: `natural`, or as the `driving_video` does. Not "
-            "with `video` or `driving_video`."
-        ),
-    ] = None
+    motion: Motion = None
     blink: Annotated[
         bool, Field(description="Whether the eyes of a photograph blink. Not with `video`.")
     ] = True
@@ -150,6 +132,12 @@ class SamplingOptions(Message):
         ),
     ] = 0
 
+    ranges: Ranges = None
+    audio_for: ForRanges = "film"
+    video_shorter: WhereShorter = "bounce"
+    video_longer: WhereLonger = "cut"
+    frame: Frame = "source"
+
     @model_validator(mode="after")
     def _steps_need_diffusion(self) -> Self:
         if self.preset == "preview" and self.num_inference_steps is not None:
@@ -160,7 +148,9 @@ class SamplingOptions(Message):
         return self
 
 
-INTAKE_OPTIONS: Final = frozenset({"audio_offset_ms", "seconds"})
+INTAKE_OPTIONS: Final = frozenset(
+    {"audio_offset_ms", "seconds", "ranges", "audio_for", "video_longer"}
+)
 """Options that the intake has carried out before anything is drawn."""
 
 
@@ -197,7 +187,8 @@ class ImageInput(Message):
 class VideoInput(Message):
     """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came.
 
-    Size and length are None until the video has been decoded.
+    Size and length are None until the video has been decoded. `dubbed` are the seconds whose mouth is
+    drawn, None for all. `notes` are sentences for the person who sent it.
     """
 
     width: int | None = None
@@ -208,6 +199,8 @@ class VideoInput(Message):
     format: str
     bytes: int
     sha256: str
+    dubbed: tuple[Range, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Pending(Message):
@@ -219,6 +212,7 @@ class Pending(Message):
         max_video_s: Longest video in seconds.
         max_side: Longest side of a normalised video in pixels.
         background: What stands behind transparent parts, `#rrggbb`.
+        keeps_rate: Videos keep their own rate, as exactly as decoding tells it.
     """
 
     files: tuple[Literal["audio", "video", "driving_video"], ...]
@@ -226,6 +220,7 @@ class Pending(Message):
     max_video_s: float
     max_side: int
     background: str = "#ffffff"
+    keeps_rate: bool = False
 
 
 class JobInput(Message):

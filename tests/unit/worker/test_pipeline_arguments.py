@@ -10,7 +10,8 @@ import pytest
 
 from model.pipelines.options import RenderOptions
 from model.pipelines.presets import MOST_STRENGTH, STRENGTHS
-from worker.contract.messages import INTAKE_OPTIONS, MOST_MOTION, SamplingOptions
+from worker.contract.messages import INTAKE_OPTIONS, SamplingOptions
+from worker.contract.option_types import MOST_MOTION
 from worker.runtime import RenderRequest, render_options
 
 FILES: dict[str, Any] = {"speech": Path("s"), "sound": None, "output": Path("o")}

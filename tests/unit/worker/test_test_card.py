@@ -20,8 +20,9 @@ from worker.contract.intake.sounds import accept_audio
 from worker.contract.intake.videos import accept_video
 from worker.contract.messages import SamplingOptions, Stage, VideoUse
 from worker.progress import HandBackError
-from worker.runtime import RenderRequest, StageClock, TestCardRenderer, load_renderer
+from worker.runtime import RenderRequest, StageClock, load_renderer
 from worker.settings import WorkerSettings
+from worker.test_card import TestCardRenderer
 
 
 class Diary:
