@@ -144,8 +144,10 @@ def follow_driver(
 
 
 def _has_ended(source: FrameSource, num_wanted: int, fps: float) -> bool:
-    """Whether the footage has fewer frames than are wanted at another rate."""
-    return bool(_positions(source, num_wanted, fps)[-1] >= source.num_frames)
+    """Whether footage has fewer frames than are wanted at another rate; a single one is a picture."""
+    return source.num_frames > 1 and bool(
+        _positions(source, num_wanted, fps)[-1] >= source.num_frames
+    )
 
 
 def _track(

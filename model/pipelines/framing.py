@@ -55,6 +55,10 @@ _BELOW: Final = 0.10
 """And what of the chin is below its landmarks."""
 _EARS: Final = 0.18
 """Of its width, on each side."""
+_ROOM: Final = 1.3
+"""A window is at least so many times as high as the head."""
+_ROOM_ASIDE: Final = 1.1
+"""And so many times as wide."""
 
 Box = tuple[float, float, float, float]
 
@@ -130,17 +134,24 @@ def choose_window(
     shape = SHAPES[frame]
     ratio = shape.width / shape.height
     heads = head_boxes(faces)
-    limit = np.array((*size, *size), np.float32)
-    held = np.clip(np.concatenate([heads[:, :2].min(axis=0), heads[:, 2:].max(axis=0)]), 0.0, limit)
-    head_px = float(np.median(heads[:, 3] - heads[:, 1]))
+    held = np.clip(
+        np.concatenate([heads[:, :2].min(axis=0), heads[:, 2:].max(axis=0)]),
+        0.0,
+        np.array((*size, *size), np.float32),
+    )
+    head = np.median(heads[:, 2:] - heads[:, :2], axis=0)
+    way_px = 1.02 * max(held[3] - held[1], (held[2] - held[0]) / ratio)
 
     # 1. so large that head and shoulders are in it, and all of the head's way
-    shorter = shape.size * head_px
-    height = max(shorter if ratio >= 1 else shorter / ratio, held[3] - held[1])
-    height = max(height, (held[2] - held[0]) / ratio)
-    # 2. no larger than the picture, unless the head would not be whole
-    height = min(height, size[1], size[0] / ratio)
-    height = max(height, held[3] - held[1], (held[2] - held[0]) / ratio)
+    shorter = shape.size * head[1]
+    height = max(shorter if ratio >= 1 else shorter / ratio, way_px)
+    # 2. no larger than the picture; where it has no room for a head in this shape, as large as it has one
+    # side for, and a mat beside the other
+    fitting = min(height, size[1], size[0] / ratio)
+    least = max(_ROOM * min(head[1], size[1] / _ROOM), _ROOM_ASIDE * head[0] / ratio, way_px)
+    if fitting < least:
+        fitting = max(min(height, max(size[1], size[0] / ratio)), way_px)
+    height = float(fitting)
     width = height * ratio
 
     # 3. the crown near the upper edge, the head in the middle; moved into the picture

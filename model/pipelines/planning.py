@@ -111,7 +111,8 @@ class Planner:
             )
         if followed is not None:
             own, share = followed.footage.landmarks, followed.footage.share[:, None, None]
-            targets = own + share * (follow_face(targets, first.landmarks, own) - own)
+            targets = follow_face(targets, first.landmarks, own)
+            targets = np.where(share == 1.0, targets, own + share * (targets - own))
         elif options.loop:
             targets = close_loop(targets, fps)
 

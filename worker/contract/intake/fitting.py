@@ -120,15 +120,16 @@ def fit(
         WrongCombinationError: Ranges, film and voice do not go together.
         IntakeError: undecodable_media, the film's own sound is broken.
     """
+    film_s = video.num_frames / video.fps
     if options.ranges is not None:
-        check_ranges(options.ranges, video.seconds)
+        check_ranges(options.ranges, film_s)
         dubbed = tuple((start, min(end, video.seconds)) for start, end in options.ranges)
-        pieces = _pieces_of_ranges(dubbed, options, audio.seconds, video.seconds)
-    elif audio.seconds > video.seconds and options.video_shorter == "cut":
-        dubbed, pieces = (), [_Piece(video.seconds, 0.0, 0.0)]
-    elif audio.seconds < video.seconds - 1 / video.fps and options.video_longer == "keep":
+        pieces = _pieces_of_ranges(dubbed, options, audio.seconds, film_s)
+    elif audio.seconds > film_s and options.video_shorter == "cut":
+        dubbed, pieces = (), [_Piece(film_s, 0.0, 0.0)]
+    elif audio.seconds < film_s - 1 / video.fps and options.video_longer == "keep":
         dubbed = ((0.0, audio.seconds),)
-        pieces = _with_own_sound(dubbed, [0.0], video.seconds)
+        pieces = _with_own_sound(dubbed, [0.0], film_s)
     else:
         return audio, None
     own, notes = None, audio.notes
@@ -138,7 +139,7 @@ def fit(
     speech, sound = (folder / name for name in names)
     if options.ranges is None or options.audio_for == "film":
         # The mouth's first and last sounds in a range are known better by what is around them.
-        heard = [_Piece(pieces[-1].start_s + pieces[-1].length_s, 0.0, 0.0)]
+        heard = [_Piece(film_s, 0.0, 0.0)]
     else:
         heard = pieces
     _compose(heard, speech, None, 1, SPEECH_RATE_HZ, limits, on_wait)
@@ -249,7 +250,8 @@ def _compose(
     used: list[list[str]] = [[] for _ in sources]
     graph: list[str] = []
     edges = [round(piece.start_s * rate_hz) for piece in pieces]
-    edges.append(round((pieces[-1].start_s + pieces[-1].length_s) * rate_hz))
+    # Not a sample more than the film has: it would need another frame.
+    edges.append(int((pieces[-1].start_s + pieces[-1].length_s) * rate_hz + 1e-6))
     for number, piece in enumerate(pieces):
         count = edges[number + 1] - edges[number]
         fades = "" if number == 0 else f",afade=t=in:d={_FADE_S}"

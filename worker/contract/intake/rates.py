@@ -10,7 +10,6 @@ second for a long one: containers round time stamps, and heads guess.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,7 +34,9 @@ _ROUNDING: Final = 0.0051
 """ffmpeg and people write two digits of 29.97002997."""
 _MOST_DENOMINATOR: Final = 1001
 _LISTING_BYTES: Final = 64 * 2**20
-_PACKET: Final = re.compile(r"^0, *(-?\d+), *-?\d+, *\d+,", re.MULTILINE)
+_PACKET: Final = re.compile(r"^0, *(-?\d+), *(-?\d+), *\d+,", re.MULTILINE)
+_NO_TIME: Final = -(2**62)
+"""Below this ffmpeg means that it does not know."""
 _TIME_BASE: Final = re.compile(r"^#tb 0: (\d+)/(\d+)", re.MULTILINE)
 _UNEVEN: Final = 1.5
 """An interval this many times as long, or as short, as the usual one is no rounding."""
@@ -132,7 +133,7 @@ def _told(pictures: Track | None) -> Fraction | None:
 
 
 def _times_s(source: Path, sniffed: Sniffed, limits: IntakeLimits, what: str) -> list[float]:
-    """When each picture is decoded, in seconds on the container's clock; nothing is decoded here."""
+    """When each picture is shown, in seconds on the container's clock; nothing is decoded here."""
     listing = source.with_name(f"{source.name}.packets")
     try:
         run_limited(
@@ -148,8 +149,12 @@ def _times_s(source: Path, sniffed: Sniffed, limits: IntakeLimits, what: str) ->
     finally:
         listing.unlink(missing_ok=True)
     tick = _TIME_BASE.search(text)
-    if tick is None:
+    if tick is None or not _PACKET.search(text):
         return []
     tick_s = int(tick[1]) / int(tick[2])
-    times = [int(ticks) * tick_s for ticks in _PACKET.findall(text)]
-    return sorted(time for time in times if math.isfinite(time))
+    decoded, shown = (
+        [int(one) for one in column] for column in zip(*_PACKET.findall(text), strict=True)
+    )
+    # AVI knows only when pictures are decoded; elsewhere that runs ahead of what is shown.
+    ticks = shown if min(shown) > _NO_TIME else decoded
+    return sorted(one * tick_s for one in ticks)

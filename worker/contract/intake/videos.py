@@ -35,7 +35,7 @@ from worker.contract.intake.limited_child import (
 from worker.contract.intake.limits import IntakeLimits, check_video_size, video_too_long
 from worker.contract.intake.rates import FilmRate, exact_rate, measured_rate
 from worker.contract.intake.sniffing import Sniffed, sniff_file
-from worker.contract.intake.video_colours import Colours, read_colours
+from worker.contract.intake.video_colours import Colours, find_white, read_colours
 
 _MAX_THREADS: Final = 4
 # What the demuxers say when an upload stopped half-way; what came would decode without an error.
@@ -92,7 +92,7 @@ def accept_video(
     num_bytes = check_size(source, what, limits.max_video_bytes)
     sniffed = sniff_file(source, "video", what)
     described = describe(source, sniffed, limits, what)
-    colours = read_colours(described, what)
+    colours = find_white(source, sniffed, read_colours(described, what), limits, what)
     if fps is None:
         rate = measured_rate(source, sniffed, described.pictures, limits, what)
     else:
@@ -113,7 +113,7 @@ def accept_video(
         format=sniffed.reader,
         bytes=num_bytes,
         sha256=file_sha256(source),
-        notes=rate.notes,
+        notes=(*rate.notes, *colours.notes),
     )
 
 
