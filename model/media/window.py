@@ -1,6 +1,6 @@
 """A part of a picture or film, at a size of its own, and what is around it where the picture ends.
 
-    picture ─▶ Window: cut, enlarged or shrunk ─▶ mouth drawn, head moved ─▶ Mat: laid upon its own blur ─▶ frame
+    picture ─▶ Window: cut, enlarged or shrunk ─▶ mouth drawn, head moved ─▶ Mat: laid upon its edge's blur ─▶ frame
 
 Where a window has the picture's own scale its pixels are the picture's own, bit for bit.
 """
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from model.media.frames import FrameSource
 
-_BLUR: Final = 0.05
+_BLUR: Final = 0.03
 """Standard deviation of the blur around a picture, as a share of the longer side."""
-_DIMMED: Final = 0.85
 _BLURRED_PX: Final = 96
 """It is made at this size: nothing finer is left of it."""
 
@@ -65,7 +64,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Mat:
-    """A larger picture that a smaller one lies on: its own blur.
+    """A larger picture that a smaller one lies on: the blur of its edge.
 
     Attributes:
         left: Columns before the smaller one.
@@ -82,15 +81,24 @@ class Mat:
     def lay(self, picture: Picture) -> Picture:
         """A picture `(h, w, 3)` uint8 on its mat `(height, width, 3)`."""
         height, width = picture.shape[:2]
+        # The picture's edge goes on to all sides, without its texture: walls stay walls.
         shrink = _BLURRED_PX / max(self.width, self.height)
-        small = [max(2, round(side * shrink)) for side in (self.width, self.height)]
-        # It covers all: its middle part is what fits the larger one's shape.
-        cover = max(self.width / width, self.height / height)
-        shown = (round(self.width / cover), round(self.height / cover))
-        x, y = (width - shown[0]) // 2, (height - shown[1]) // 2
-        middle = picture[y : y + shown[1], x : x + shown[0]]
-        blurred = cv2.resize(middle, small, interpolation=cv2.INTER_AREA).astype(np.float32)
-        blurred = cv2.GaussianBlur(blurred, (0, 0), _BLUR * max(small)) * _DIMMED
+        small = cv2.resize(
+            picture,
+            (max(2, round(width * shrink)), max(2, round(height * shrink))),
+            interpolation=cv2.INTER_AREA,
+        )
+        edges = [
+            self.top,
+            self.height - self.top - height,
+            self.left,
+            self.width - self.left - width,
+        ]
+        room = [max(0, round(edge * shrink)) for edge in edges]
+        wide = cv2.copyMakeBorder(small, *room, cv2.BORDER_REPLICATE).astype(np.float32)
+        blurred = cv2.GaussianBlur(
+            wide, (0, 0), _BLUR * max(wide.shape), borderType=cv2.BORDER_REPLICATE
+        )
         laid = cv2.resize(blurred, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
         mat = np.clip(laid + 0.5, 0, 255).astype(np.uint8)
         mat[self.top : self.top + height, self.left : self.left + width] = picture

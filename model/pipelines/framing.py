@@ -43,17 +43,17 @@ class Shape:
 
 
 SHAPES: Final[Mapping[Frame, Shape]] = {
-    "square": Shape(1, 1, 2.05, 0.10),
-    "portrait": Shape(9, 16, 1.75, 0.13),
-    "landscape": Shape(16, 9, 1.95, 0.09),
+    "square": Shape(1, 1, 2.1, 0.11),
+    "portrait": Shape(9, 16, 1.8, 0.14),
+    "landscape": Shape(16, 9, 2.0, 0.10),
 }
 LEAST_PX: Final = 512
 """Shorter side of a window; smaller ones are enlarged."""
-_CROWN: Final = 0.80
+_CROWN: Final = 0.62
 """Of a face's height (brows to chin), what of the head is above the brows."""
 _BELOW: Final = 0.10
 """And what of the chin is below its landmarks."""
-_EARS: Final = 0.18
+_EARS: Final = 0.12
 """Of its width, on each side."""
 _ROOM: Final = 1.3
 """A window is at least so many times as high as the head."""
