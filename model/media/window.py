@@ -88,14 +88,12 @@ class Mat:
             (max(2, round(width * shrink)), max(2, round(height * shrink))),
             interpolation=cv2.INTER_AREA,
         )
-        edges = [
-            self.top,
-            self.height - self.top - height,
-            self.left,
-            self.width - self.left - width,
-        ]
-        room = [max(0, round(edge * shrink)) for edge in edges]
-        wide = cv2.copyMakeBorder(small, *room, cv2.BORDER_REPLICATE).astype(np.float32)
+        below, right = self.height - self.top - height, self.width - self.left - width
+        top, bottom, left, right = (
+            max(0, round(edge * shrink)) for edge in (self.top, below, self.left, right)
+        )
+        wide = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        wide = wide.astype(np.float32)
         blurred = cv2.GaussianBlur(
             wide, (0, 0), _BLUR * max(wide.shape), borderType=cv2.BORDER_REPLICATE
         )
