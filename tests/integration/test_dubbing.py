@@ -141,8 +141,8 @@ def test_a_sound_shorter_than_the_video_ends_it(
 
     job = finished(client, post(client, ("audio", tone(0.5)), ("video", film_bytes)))
 
-    assert job["result"]["num_frames"] == 13
-    assert job["result"]["video"] == {"source_frames": 25, "held_frames": [], "looped": False}
+    assert job["result"]["num_frames"] == 15
+    assert job["result"]["video"] == {"source_frames": 30, "held_frames": [], "looped": False}
 
 
 def test_a_video_may_have_pictures_beside_it(
@@ -170,9 +170,9 @@ def test_a_portrait_may_have_more_pictures_and_a_driving_video(
 
     assert job["input"]["image"]["width"] == 100
     assert [reference["width"] for reference in job["input"]["references"]] == [110, 120]
-    assert job["input"]["driving_video"]["num_frames"] == 25
+    assert job["input"]["driving_video"]["num_frames"] == 30
     assert job["input"]["video"] is None
-    assert job["result"]["video"] == {"source_frames": 25, "held_frames": [], "looped": False}
+    assert job["result"]["video"] == {"source_frames": 30, "held_frames": [], "looped": False}
     assert (job["result"]["width"], job["result"]["height"]) == (100, 80)
     kept = {path.name for path in (data_dir / "artifacts" / "inputs" / job["id"]).iterdir()}
     assert kept >= {"input.png", "driving.mkv", "reference-1.png", "reference-2.png"}
