@@ -95,6 +95,10 @@ slow: $(STAMP) ## Ten minutes of half-open requests, streams and slow uploads; w
 uploads: $(STAMP) ## Measure answers to 10 min videos, and photographs beside four of them (UPLOAD_ARGS)
 	@$(BIN)/python benchmarks/uploads.py $(UPLOAD_ARGS)
 
+.PHONY: av-sync
+av-sync: $(STAMP) ## Measure how far sound and picture come apart over five minutes, container by container (AV_SYNC_ARGS)
+	@$(BIN)/python benchmarks/av_sync.py $(AV_SYNC_ARGS)
+
 .PHONY: openapi
 openapi: $(STAMP) ## Write openapi.json anew
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json

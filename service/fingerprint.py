@@ -22,4 +22,11 @@ def fingerprint(received: Received) -> str:
     if received.options.retention_s is not None:
         # Only where it is used: what an older release knew has the same fingerprint here.
         told["retention_s"] = received.options.retention_s
+    options, has_film = (
+        received.options,
+        "video" in received.files or "driving_video" in received.files,
+    )
+    if has_film and "fps" in options.model_fields_set and "fps" not in told["options"]:
+        # A film at 25 frames a second, and one at its own rate, are two.
+        told["options"]["fps"] = options.fps
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

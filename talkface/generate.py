@@ -102,6 +102,30 @@ _AudioOffsetMs = Annotated[
     ),
 ]
 
+_Fps = Annotated[
+    float | None,
+    typer.Option(help="Frames per second, 10 to 60; default: the video's own, 25 for a portrait."),
+]
+_Ranges = Annotated[
+    str | None,
+    typer.Option(help="The seconds of a video that are dubbed, such as 1.5-4,10-12; default: all."),
+]
+_AudioFor = Annotated[
+    str | None,
+    typer.Option(
+        help="With --ranges: film (speech runs from the film's beginning; default), or ranges (it is "
+        "for them alone)."
+    ),
+]
+_VideoShorter = Annotated[
+    str | None,
+    typer.Option(help="A video shorter than the speech: bounce (default), repeat, freeze or cut."),
+]
+_VideoLonger = Annotated[
+    str | None,
+    typer.Option(help="A video longer than the speech: cut (default), or keep its rest as it is."),
+]
+
 
 def generate(
     output: Annotated[
@@ -119,7 +143,7 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps a frame, 1 to 50; default: the preset's.")
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second, 10 to 60.")] = 25.0,
+    fps: _Fps = None,
     face_index: Annotated[int, typer.Option(help="Which face speaks; 0 = the largest.")] = 0,
     check_face: _CheckFace = True,
     lip_strength: Annotated[
@@ -129,6 +153,14 @@ def generate(
     blink: _Blink = None,
     loop: _Loop = None,
     audio_offset_ms: _AudioOffsetMs = None,
+    ranges: _Ranges = None,
+    audio_for: _AudioFor = None,
+    video_shorter: _VideoShorter = None,
+    video_longer: _VideoLonger = None,
+    frame: Annotated[
+        str,
+        typer.Option(help="What is shown: source (all), or square, portrait, landscape."),
+    ] = "source",
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -153,13 +185,18 @@ def generate(
         "loop": loop,
         "seconds": seconds,
         "audio_offset_ms": audio_offset_ms,
+        "fps": fps,
+        "ranges": ranges,
+        "audio_for": audio_for,
+        "video_shorter": video_shorter,
+        "video_longer": video_longer,
     }
     options = _options(
         report,
         preset=preset,
         seed=seed,
         num_inference_steps=steps,
-        fps=fps,
+        frame=frame,
         face_index=face_index,
         check_face=check_face,
         lip_strength=lip_strength,
@@ -311,8 +348,9 @@ class _Report:
             f"{output}: {summary['seconds']:g} s, {summary['width']}x{summary['height']}, "
             f"{summary['num_frames']} frames in {timings['total']:.1f} s"
         )
-        for note in summary["input"]["audio"]["notes"]:
-            typer.echo(f"talkface: audio: {note}", err=True)
+        for name in ("audio", "video", "driving_video"):
+            for note in (summary["input"][name] or {}).get("notes", ()):
+                typer.echo(f"talkface: {name.replace('_', ' ')}: {note}", err=True)
 
     def fail(
         self, code: ErrorCode, detail: str, params: dict[str, ParamValue] | None = None

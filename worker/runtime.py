@@ -5,8 +5,6 @@ Importing this module costs nothing; torch and numpy are imported when a rendere
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +27,7 @@ from worker.contract.messages import (
     Stage,
     VideoUse,
 )
+from worker.contract.option_types import Range
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
 from worker.sound_offset import put_sound_in_place
@@ -58,6 +57,7 @@ class RenderRequest:
         driving: `driving.mkv`, whose head motion the image takes over.
         references: Further pictures of the same person.
         original: `original.jpg`, the image as large as it was sent, where it was shrunk.
+        dubbed: Seconds of the video whose mouth is drawn, None for all.
 
     Raises:
         ValueError: Both or neither of `image` and `video`, or a driving video without an image.
@@ -72,6 +72,7 @@ class RenderRequest:
     driving: Path | None = None
     references: tuple[Path, ...] = ()
     original: Path | None = None
+    dubbed: tuple[Range, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
@@ -103,6 +104,7 @@ class RenderRequest:
                 path_of(reference_name(number)) for number in range(len(job_input.references))
             ),
             original=path_of(ORIGINAL) if has_original else None,
+            dubbed=None if job_input.video is None else job_input.video.dubbed,
         )
 
 
@@ -195,7 +197,8 @@ class PipelineRenderer:
             progress.stage(Stage(stage))
 
         moving = request.video or request.driving
-        source = None if moving is None else VideoFrames(moving)
+        # Time stamps are rounded; the intake brought it to this rate exactly.
+        source = None if moving is None else VideoFrames(moving, request.options.fps)
         offset = None
         if request.options.audio_offset_ms == "auto" and source is not None:
             begin(Stage.DETECTING)
@@ -253,17 +256,21 @@ class PipelineRenderer:
 
         waveform = load_waveform(request.speech)
         options = render_options(request)
-        references = [_read_rgb(path) for path in request.references]
+        references = [read_rgb(path) for path in request.references]
         if request.image is None:
             assert source is not None
             return self._pipeline.prepare_video(
                 source, waveform, options, references=references, on_stage=on_stage
             )
-        image = _read_rgb(request.image)
+        image = read_rgb(request.image)
         path, detector = request.original, self._pipeline.detector
-        if path is not None and detector is not None:
+        if path is not None and options.frame != "source":
+            # A window of the original has more pixels than one of the shrunk picture.
+            options = replace(options, max_side=max(image.shape))
+            image = read_rgb(path)
+        elif path is not None and detector is not None:
             image, face_index = choose_picture(
-                detector, image, lambda: _read_rgb(path), options.face_index
+                detector, image, lambda: read_rgb(path), options.face_index
             )
             options = replace(options, face_index=face_index)
         return self._pipeline.prepare(
@@ -286,89 +293,10 @@ def render_options(request: RenderRequest) -> RenderOptions:
 
     chosen = request.options.model_dump(exclude=set(INTAKE_OPTIONS))
     if request.video is not None:
-        chosen |= {"motion": None, "blink": None, "loop": False}
+        chosen |= {"motion": None, "blink": None, "loop": False, "dubbed": request.dubbed}
     elif request.driving is None and request.options.motion is None:
         chosen["motion"] = "natural"
     return RenderOptions(**chosen)
-
-
-class TestCardRenderer:
-    """Draws a bar that sweeps over the pictures: real files, real encoder, no model.
-
-    A driving video and references change nothing that is seen.
-
-    Args:
-        frame_ms: What one frame costs, in milliseconds, to imitate a render.
-    """
-
-    # pytest collects classes by this prefix.
-    __test__ = False
-    batch_size = 8
-
-    def __init__(self, frame_ms: float = 0.0) -> None:
-        self._frame_s = frame_ms / 1000.0
-        self.info = RendererInfo(
-            model_name="test-card",
-            weights_sha256=None,
-            attention_backend=None,
-            dtype="uint8",
-            device="cpu",
-        )
-
-    def warm_up(self) -> None:
-        """Nothing to warm."""
-
-    def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
-        """See `Renderer.render`."""
-        from model.media.frames import VideoFrames, boomerang, read_in_order
-        from model.media.video_writer import VideoWriter
-        from worker.contract.intake.sounds import flac_stream
-
-        clock = StageClock()
-        fps = request.options.fps
-        total = math.ceil(fps * flac_stream(request.speech).seconds)
-        video: VideoUse | None = None
-        moving = request.video or request.driving
-        if moving is not None:
-            source = VideoFrames(moving)
-            video = VideoUse(
-                source_frames=source.num_frames, held_frames=(), looped=total > source.num_frames
-            )
-        if request.image is None:
-            pictures = read_in_order(source, boomerang(total, source.num_frames).tolist())
-            width, height = source.width, source.height
-        else:
-            picture = _read_rgb(request.image)
-            pictures = (picture.copy() for _ in range(total))
-            height, width = int(picture.shape[0]), int(picture.shape[1])
-        clock.enter(Stage.GENERATING)
-        progress.stage(Stage.GENERATING)
-        with VideoWriter(
-            request.output, width=width, height=height, fps=fps, sound=request.sound
-        ) as writer:
-            for index, frame in enumerate(pictures):
-                if index % self.batch_size == 0:
-                    progress.frames(index, total)
-                left = index * 8 % width
-                frame[:, left : left + 8] = 255 - frame[:, left : left + 8]
-                time.sleep(self._frame_s)
-                with clock.aside(Stage.ENCODING):
-                    writer.write(frame)
-            progress.frames(total, total)
-            clock.enter(Stage.ENCODING)
-            progress.stage(Stage.ENCODING)
-        clock.enter(None)
-        return RenderResult(
-            num_frames=total,
-            fps=fps,
-            width=width,
-            height=height,
-            seconds=total / fps,
-            timings_s=clock.rounded(),
-            info=self.info,
-            face_bbox_xyxy=None,
-            video=video,
-        )
 
 
 def load_renderer(settings: WorkerSettings) -> Renderer:
@@ -378,11 +306,13 @@ def load_renderer(settings: WorkerSettings) -> Renderer:
         model.errors.CheckpointError: The weights are absent, incomplete or altered.
     """
     if settings.renderer == "test-card":
+        from worker.test_card import TestCardRenderer
+
         return TestCardRenderer(settings.test_card_frame_ms)
     return PipelineRenderer.load(settings)
 
 
-def _read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     """The picture `(H, W, 3)`, uint8 RGB. The intake made the file, so nothing is checked again."""
     import numpy as np
     from PIL import Image

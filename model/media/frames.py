@@ -1,7 +1,7 @@
 """Frames by number: what dubbing reads, whatever holds them.
 
     VideoFrames(path)                  a file of constant rate, one ffmpeg a stretch, nothing kept
-    boomerang(count, num_frames)       0 1 2 3 2 1 0 1 ...: which frame shows when the sound goes on
+    shown_numbers(count, ...)          which frame shows when the sound goes on: 0 1 2 3 2 1 0 1 ...
     read_in_order(source, indices)     those frames, stretch by stretch
 
 Reading is exact for a constant frame rate; it is quick where every frame is a key frame, as intake
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from model.errors import UnsupportedMediaError
 from model.media.probe import probe
 from model.media.video_reader import Frame, read_stretch
 
+Ending = Literal["bounce", "repeat", "freeze", "cut"]
+"""What comes behind the last frame: backwards and forwards again, the first one again, or the last one. Where the
+sound is cut nothing does."""
 _HELD_BYTES: Final = 64 * 2**20
 """Frames that are read forwards to be shown backwards take no more memory than this."""
 
@@ -58,12 +61,13 @@ class VideoFrames:
 
     Args:
         path: A file as intake writes it: constant frame rate, upright, even sides.
+        fps: Its rate where that is known; None = as its time stamps tell, which are rounded.
     Raises:
         FileNotFoundError: There is no such file.
         UnsupportedMediaError: It has no picture track.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fps: float | None = None) -> None:
         info = probe(path)
         if not info.num_frames:
             raise UnsupportedMediaError(
@@ -73,7 +77,7 @@ class VideoFrames:
         self.num_frames = info.num_frames
         self.width = info.width
         self.height = info.height
-        self.fps = info.fps
+        self.fps = info.fps if fps is None else fps
         self._start_s = info.video_start_s
 
     def read(self, start: int, stop: int) -> Iterator[Frame]:
@@ -110,6 +114,24 @@ def boomerang(num_wanted: int, num_frames: int) -> NDArray[np.int64]:
     period = max(1, 2 * (num_frames - 1))
     phase = np.arange(num_wanted, dtype=np.int64) % period
     return np.minimum(phase, period - phase) if num_frames > 1 else np.zeros_like(phase)
+
+
+def shown_numbers(num_wanted: int, num_frames: int, ending: Ending) -> NDArray[np.int64]:
+    """Numbers of the frames shown where more are wanted than there are.
+
+    Args:
+        num_wanted: T, frames of the result.
+        num_frames: Frames there are, at least 1.
+        ending: What comes behind the last one.
+    Returns:
+        `(T,)`, 0 to `num_frames - 1`.
+    """
+    if ending == "bounce":
+        return boomerang(num_wanted, num_frames)
+    numbers = np.arange(num_wanted, dtype=np.int64)
+    if ending == "repeat":
+        return numbers % num_frames
+    return np.minimum(numbers, num_frames - 1)
 
 
 def read_in_order(source: FrameSource, indices: Sequence[int]) -> Iterator[Frame]:

@@ -24,6 +24,7 @@ from model.face.mouth_fill import Inner
 from model.face.portrait_engine import MovedFace
 from model.pipelines.crop_drawing import CarriedFaces, CropDrawer
 from model.pipelines.denoising import Networks
+from model.pipelines.dubbed_parts import fade_in
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.scenes import Batch, Picture, Source, make_scene
 
@@ -89,15 +90,17 @@ class PlanDrawer:
                 frames.append(batch.pictures[n - batch.first])
                 continue
             frame = self._composite(n, source, moved[n], carried.get(n), crops.get(n))
+            if plan.footage is not None:
+                frame = fade_in(source.picture, frame, float(plan.footage.share[n]))
             frames.append(self._turn_head(frame, n))
-        return np.stack(frames)
+        return np.stack(frames if plan.mat is None else [plan.mat.lay(frame) for frame in frames])
 
     def movable(self, index: int) -> NDArray[np.bool_]:
         """Where frame `index` may differ from its source `(H, W)`."""
         mask = self.scene.movable(index)
         if self._head is not None:
             mask[self._head.region] = True
-        return mask
+        return mask if self._plan.mat is None else self._plan.mat.around(mask)
 
     def _turn_head(self, frame: Picture, number: int) -> Picture:
         """The finished still picture, moved as one."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from model.pipelines.presets import MOST_STRENGTH, PRESETS, STRENGTHS, Init, Region
+from model.media.frames import Ending
+from model.pipelines.presets import MOST_STRENGTH, PRESETS, STRENGTHS, Frame, Init, Region
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class RenderOptions:
         blink: Whether a photograph blinks: False = never, not even as its driver does; None = as
             its driver does, if it has one.
         loop: Whether the last frame of a photograph is its first one.
+        frame: What is shown of picture or footage: "source" = all, or a key of `framing.SHAPES`.
+        max_side: Longest side of what is framed, pixels; None = as large as it is cut.
+        video_shorter: What footage does that is shorter than the sound.
+        dubbed: Seconds of footage whose mouth is drawn; the rest are its own frames. None = all.
 
     Raises:
         ValueError: There is no such preset, or no such motion.
@@ -50,6 +55,10 @@ class RenderOptions:
     motion: str | float | None = None
     blink: bool | None = None
     loop: bool = False
+    frame: Frame = "source"
+    max_side: int | None = None
+    video_shorter: Ending = "bounce"
+    dubbed: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

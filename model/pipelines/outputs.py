@@ -17,12 +17,13 @@ from model.face.alignment import crop_affine, warp_points
 from model.face.head_motion import HeadMotion
 from model.face.landmarks import NUM_LANDMARKS
 from model.media.frames import FrameSource
-from model.pipelines.presets import Init, Region
+from model.media.window import Mat, Window, WindowedFrames
+from model.pipelines.presets import Frame, Init, Region
 
 _ARRAYS: Final = ("image", "crop_affine", "reference_landmarks", "target_landmarks")
-_PARTS: Final = ("reference_affine", "more_references", "footage", "head")
+_PARTS: Final = ("reference_affine", "more_references", "footage", "head", "mat")
 _REFERENCE: Final = ("image", "crop_affine", "landmarks")
-_FOOTAGE: Final = ("source_index", "landmarks", "hidden")
+_FOOTAGE: Final = ("source_index", "landmarks", "hidden", "share")
 _MOTION: Final = tuple(field.name for field in dataclasses.fields(HeadMotion))
 
 
@@ -55,17 +56,21 @@ class Footage:
         frames: The source.
         source_index: Source frame of each frame shown `(T,)`, int64.
         landmarks: The face that each of them shows `(T, 68, 2)` float32, units of its own crop.
-        hidden: `(T,)`; True where the face is gone for so long that nothing is drawn.
+        hidden: `(T,)`; True where nothing is drawn: the face is gone for long, or the frame is not dubbed.
+        share: How far each frame's mouth is the wanted one `(T,)` float32: below 1 at the borders of parts.
         held_frames: Source frames without the face, whose pose is held.
-        looped: Whether the source ran out and was shown backwards.
+        looped: Whether the source ran out before the sound.
+        window: What `frames` are of the whole footage; None = all.
     """
 
     frames: FrameSource
     source_index: NDArray[np.int64]
     landmarks: NDArray[np.float32]
     hidden: NDArray[np.bool_]
+    share: NDArray[np.float32]
     held_frames: tuple[int, ...] = ()
     looped: bool = False
+    window: Window | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,8 @@ class RenderPlan:
         motion: Strength of the head's own motion that was asked for; 0 = still, or a driver's.
         blink: Whether blinks of its own were.
         loop: Whether the last frame is the first one.
+        frame: What is shown of picture or footage: "source" = all.
+        mat: What finished frames are laid upon, where a picture is too narrow for `frame`.
     """
 
     image: NDArray[np.uint8]
@@ -135,6 +142,8 @@ class RenderPlan:
     motion: float = 0.0
     blink: bool = False
     loop: bool = False
+    frame: Frame = "source"
+    mat: Mat | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -168,14 +177,21 @@ class RenderPlan:
         return len(self.target_landmarks)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is drawn into, pixels: the video's, but for a mat."""
+        if self.footage is not None:
+            return self.footage.frames.width, self.footage.frames.height
+        return int(self.image.shape[1]), int(self.image.shape[0])
+
+    @property
     def height(self) -> int:
         """Height of the video, pixels."""
-        return int(self.image.shape[0]) if self.footage is None else self.footage.frames.height
+        return self.size[1] if self.mat is None else self.mat.height
 
     @property
     def width(self) -> int:
         """Width of the video, pixels."""
-        return int(self.image.shape[1]) if self.footage is None else self.footage.frames.width
+        return self.size[0] if self.mat is None else self.mat.width
 
     @property
     def held_frames(self) -> tuple[int, ...]:
@@ -185,7 +201,7 @@ class RenderPlan:
 
     @property
     def looped(self) -> bool:
-        """Whether footage or driver was shorter than the sound and was shown backwards as well."""
+        """Whether footage or driver was shorter than the sound."""
         moving = self.footage or self.head
         return moving is not None and moving.looped
 
@@ -220,6 +236,10 @@ class RenderPlan:
             arrays["reference_affine"] = self.reference_affine
             arrays |= {f"footage_{name}": getattr(self.footage, name) for name in _FOOTAGE}
             values["footage"] = {"looped": self.looped, "held_frames": self.held_frames}
+            if self.footage.window is not None:
+                values["window"] = dataclasses.asdict(self.footage.window)
+        if self.mat is not None:
+            values["mat"] = dataclasses.asdict(self.mat)
         if self.head is not None:
             arrays["head_source_index"] = self.head.source_index
             moving = {name: getattr(self.head.motion, name) for name in _MOTION}
@@ -234,7 +254,7 @@ class RenderPlan:
 
         Args:
             path: The file.
-            frames: The footage's source; needed for a plan with footage.
+            frames: The footage's source, whole; needed for a plan with footage.
         Raises:
             ShapeError: The arrays are not a plan's.
             ValueError: The plan has footage and `frames` is None, or the other way round.
@@ -253,10 +273,14 @@ class RenderPlan:
             Reference(**{name: arrays[f"more_{number}_{name}"] for name in _REFERENCE})
             for number in range(values.pop("num_more"))
         )
+        if "mat" in values:
+            values["mat"] = Mat(**values["mat"])
+        window = Window(**cut) if (cut := values.pop("window", None)) else None
         if kept is not None and frames is not None:
             values["reference_affine"] = arrays["reference_affine"]
             values["footage"] = Footage(
-                frames=frames,
+                frames=frames if window is None else WindowedFrames(frames, window),
+                window=window,
                 held_frames=tuple(kept["held_frames"]),
                 looped=kept["looped"],
                 **{name: arrays[f"footage_{name}"] for name in _FOOTAGE},

@@ -14,6 +14,7 @@ from model.face.detection import FaceDetector, select_face
 from model.face.small_faces import find_faces
 from model.face.suitability import check_suitable
 from model.media.audio import SAMPLE_RATE
+from model.media.window import Mat
 from model.networks.landmark_completion import LandmarkCompleter
 from model.pipelines.dubbing import FollowedFace
 from model.pipelines.head_paths import close_loop
@@ -98,6 +99,7 @@ class Planner:
         options: RenderOptions,
         head: HeadPath | None = None,
         shown_too: Sequence[Reference] = (),
+        mat: Mat | None = None,
     ) -> RenderPlan:
         """The plan of a video.
 
@@ -110,6 +112,7 @@ class Planner:
             options: The caller's choices, but for `fps`.
             head: How the head of the first picture moves, or None.
             shown_too: Further pictures that only the drawing looks at, not the landmarks.
+            mat: What finished frames are laid upon, or None.
         """
         first, *more = references
         with one_thread():
@@ -123,7 +126,9 @@ class Planner:
                 pose=None if followed is None else followed.pose,
             )
         if followed is not None:
-            targets = follow_face(targets, first.landmarks, followed.footage.landmarks)
+            own, share = followed.footage.landmarks, followed.footage.share[:, None, None]
+            targets = follow_face(targets, first.landmarks, own)
+            targets = np.where(share == 1.0, targets, own + share * (targets - own))
         elif options.loop:
             targets = close_loop(targets, fps)
 
@@ -152,4 +157,6 @@ class Planner:
             motion=options.motion_strength,
             blink=bool(options.blink),
             loop=options.loop,
+            frame=options.frame,
+            mat=mat,
         )

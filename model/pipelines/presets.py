@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 SchedulerName = Literal["ddim", "dpmsolver++"]
 Init = Literal["noise", "warp"]
+Frame = Literal["source", "square", "portrait", "landscape"]
+"""What is shown of a picture: all, or a window around head and shoulders."""
 Region = Literal["mouth", "lower_face"]
 """What the networks draw: the inner mouth, all else being carried; or, as in the paper, the lower face."""
 

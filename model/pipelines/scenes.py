@@ -159,7 +159,7 @@ class FilmScene:
         self._plan, self._footage, self._inner_mouths = plan, footage, inner_mouths
 
     def source(self, batch: Batch, number: int) -> Source | None:
-        """The frame itself, unless its face is hidden."""
+        """The frame itself, unless its face is hidden or it is not dubbed."""
         if self._footage.hidden[number]:
             return None
         assert batch.pictures is not None  # footage always comes with its frames
@@ -169,8 +169,8 @@ class FilmScene:
         """Around the frame's own face and the one that is drawn."""
         plan = self._plan
         if self._footage.hidden[number]:
-            return np.zeros((plan.height, plan.width), np.bool_)
-        blank = np.zeros((plan.height, plan.width, 3), np.uint8)
+            return np.zeros(plan.size[::-1], np.bool_)
+        blank = np.zeros((*plan.size[::-1], 3), np.uint8)
         return np.asarray(self._source(blank, number).compositor.alpha > 0, np.bool_)
 
     def _source(self, picture: Picture, number: int) -> Source:

@@ -39,6 +39,7 @@ from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer
 from model.pipelines.dubbing import follow_driver, follow_footage
+from model.pipelines.framing import frame_photograph
 from model.pipelines.head_paths import voice_path, without_blinks
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
@@ -185,9 +186,8 @@ class TalkingFacePipeline(DiffusionPipeline):
             options: The caller's choices.
             references: Further pictures of the person, `(H, W, 3)` uint8 RGB; the largest face counts.
             driving: Video of a head that the photograph's follows, relative to its own first frame: turns,
-                nods, brows and lids, nothing of its looks. Shown forwards, backwards and so on. The photograph
-                speaks first and is then moved, as one picture. None = the head moves and blinks as the
-                options say; where they say nothing, all but the mouth is the photograph bit for bit.
+                nods, brows and lids, shown forwards, backwards and so on. None = the head moves and blinks
+                as the options say; where they say nothing, all but the mouth is the photograph bit for bit.
             on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: The picture or the sound cannot be animated; its subclass says why.
@@ -206,9 +206,8 @@ class TalkingFacePipeline(DiffusionPipeline):
         # 2. the face, and what moves its head
         _tell(on_stage, "detecting")
         detector = self._detector()
-        check = options.check_face
-        portrait, bbox_xyxy = find_reference(detector, image, options.face_index, check=check)
-        more = [find_reference(detector, picture, check=check)[0] for picture in references]
+        shown = frame_photograph(detector, image, options)
+        more = [find_reference(detector, x, check=options.check_face)[0] for x in references]
         if driving is None:
             head = voice_path(self.head_flow, waveform, fps, options)
         else:
@@ -218,8 +217,9 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         # 3. its mouth
         _tell(on_stage, "landmarks")
-        faces = [portrait, *more]
-        return self._planner.plan(waveform, faces, None, bbox_xyxy, fps, options, head)
+        faces = [shown.reference, *more]
+        box, mat = shown.bbox_xyxy, shown.mat
+        return self._planner.plan(waveform, faces, None, box, fps, options, head, mat=mat)
 
     def prepare_video(
         self,
@@ -232,9 +232,8 @@ class TalkingFacePipeline(DiffusionPipeline):
     ) -> RenderPlan:
         """Decide every frame of a dubbed video: its own pose and background, a new mouth.
 
-        A video that is shorter than the sound goes on backwards, then forwards again; a longer one is cut.
-        Frames without the face are no error: the last good pose is held and the plan's `held_frames` names
-        them; where the face is gone for more than 0.2 s nothing is drawn.
+        A longer video than the sound is cut. Frames without the face are no error: the last good pose
+        is held and `held_frames` names them; where it is gone for over 0.2 s nothing is drawn.
 
         Args:
             video: The footage.
@@ -257,7 +256,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         check = options.check_face
         given = [find_reference(detector, picture, check=check)[0] for picture in references]
         followed = follow_footage(
-            video, detector, num_samples=len(waveform), fps=fps, face_index=options.face_index
+            video, detector, num_samples=len(waveform), fps=fps, options=options
         )
         faces = given or [followed.reference]
         if check:
@@ -273,6 +272,7 @@ class TalkingFacePipeline(DiffusionPipeline):
             fps,
             options,
             shown_too=() if given else followed.more_references,
+            mat=followed.mat,
         )
 
     def render(

@@ -11,6 +11,7 @@ from redis import Redis
 from starlette.testclient import TestClient
 
 from model.media.probe import probe
+from tests.films import film
 from tests.integration.conftest import ID, StartWorker, eventually, new_record
 from tests.uploads import picture, tone
 from worker.contract.ledger import Ledger
@@ -51,6 +52,8 @@ def test_a_video_is_dubbed(
         "format": "mov",
         "bytes": len(film_bytes),
         "sha256": hashlib.sha256(film_bytes).hexdigest(),
+        "dubbed": None,
+        "notes": [],
     }
     assert job["result"]["video"] == {"source_frames": 20, "held_frames": [], "looped": True}
     assert job["result"]["num_frames"] == 32
@@ -62,6 +65,75 @@ def test_a_video_is_dubbed(
     assert kept == {"input.mkv", "speech.flac", "sound.flac", "job.json", "validated.json"}
 
 
+def test_parts_of_a_film_at_its_own_rate(
+    client: TestClient, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker()
+    moving = film(tmp_path / "film.mp4", fps="30000/1001", seconds=2).read_bytes()
+
+    accepted = post(
+        client,
+        ("audio", tone(0.5)),
+        ("video", moving),
+        ranges="1-1.5",
+        audio_for="ranges",
+        frame="square",
+    )
+    assert accepted.json()["input"]["options"]["fps"] == 30000 / 1001
+    job = finished(client, accepted)
+
+    told = job["input"]
+    assert (told["options"]["ranges"], told["options"]["frame"]) == ([[1.0, 1.5]], "square")
+    assert (told["video"]["fps"], told["video"]["dubbed"]) == (30000 / 1001, [[1.0, 1.5]])
+    assert told["audio"]["seconds"] == pytest.approx(told["video"]["seconds"], abs=0.002)
+    assert any("no sound of its own" in note for note in told["audio"]["notes"])
+    assert (job["result"]["fps"], job["result"]["num_frames"]) == (30000 / 1001, 60)
+
+
+def test_ranges_that_only_decoding_can_judge_fail_the_job(
+    client: TestClient, start_worker: StartWorker, film_bytes: bytes
+) -> None:
+    start_worker()
+
+    accepted = post(client, ("audio", tone(0.5)), ("video", film_bytes), ranges="0.6-0.9")
+    assert accepted.status_code == 202
+    url = accepted.json()["links"]["self"]
+    eventually(lambda: client.get(url).json()["state"] == "failed", "the job fails")
+
+    error = client.get(url).json()["error"]
+    assert (error["status"], error["code"]) == (422, "invalid_options")
+    assert "begins behind the end of the audio" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"ranges": "3-1"}, "ranges", "ends before it begins"),
+        ({"ranges": "0.1-0.5,0.4-0.8"}, "ranges", "overlap"),
+        ({"ranges": "0-60"}, "ranges", "behind the end of the video"),
+        ({"audio_for": "ranges"}, "audio_for", "none were sent"),
+        ({"ranges": "0-0.5", "video_longer": "keep"}, "video_longer", "all of the video is kept"),
+        ({"video_shorter": "sideways"}, "video_shorter", "bounce"),
+        ({"frame": "round"}, "frame", "square"),
+    ],
+)
+def test_parts_that_make_no_sense_are_told_at_once(
+    client: TestClient,
+    redis: Redis,
+    film_bytes: bytes,
+    options: dict[str, str],
+    field: str,
+    words: str,
+) -> None:
+    response = post(client, ("audio", tone(0.5)), ("video", film_bytes), **options)
+
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_options")
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert words in problem["detail"]
+    assert redis.keys("tf:*") == []
+
+
 def test_a_sound_shorter_than_the_video_ends_it(
     client: TestClient, start_worker: StartWorker, film_bytes: bytes
 ) -> None:
@@ -69,8 +141,8 @@ def test_a_sound_shorter_than_the_video_ends_it(
 
     job = finished(client, post(client, ("audio", tone(0.5)), ("video", film_bytes)))
 
-    assert job["result"]["num_frames"] == 13
-    assert job["result"]["video"] == {"source_frames": 25, "held_frames": [], "looped": False}
+    assert job["result"]["num_frames"] == 15
+    assert job["result"]["video"] == {"source_frames": 30, "held_frames": [], "looped": False}
 
 
 def test_a_video_may_have_pictures_beside_it(
@@ -98,9 +170,9 @@ def test_a_portrait_may_have_more_pictures_and_a_driving_video(
 
     assert job["input"]["image"]["width"] == 100
     assert [reference["width"] for reference in job["input"]["references"]] == [110, 120]
-    assert job["input"]["driving_video"]["num_frames"] == 25
+    assert job["input"]["driving_video"]["num_frames"] == 30
     assert job["input"]["video"] is None
-    assert job["result"]["video"] == {"source_frames": 25, "held_frames": [], "looped": False}
+    assert job["result"]["video"] == {"source_frames": 30, "held_frames": [], "looped": False}
     assert (job["result"]["width"], job["result"]["height"]) == (100, 80)
     kept = {path.name for path in (data_dir / "artifacts" / "inputs" / job["id"]).iterdir()}
     assert kept >= {"input.png", "driving.mkv", "reference-1.png", "reference-2.png"}

@@ -19,7 +19,8 @@ from worker.contract.quarantine import Quarantine
 from worker.gpu_worker import GpuWorker
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.progress import Heartbeat, ProgressSink, Stop
-from worker.runtime import Renderer, RenderRequest, RenderResult, TestCardRenderer
+from worker.runtime import Renderer, RenderRequest, RenderResult
+from worker.test_card import TestCardRenderer
 
 PostJob = Callable[..., str]
 

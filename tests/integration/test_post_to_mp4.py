@@ -69,6 +69,11 @@ def test_a_portrait_and_a_voice_become_an_mp4(
         "loop": False,
         "seconds": None,
         "audio_offset_ms": 0,
+        "ranges": None,
+        "audio_for": "film",
+        "video_shorter": "bounce",
+        "video_longer": "cut",
+        "frame": "source",
     }
     assert job["input"]["audio"]["seconds"] == 1.2
     assert (job["input"]["image"]["width"], job["input"]["image"]["height"]) == (98, 80)

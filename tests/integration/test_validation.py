@@ -72,7 +72,7 @@ def test_a_video_is_stored_as_it_came_and_decoded_by_the_validator(
     assert (decoded["state"], decoded["stage"], decoded["attempt"]) == ("queued", None, 1)
     assert (decoded["input"]["video"]["width"], decoded["input"]["video"]["num_frames"]) == (
         160,
-        25,
+        30,
     )
     validator.wait_for("validated")
     assert names(data_dir, job_id) == {
@@ -123,7 +123,7 @@ def test_the_renderer_decodes_where_nobody_else_does(
     eventually(lambda: job_of(client, job_id)["state"] == "succeeded", "it is rendered")
     job = job_of(client, job_id)
     assert job["input"]["pending"] is None
-    assert job["input"][part]["num_frames"] == 25
+    assert job["input"][part]["num_frames"] == 30
     assert not {"upload-audio", "upload-video"} & names(data_dir, job_id)
 
 

@@ -13,15 +13,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
-from worker.contract.option_values import (
-    MOST_MOTION,
-    MOST_OFFSET_MS,
-    MotionName,
-    read_motion,
-    read_offset_ms,
+from worker.contract.option_types import (
+    AudioOffset,
+    ForRanges,
+    Fps,
+    Frame,
+    Motion,
+    Range,
+    Ranges,
+    WhereLonger,
+    WhereShorter,
 )
 
 QueueName = Literal["validate", "inspect", "render"]
@@ -93,7 +97,7 @@ class SamplingOptions(Message):
         int | None,
         Field(ge=1, le=50, description="Denoising steps a frame; left out, the preset decides."),
     ] = None
-    fps: Annotated[float, Field(ge=10, le=60, description="Frames per second of the video.")] = 25.0
+    fps: Fps = 25.0
     face_index: Annotated[
         int, Field(ge=0, le=15, description="Which face speaks, 0 = the largest.")
     ] = 0
@@ -107,15 +111,7 @@ class SamplingOptions(Message):
     lip_strength: Annotated[
         float, Field(ge=0.0, le=2.0, description="Scale of the lip motion, 1 = as predicted.")
     ] = 1.0
-    motion: Annotated[
-        MotionName | Annotated[float, Field(ge=0.0, le=MOST_MOTION)] | None,
-        BeforeValidator(read_motion),
-        Field(
-            description="How much the head of a photograph moves: `still`, `subtle`, `natural`, or "
-            "a strength, 1 = `natural`. Left out: `natural`, or as the `driving_video` does. Not "
-            "with `video` or `driving_video`."
-        ),
-    ] = None
+    motion: Motion = None
     blink: Annotated[
         bool, Field(description="Whether the eyes of a photograph blink. Not with `video`.")
     ] = True
@@ -134,15 +130,12 @@ class SamplingOptions(Message):
             description="Instead of `audio`: a photograph that listens for so long.",
         ),
     ] = None
-    audio_offset_ms: Annotated[
-        Literal["auto"] | Annotated[int, Field(ge=-MOST_OFFSET_MS, le=MOST_OFFSET_MS)],
-        BeforeValidator(read_offset_ms),
-        Field(
-            description="Milliseconds by which the sound is moved: above 0 it is heard later, after "
-            "silence; below 0 earlier, its beginning cut off. Not with `seconds`. `auto`, for a "
-            "`video` whose face says these very words: as its lips ask for, up to 0.6 s either way."
-        ),
-    ] = 0
+    audio_offset_ms: AudioOffset = 0
+    ranges: Ranges = None
+    audio_for: ForRanges = "film"
+    video_shorter: WhereShorter = "bounce"
+    video_longer: WhereLonger = "cut"
+    frame: Frame = "source"
 
     @model_validator(mode="after")
     def _steps_need_diffusion(self) -> Self:
@@ -154,7 +147,9 @@ class SamplingOptions(Message):
         return self
 
 
-INTAKE_OPTIONS: Final = frozenset({"audio_offset_ms", "seconds"})
+INTAKE_OPTIONS: Final = frozenset(
+    {"audio_offset_ms", "seconds", "ranges", "audio_for", "video_longer"}
+)
 """Options that the intake has carried out before anything is drawn."""
 
 
@@ -191,7 +186,8 @@ class ImageInput(Message):
 class VideoInput(Message):
     """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came.
 
-    Size and length are None until the video has been decoded.
+    Size and length are None until the video has been decoded. `dubbed` are the seconds whose mouth is
+    drawn, None for all. `notes` are sentences for the person who sent it.
     """
 
     width: int | None = None
@@ -202,6 +198,8 @@ class VideoInput(Message):
     format: str
     bytes: int
     sha256: str
+    dubbed: tuple[Range, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Pending(Message):
@@ -213,6 +211,7 @@ class Pending(Message):
         max_video_s: Longest video in seconds.
         max_side: Longest side of a normalised video in pixels.
         background: What stands behind transparent parts, `#rrggbb`.
+        keeps_rate: Videos keep their own rate, as exactly as decoding tells it.
     """
 
     files: tuple[Literal["audio", "video", "driving_video"], ...]
@@ -220,6 +219,7 @@ class Pending(Message):
     max_video_s: float
     max_side: int
     background: str = "#ffffff"
+    keeps_rate: bool = False
 
 
 class JobInput(Message):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from model.media.frames import Ending
+from model.pipelines.framing import SHAPES
 from model.pipelines.options import RenderOptions
-from model.pipelines.presets import MOST_STRENGTH, STRENGTHS
-from worker.contract.messages import INTAKE_OPTIONS, MOST_MOTION, SamplingOptions
+from model.pipelines.presets import MOST_STRENGTH, STRENGTHS, Frame
+from worker.contract.messages import INTAKE_OPTIONS, SamplingOptions
+from worker.contract.option_types import MOST_MOTION, FrameName, VideoShorter
 from worker.runtime import RenderRequest, render_options
 
 FILES: dict[str, Any] = {"speech": Path("s"), "sound": None, "output": Path("o")}
 
 
-def request(options: SamplingOptions, **files: Path | None) -> RenderRequest:
+def request(options: SamplingOptions, **files: Any) -> RenderRequest:
     return RenderRequest(**{"image": Path("i"), **FILES, **files}, options=options)
 
 
@@ -35,6 +38,21 @@ def test_what_the_intake_has_done_changes_nothing_that_is_drawn(chosen: dict[str
     assert render_options(request(SamplingOptions(**chosen))) == render_options(
         request(SamplingOptions())
     )
+
+
+def test_parts_come_from_what_the_intake_found() -> None:
+    options = SamplingOptions.model_validate({"ranges": "1-2", "video_shorter": "freeze"})
+    files: dict[str, Any] = {"image": None, "video": Path("v"), "dubbed": ((1.0, 1.9),)}
+
+    chosen = render_options(request(options, **files))
+
+    assert (chosen.dubbed, chosen.video_shorter) == (((1.0, 1.9),), "freeze")
+    assert render_options(request(SamplingOptions())).dubbed is None
+
+
+def test_both_sides_know_the_same_words() -> None:
+    assert get_args(Ending) == get_args(VideoShorter)
+    assert get_args(Frame) == get_args(FrameName) == ("source", *SHAPES)
 
 
 def test_photographs_move_and_blink_unless_told_otherwise() -> None:

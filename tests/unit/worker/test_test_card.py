@@ -20,9 +20,10 @@ from worker.contract.intake.sounds import accept_audio
 from worker.contract.intake.videos import accept_video
 from worker.contract.messages import SamplingOptions, Stage, VideoUse
 from worker.progress import HandBackError
-from worker.runtime import RenderRequest, TestCardRenderer, load_renderer
+from worker.runtime import RenderRequest, load_renderer
 from worker.settings import WorkerSettings
 from worker.stage_clock import StageClock
+from worker.test_card import TestCardRenderer
 
 
 class Diary:

@@ -44,9 +44,9 @@ def cells(frame: NDArray[np.uint8]) -> Picture:
     return np.asarray(split[:, 12:-12, :, 12:-12].mean(axis=(1, 3)))
 
 
-def nits(levels: Picture) -> Picture:
+def nits(levels: Picture, white: float = WHITE_NITS) -> Picture:
     """Light of a display (BT.1886) that shows SDR with its white at 203 cd/m2 (BT.2408), in BT.2020."""
-    return np.asarray((levels / 255) ** 2.4 @ TO_2020.T * WHITE_NITS)
+    return np.asarray((levels / 255) ** 2.4 @ TO_2020.T * white)
 
 
 def pq(light: Picture) -> Picture:
@@ -113,6 +113,40 @@ def test_hdr_comes_back_as_the_sdr_that_it_was(
     wrong = np.abs(cells(frame) - chart()[CELL // 2 :: CELL, CELL // 2 :: CELL])
     assert wrong.max() <= 6
     assert wrong.mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("encode", "transfer"), [(hlg, "arib-std-b67"), (pq, "smpte2084")], ids=["hlg", "pq"]
+)
+def test_sdr_that_was_carried_into_hdr_as_it_was_has_its_own_white(
+    tmp_path: Path, encode: object, transfer: str
+) -> None:
+    assert callable(encode)
+    levels = np.kron(
+        np.array([[[255] * 3, [235] * 3, [128] * 3, [198, 134, 103], [60, 40, 35]]], np.float64),
+        np.ones((2 * CELL, CELL, 1)),
+    )
+    upload = write_film(tmp_path / "u.mp4", encode(nits(levels, 100.0)), *hdr(transfer, *X265))
+
+    info = accept_video(upload, tmp_path / "input.mkv", LIMITS)
+
+    assert any("100 cd/m2" in note for note in info.notes)
+    frame = next(iter(read_frames(tmp_path / "input.mkv", fps=None)))
+    wrong = np.abs(cells(frame) - cells(np.uint8(levels)))
+    # White itself lies in the soft end of the scale.
+    assert wrong[:, 1:].max() <= 6 and wrong[:, 0].max() <= 12
+
+
+def test_one_highlight_keeps_hdrs_white(tmp_path: Path) -> None:
+    levels = np.full((2 * CELL, 6 * CELL, 3), 90.0)
+    light = nits(levels)
+    light[:20, :20] = 400.0
+    upload = write_film(tmp_path / "u.mp4", hlg(light), *hdr("arib-std-b67", *X265))
+
+    info = accept_video(upload, tmp_path / "input.mkv", LIMITS)
+
+    frame = next(iter(read_frames(tmp_path / "input.mkv", fps=None)))
+    assert info.notes == () and np.abs(cells(frame)[1] - 90).max() <= 6
 
 
 def test_highlights_above_white_keep_their_order(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ Its modules, in the order in which a POST walks through them:
         sound_measures levels of its channels, and what is done so that the speech is heard
       probes         of a video, and of the voice beside it, only the head is read before the 202
       videos         decoded after the 202, by ffmpeg                      ─▶ input.mkv
+        rates          how many frames a second it has, exactly
         video_colours  HDR, missing tags, alpha and fields, and the filters for them
+      fitting        a film and a voice of other lengths, or a voice for parts of a film
     file_names     what the files are called in the store
 
 Whatever decodes runs in `limited_child`: bounds on memory, processor time, file size and wall

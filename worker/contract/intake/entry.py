@@ -25,13 +25,15 @@ from worker.contract.intake.file_names import (
     reference_name,
     upload_name,
 )
+from worker.contract.intake.fitting import check_ranges, fit, keeps_film, needs_film
 from worker.contract.intake.limited_child import keep_waiting
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.pictures import accept_image
 from worker.contract.intake.probes import probe_audio, probe_video
-from worker.contract.intake.sounds import SOUND_RATE_HZ, accept_audio, make_silence
+from worker.contract.intake.rates import exact_rate
+from worker.contract.intake.sounds import SOUND_RATE_HZ, AudioInfo, accept_audio, make_silence
 from worker.contract.intake.uploads import Uploads, check_choices, check_combination
-from worker.contract.intake.videos import accept_video
+from worker.contract.intake.videos import VideoInfo, accept_video
 from worker.contract.messages import (
     AudioInput,
     ImageInput,
@@ -54,7 +56,7 @@ def take_in(
     Args:
         uploads: Files as they came.
         folder: Where the normalised files go, by the names of `file_names`.
-        options: The caller's choices; `fps` is the rate that videos are brought to.
+        options: The caller's choices; `fps`, if it was sent, is the rate that videos are brought to.
         limits: What is tolerated.
         on_wait: Called while a file is decoded; what it raises stops that.
 
@@ -64,20 +66,22 @@ def take_in(
     _check_choices(uploads, options)
     portrait, references = _take_images(uploads, folder, limits, on_wait)
     audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
+    fps, dubbed = _sent_rate(options), None
     video = driving = None
     if uploads.video is not None:
-        video = _take_video(uploads.video, "video", folder, options, limits, on_wait)
-    if uploads.driving_video is not None:
-        driving = _take_video(
-            uploads.driving_video, "driving_video", folder, options, limits, on_wait
+        video = _take_video(uploads.video, "video", folder, fps, limits, on_wait)
+        audio, dubbed = fit(
+            uploads.video, folder, (SPEECH, SOUND), options, audio, video, limits, on_wait
         )
+    if uploads.driving_video is not None:
+        driving = _take_video(uploads.driving_video, "driving_video", folder, fps, limits, on_wait)
     return JobInput(
-        audio=audio,
+        audio=AudioInput(**asdict(audio)),
         image=portrait,
-        video=video,
-        driving_video=driving,
+        video=None if video is None else VideoInput(**asdict(video), dubbed=dubbed),
+        driving_video=None if driving is None else VideoInput(**asdict(driving)),
         references=references,
-        options=options,
+        options=_at_rate(options, video or driving),
     )
 
 
@@ -104,13 +108,32 @@ def take_in_later(
     # 2. pictures are decoded at once in any case
     portrait, references = _take_images(uploads, folder, limits, on_wait)
 
-    # 3. of the voice beside a video only the head is read, where that tells its length
+    # 3. of videos only the heads are read
     pending: list[Literal["audio", "video", "driving_video"]] = []
+    videos: dict[str, VideoInput] = {}
+    film_s = 0.0
+    for name, path in (("video", uploads.video), ("driving_video", uploads.driving_video)):
+        if path is not None:
+            probe = probe_video(path, limits, name.replace("_", " "))
+            videos[name] = VideoInput(
+                fps=_sent_rate(options) or probe.fps,
+                format=probe.demuxer,
+                bytes=probe.num_bytes,
+                sha256=uploads.sha256(path),
+            )
+            if probe.seconds is not None:
+                film_s = min(probe.seconds, limits.max_video_s)
+                check_ranges(options.ranges or (), film_s, is_told=True)
+            pending.append("video" if name == "video" else "driving_video")
+            path.rename(folder / upload_name(name))
+
+    # 4. of the voice beside a video, too, where that tells its length: quotas and deadlines count it
     found = None if uploads.audio is None else probe_audio(uploads.audio, limits)
-    if uploads.audio is None or found is None or found.seconds is None:
-        # Quotas and deadlines count its seconds, and only decoding can tell them.
-        audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
+    is_told = found is not None and found.seconds is not None
+    if uploads.audio is None or not is_told:
+        audio = AudioInput(**asdict(_take_audio(uploads.audio, folder, options, limits, on_wait)))
     else:
+        assert found is not None and found.seconds is not None
         audio = AudioInput(
             seconds=round(found.seconds, 3),
             sample_rate_hz=SOUND_RATE_HZ,
@@ -119,35 +142,25 @@ def take_in_later(
             bytes=found.num_bytes,
             sha256=uploads.sha256(uploads.audio),
         )
-        pending.append("audio")
+    if uploads.audio is not None and (is_told or needs_film(options)):
+        pending.insert(0, "audio")
         uploads.audio.rename(folder / upload_name("audio"))
-
-    # 4. of videos only the heads are read
-    videos: dict[str, VideoInput] = {}
-    for name, path in (("video", uploads.video), ("driving_video", uploads.driving_video)):
-        if path is not None:
-            probe = probe_video(path, limits, name.replace("_", " "))
-            videos[name] = VideoInput(
-                fps=options.fps,
-                format=probe.demuxer,
-                bytes=probe.num_bytes,
-                sha256=uploads.sha256(path),
-            )
-            pending.append("video" if name == "video" else "driving_video")
-            path.rename(folder / upload_name(name))
+    if keeps_film(options):
+        audio = audio.model_copy(update={"seconds": max(audio.seconds, round(film_s, 3))})
     return JobInput(
         audio=audio,
         image=portrait,
         video=videos.get("video"),
         driving_video=videos.get("driving_video"),
         references=references,
-        options=options,
+        options=_at_rate(options, next(iter(videos.values()))),
         pending=Pending(
             files=tuple(pending),
             max_audio_s=limits.max_audio_s,
             max_video_s=limits.max_video_s,
             max_side=limits.max_side,
             background=limits.background,
+            keeps_rate=_sent_rate(options) is None,
         ),
     )
 
@@ -184,13 +197,25 @@ def decode_pending(
         max_side=pending.max_side,
         background=pending.background,
     )
-    changes: dict[str, AudioInput | VideoInput | None] = {"pending": None}
+    options = job_input.options
+    fps = None if pending.keeps_rate else options.fps
+    changes: dict[str, AudioInput | VideoInput | SamplingOptions | None] = {"pending": None}
+    audio: AudioInfo | None = None
+    if "audio" in pending.files:
+        audio = _take_audio(path_of(upload_name("audio")), folder, options, limits, on_wait)
+        changes["audio"] = AudioInput(**asdict(audio))
     for name in pending.files:
-        source = path_of(upload_name(name))
         if name == "audio":
-            changes[name] = _take_audio(source, folder, job_input.options, limits, on_wait)
-        else:
-            changes[name] = _take_video(source, name, folder, job_input.options, limits, on_wait)
+            continue
+        source = path_of(upload_name(name))
+        video, dubbed = _take_video(source, name, folder, fps, limits, on_wait), None
+        if name == "video" and audio is not None:
+            fitted, dubbed = fit(
+                source, folder, (SPEECH, SOUND), options, audio, video, limits, on_wait
+            )
+            changes["audio"] = AudioInput(**asdict(fitted))
+        changes[name] = VideoInput(**asdict(video), dubbed=dubbed)
+        changes["options"] = _at_rate(options, video)
     return job_input.model_copy(update=changes)
 
 
@@ -229,28 +254,36 @@ def _take_audio(
     options: SamplingOptions,
     limits: IntakeLimits,
     on_wait: Callable[[], None],
-) -> AudioInput:
+) -> AudioInfo:
     """The voice, or the silence that was asked for instead."""
     speech, sound = folder / SPEECH, folder / SOUND
     if source is None:
         assert options.seconds is not None  # `check_choices` saw to it
-        info = make_silence(options.seconds, speech, sound, limits, on_wait)
-    else:
-        # Where the lips have to tell it the renderer moves the sound.
-        offset_ms = 0 if options.audio_offset_ms == "auto" else options.audio_offset_ms
-        info = accept_audio(source, speech, sound, limits, on_wait, offset_ms=offset_ms)
-    return AudioInput(**asdict(info))
+        return make_silence(options.seconds, speech, sound, limits, on_wait)
+    # Where the lips have to tell it the renderer moves the sound.
+    offset_ms = 0 if options.audio_offset_ms == "auto" else options.audio_offset_ms
+    return accept_audio(source, speech, sound, limits, on_wait, offset_ms=offset_ms)
 
 
 def _take_video(
     source: Path,
     field: Literal["video", "driving_video"],
     folder: Path,
-    options: SamplingOptions,
+    fps: float | None,
     limits: IntakeLimits,
     on_wait: Callable[[], None],
-) -> VideoInput:
+) -> VideoInfo:
     (name,) = FILES_OF[field]
     what = field.replace("_", " ")
-    info = accept_video(source, folder / name, limits, options.fps, what=what, on_wait=on_wait)
-    return VideoInput(**asdict(info))
+    return accept_video(source, folder / name, limits, fps, what=what, on_wait=on_wait)
+
+
+def _sent_rate(options: SamplingOptions) -> float | None:
+    """The rate that the caller asked for, exactly; None where nothing was said."""
+    return float(exact_rate(options.fps)) if "fps" in options.model_fields_set else None
+
+
+def _at_rate(options: SamplingOptions, video: VideoInfo | VideoInput | None) -> SamplingOptions:
+    """The options with the result's rate: what is stored has a number, whoever reads it."""
+    fps = float(exact_rate(options.fps)) if video is None else video.fps
+    return options.model_copy(update={"fps": fps})

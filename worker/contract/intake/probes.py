@@ -18,6 +18,7 @@ from worker.contract.intake.limits import (
     check_video_size,
     video_too_long,
 )
+from worker.contract.intake.rates import PLAIN, told_rate
 from worker.contract.intake.sniffing import sniff_file
 from worker.contract.intake.sound_tracks import choose_track
 from worker.contract.intake.video_colours import read_colours
@@ -32,12 +33,14 @@ class Probe:
         num_bytes: Size of the file.
         seconds: Length, or None where the head does not tell.
         channels: Of the sound, 1 or 2; 0 where there is none.
+        fps: Frames a second that the result has by default.
     """
 
     demuxer: str
     num_bytes: int
     seconds: float | None
     channels: int
+    fps: float = float(PLAIN)
 
 
 def probe_audio(source: Path, limits: IntakeLimits) -> Probe:
@@ -78,4 +81,7 @@ def probe_video(source: Path, limits: IntakeLimits, what: str) -> Probe:
     seconds = described.seconds
     if not described.is_guess and seconds is not None and seconds > limits.max_video_s + 1:
         raise video_too_long(limits, what)
-    return Probe(sniffed.reader, num_bytes, seconds, 0)
+    if described.is_guess:
+        seconds = None
+    fps = float(told_rate(described.pictures).fps)
+    return Probe(sniffed.reader, num_bytes, seconds, 0, fps)

@@ -96,6 +96,28 @@ def check_choices(
                     f"`{name}` is for a photograph, and a `video` moves by itself. "
                     f"Leave out `{name}`, or send an `image` instead of the `video`.",
                 )
+    else:
+        for name in ("ranges", "audio_for", "video_shorter", "video_longer"):
+            if name in sent:
+                raise WrongCombinationError(
+                    name,
+                    f"`{name}` is for a `video` that is dubbed, and none was sent. "
+                    f"Leave out `{name}`, or send a `video`.",
+                )
+    if options.ranges is None and "audio_for" in sent:
+        raise WrongCombinationError(
+            "audio_for",
+            "`audio_for` says what the `audio` is for the `ranges`, and none were sent. Send some, or "
+            "leave it out.",
+        )
+    if options.ranges is not None:
+        for name in ("video_shorter", "video_longer"):
+            if name in sent:
+                raise WrongCombinationError(
+                    name,
+                    f"With `ranges` all of the video is kept, so `{name}` has no meaning. Send one of "
+                    "them.",
+                )
     if has_driving_video:
         for name in ("motion", "loop"):
             if name in sent:
@@ -119,6 +141,12 @@ def check_choices(
             "audio_offset_ms",
             "`audio_offset_ms` is `auto`, which compares a sound with the lips of a `video`, and there is "
             "none. Send the milliseconds, or a `video`.",
+        )
+    if options.audio_offset_ms == "auto" and (options.ranges or options.video_longer == "keep"):
+        raise WrongCombinationError(
+            "audio_offset_ms",
+            "`audio_offset_ms` is `auto`, which moves the whole sound, and a part of it is to stay the "
+            "video's own. Send the milliseconds, or leave out `ranges` and `video_longer`.",
         )
     if not has_audio and options.seconds is None:
         raise WrongCombinationError(

@@ -11,11 +11,15 @@ Dolby Vision 5     ──▶ refused: its colours are of Dolby's own kind
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.descriptions import Description
+from worker.contract.intake.limited_child import ffmpeg_reading, run_limited
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sniffing import Sniffed
 
 _FORMAT: Final = re.compile(r", (\w+)(?:\(([^)]*)\))?, \d+x\d+")
 _DOLBY_5: Final = re.compile(r"DOVI configuration record:[^\n]*\bprofile: 5\b")
@@ -29,9 +33,16 @@ _ALPHA: Final = re.compile(r"yuva|rgba|bgra|argb|abgr|gbrap|ya\d|pal8")
 _NOT_RGB: Final = re.compile(r"yuv|nv\d|p01\d|y210|gray")
 _DIFFUSE_WHITE_NITS: Final = 203
 """ITU-R BT.2408: white paper in HDR; becomes SDR's white."""
+_SDR_WHITE_NITS: Final = 100
+"""White of SDR's own grading monitor (BT.1886, BT.2035), and of films that converters carried into HDR as they were."""
 _KNEE: Final = 0.95
 """Below this part of diffuse white nothing is changed."""
-_PEAK: Final = 1000 / _DIFFUSE_WHITE_NITS
+_PEAK_NITS: Final = 1000
+_LUMA_WITHIN_SDR: Final = {"arib-std-b67": 627, "smpte2084": 515}
+"""10-bit luma of 107 cd/m2 in HLG (on a display of 1000 cd/m2) and in PQ: SDR's white, and what codecs add."""
+_LOOKED_AT: Final = 48
+"""So many key frames tell how bright a film gets."""
+_BRIGHTEST: Final = re.compile(r"signalstats\.YMAX=(\d+)")
 _ALPHA_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -49,6 +60,7 @@ class Colours:
         decoder: The decoder that has to be asked for by name; empty for ffmpeg's own choice.
         is_hd: So large that no tags mean BT.709.
         is_full_range: Black is 0 and white is 255.
+        white_nits: Light of white paper in HDR, cd/m2.
     """
 
     pix_fmt: str = ""
@@ -60,6 +72,21 @@ class Colours:
     decoder: str = ""
     is_hd: bool = False
     is_full_range: bool = False
+    white_nits: int = _DIFFUSE_WHITE_NITS
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether it has to be tone-mapped."""
+        return self.transfer in _HDR_TRANSFERS
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the person who sent it."""
+        if self.white_nits == _DIFFUSE_WHITE_NITS:
+            return ()
+        return (
+            f"It is HDR, but nothing in it is brighter than {self.white_nits} cd/m2: that was taken as white.",
+        )
 
     def first_filters(self) -> list[str]:
         """What comes before frames are chosen and scaled."""
@@ -71,10 +98,9 @@ class Colours:
         """What the frames are: a decoder does not always say what the container knows."""
         if not _NOT_RGB.match(self.pix_fmt):
             return []
-        is_hdr = self.transfer in _HDR_TRANSFERS
-        matrix = self.matrix or ("bt2020nc" if is_hdr else "bt709" if self.is_hd else "")
+        matrix = self.matrix or ("bt2020nc" if self.is_hdr else "bt709" if self.is_hd else "")
         tags = [f"colorspace={matrix}"] if matrix in _MATRICES else []
-        if is_hdr or self.primaries in _WIDE_PRIMARIES:
+        if self.is_hdr or self.primaries in _WIDE_PRIMARIES:
             tags.append(f"color_primaries={self.primaries or 'bt2020'}")
             tags.append(f"color_trc={self.transfer or 'bt709'}")
         return [*tags, "range=pc"] if self.is_full_range else tags
@@ -92,13 +118,13 @@ class Colours:
                 "[back][front]overlay=format=rgb,format=bgr0"
             ]
         to_bt709 = "zscale=matrix=bt709:transfer=bt709:primaries=bt709:range=limited,format=yuv420p"
-        if self.transfer in _HDR_TRANSFERS:
+        if self.is_hdr:
             return [
                 # Approximate gamma would bend each channel of HLG alone, instead of all by their luma.
-                f"zscale=transfer=linear:npl={_DIFFUSE_WHITE_NITS}:agamma=0",
+                f"zscale=transfer=linear:npl={self.white_nits}:agamma=0",
                 "format=gbrpf32le",
                 "zscale=primaries=bt709",
-                f"tonemap=mobius:param={_KNEE}:peak={_PEAK:.3f}:desat=0",
+                f"tonemap=mobius:param={_KNEE}:peak={_PEAK_NITS / self.white_nits:.3f}:desat=0",
                 to_bt709,
             ]
         return [to_bt709] if self.primaries in _WIDE_PRIMARIES else []
@@ -149,3 +175,43 @@ def read_colours(described: Description, what: str) -> Colours:
         is_hd=width >= 1280 or height >= 720,
         is_full_range="pc" in words,
     )
+
+
+def find_white(
+    source: Path, sniffed: Sniffed, colours: Colours, limits: IntakeLimits, what: str
+) -> Colours:
+    """The colours of a film, with the light that is its white.
+
+    HDR's white paper is at 203 cd/m2 (BT.2408), and highlights are far above it. A film that nowhere
+    passes SDR's 100 cd/m2 has none: it is SDR that a converter carried over as it was, and would come
+    back at half its light.
+
+    Args:
+        source: The film as it came.
+        sniffed: What it is.
+        colours: From `read_colours`.
+        limits: What is tolerated.
+        what: How messages call it.
+
+    Raises:
+        IntakeError: undecodable_media, the look takes too long.
+    """
+    if not colours.is_hdr:
+        return colours
+    # Smaller pictures, so that no single pixel of noise decides.
+    look = "scale=w=160:h=-2:flags=area,format=yuv420p10le,signalstats,metadata=print:file=-"
+    filters = ",".join([*colours.first_filters(), look])
+    end = run_limited(
+        [
+            *ffmpeg_reading(
+                source, sniffed.reader, start=sniffed.start, options=["-skip_frame", "nokey"]
+            ),
+            *("-map", "0:V:0", "-vf", filters, "-frames:v", str(_LOOKED_AT), "-f", "null", "-"),
+        ],
+        limits.child(max_file_bytes=2**20),
+        what=what,
+    )
+    found = [int(luma) for luma in _BRIGHTEST.findall(end.output.decode("ascii", "replace"))]
+    if not found or max(found) > _LUMA_WITHIN_SDR[colours.transfer]:
+        return colours
+    return replace(colours, white_nits=_SDR_WHITE_NITS)

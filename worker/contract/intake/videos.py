@@ -19,6 +19,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +33,9 @@ from worker.contract.intake.limited_child import (
     run_limited,
 )
 from worker.contract.intake.limits import IntakeLimits, check_video_size, video_too_long
+from worker.contract.intake.rates import FilmRate, exact_rate, measured_rate
 from worker.contract.intake.sniffing import Sniffed, sniff_file
-from worker.contract.intake.video_colours import Colours, read_colours
+from worker.contract.intake.video_colours import Colours, find_white, read_colours
 
 _MAX_THREADS: Final = 4
 # What the demuxers say when an upload stopped half-way; what came would decode without an error.
@@ -44,7 +46,10 @@ _FIRST_LINE: Final = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) ")
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A normalised video: size, rate and length after it; digest and size of the bytes that came."""
+    """A normalised video: size, rate and length after it; digest and size of the bytes that came.
+
+    `notes` are sentences for the person who sent it.
+    """
 
     width: int
     height: int
@@ -54,13 +59,14 @@ class VideoInfo:
     format: str
     bytes: int
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def accept_video(
     source: Path,
     destination: Path,
     limits: IntakeLimits,
-    fps: float,
+    fps: float | None = None,
     *,
     what: str = "video",
     on_wait: Callable[[], None] = keep_waiting,
@@ -71,7 +77,8 @@ def accept_video(
         source: The bytes as they came.
         destination: Where the Matroska file goes.
         limits: What is tolerated.
-        fps: Frames per second of the result; frames are repeated or dropped to reach it.
+        fps: Frames per second of the result; frames are repeated or dropped to reach it. None = the
+            video's own, as `rates` says.
         what: How messages call the upload.
         on_wait: Called while it is decoded; what it raises stops that.
 
@@ -84,21 +91,29 @@ def accept_video(
     """
     num_bytes = check_size(source, what, limits.max_video_bytes)
     sniffed = sniff_file(source, "video", what)
-    colours = read_colours(describe(source, sniffed, limits, what), what)
-    num_frames = _write_frames(source, sniffed, colours, destination, limits, fps, what, on_wait)
-    seconds = num_frames / fps
+    described = describe(source, sniffed, limits, what)
+    colours = find_white(source, sniffed, read_colours(described, what), limits, what)
+    if fps is None:
+        rate = measured_rate(source, sniffed, described.pictures, limits, what)
+    else:
+        rate = FilmRate(exact_rate(fps))
+    num_frames = _write_frames(
+        source, sniffed, colours, destination, limits, rate.fps, what, on_wait
+    )
+    seconds = float(num_frames / rate.fps)
     _check_length(seconds, num_frames, limits, what)
     width, height = _size(destination, limits, what)
     check_video_size(width, height, limits, what)
     return VideoInfo(
         width=width,
         height=height,
-        fps=fps,
+        fps=float(rate.fps),
         num_frames=num_frames,
         seconds=round(seconds, 3),
         format=sniffed.reader,
         bytes=num_bytes,
         sha256=file_sha256(source),
+        notes=(*rate.notes, *colours.notes),
     )
 
 
@@ -108,7 +123,7 @@ def _write_frames(
     colours: Colours,
     destination: Path,
     limits: IntakeLimits,
-    fps: float,
+    fps: Fraction,
     what: str,
     on_wait: Callable[[], None],
 ) -> int:
@@ -157,7 +172,7 @@ def _ffmpeg_arguments(
     colours: Colours,
     destination: Path,
     limits: IntakeLimits,
-    fps: float,
+    fps: Fraction,
 ) -> list[str]:
     side = limits.max_side
     # The first picture is frame 0 whatever the container's clock says. `sar` makes wide pixels
@@ -167,7 +182,7 @@ def _ffmpeg_arguments(
     filters = [
         "setpts=PTS-STARTPTS",
         *colours.first_filters(),
-        f"fps={fps!r}",
+        f"fps={fps}",
         f"scale=w='round(iw*sar*{shrink})':h='round(ih*{shrink})'"
         ":flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp",
         "setsar=1",
