@@ -58,7 +58,7 @@ COPY worker/__init__.py worker/
 COPY worker/contract/ worker/contract/
 COPY service/ service/
 # The commands for operators (docs/operations.md); they import the service and nothing heavier.
-COPY talkface/__init__.py talkface/doctor.py talkface/exits.py talkface/keys.py talkface/rebuild.py \
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/keys.py talkface/rebuild.py \
      talkface/redis_address.py talkface/
 USER 10001:10001
 EXPOSE 8000
@@ -77,7 +77,7 @@ RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/whee
  && case " $EXTRAS " in *" gpu "*) ;; *) docker/check_libraries.sh /opt/venv ;; esac
 COPY model/ model/
 COPY worker/ worker/
-COPY talkface/__init__.py talkface/doctor.py talkface/exits.py talkface/
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/
 # The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.
 ENV TALKFACE_DATA_DIR=/var/lib/talkface \
     HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba

@@ -22,6 +22,7 @@ from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
 from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.intake.confinement import confinement
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import connect
@@ -48,6 +49,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         version=version("talkface"),
         lifespan=_lifespan,
     )
+    # Also in a process that was started by another API process, which has looked at the machine.
+    confinement.mode = settings.sandbox
     redis = connect(settings.redis_url)
     app.state.resources = Resources(
         settings=settings,

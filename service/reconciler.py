@@ -51,6 +51,7 @@ from worker.contract.recovery import (
     Recovery,
     deadline_failure,
 )
+from worker.contract.start import StartError, check_data_dir, read_settings, refuse
 
 PARALLEL_WEBHOOKS = 8
 RETRY_ERASING_S = 600.0
@@ -290,7 +291,11 @@ def _until_signal(set_stop: Callable[[], None]) -> None:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
-    settings = ReconcilerSettings()
+    try:
+        settings = read_settings(ReconcilerSettings)
+        check_data_dir(settings.data_dir)
+    except StartError as error:
+        refuse(error)
     configure_logging("reconciler", settings.log_level)
     for name in unknown_variables(os.environ):
         _log.warning("unknown_variable", name=name)

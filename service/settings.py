@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.intake.uploads import MAX_REFERENCES
 
 
@@ -28,6 +29,12 @@ class ServiceSettings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least level logged.")
     ] = "INFO"
+    sandbox: Annotated[
+        SandboxMode,
+        Field(
+            description="`require`: decode nothing where the kernel cannot confine decoders; `warn`."
+        ),
+    ] = SandboxMode.WARN
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
     public_url: Annotated[

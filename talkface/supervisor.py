@@ -32,6 +32,7 @@ class Program:
         stop_order: Programs with a lower number are stopped first, equal ones together.
         grace_s: How long it may take to end after SIGTERM, in seconds.
         failure_hint: Called when it does not start; says where to look.
+        hopeless_status: Exit status with which it says that another try would end the same way.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Program:
     stop_order: int = 0
     grace_s: float = 10.0
     failure_hint: Callable[[], str] = lambda: ""
+    hopeless_status: int | None = None
 
 
 @dataclass
@@ -114,6 +116,9 @@ class Supervisor:
         slot.child = None
         slot.deaths = 1 if lived_s >= STEADY_S else slot.deaths + 1
         told = f"{slot.program.name} ended with {describe_status(status)}"
+        if not self._steady and status == slot.program.hopeless_status:
+            # It has said why, and would say so again.
+            raise SupervisorError(f"{told}. {slot.program.failure_hint()}".rstrip())
         if not self._steady and slot.deaths >= MAX_DEATHS_AT_START:
             hint = slot.program.failure_hint()
             raise SupervisorError(f"{told}, {slot.deaths} times in a row. {hint}".rstrip())

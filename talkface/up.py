@@ -40,6 +40,7 @@ from talkface.private_redis import (
     remove_socket,
 )
 from talkface.supervisor import Program, Supervisor, SupervisorError
+from worker.contract.start import MISCONFIGURED, settings_sentence
 
 TICK_S = 0.1
 PROBE_TIMEOUT_S = 1.0
@@ -162,7 +163,9 @@ def _check_exposure(host: str) -> None:
     try:
         settings = ServiceSettings(host=host)
         check_exposure(settings)
-    except (UnsafeExposureError, ValidationError) as error:
+    except ValidationError as error:
+        fail(Exit.START_FAILED, settings_sentence(error))
+    except UnsafeExposureError as error:
         fail(Exit.START_FAILED, str(error))
     if settings.allow_anonymous:
         _tell(f"listening on {host}: anyone who reaches this machine can use the service")
@@ -228,6 +231,7 @@ def _programs(
         environment={**environment, "TALKFACE_HOST": host, "TALKFACE_PORT": str(port)},
         pass_fds=[descriptor],
         failure_hint=lambda: "Its messages are above; `talkface doctor` says what is missing",
+        hopeless_status=MISCONFIGURED,
     )
     threads = {}
     if options.workers > 1 and "OMP_NUM_THREADS" not in environment:
@@ -241,6 +245,7 @@ def _programs(
             command=[*python, "service.reconciler"],
             environment=environment,
             failure_hint=api.failure_hint,
+            hopeless_status=MISCONFIGURED,
         ),
     ]
     programs.append(
@@ -249,6 +254,7 @@ def _programs(
             command=[*python, "worker.validation"],
             environment=environment,
             failure_hint=api.failure_hint,
+            hopeless_status=MISCONFIGURED,
         )
     )
     # The test card draws whatever it is given; a picture without a face is no error there.
@@ -260,6 +266,7 @@ def _programs(
                 # One picture at a time must not take the renderers' cores.
                 environment={"OMP_NUM_THREADS": "1", **environment},
                 failure_hint=api.failure_hint,
+                hopeless_status=MISCONFIGURED,
             )
         )
     return [
@@ -271,6 +278,7 @@ def _programs(
                 environment={**environment, **threads},
                 grace_s=15.0,
                 failure_hint=api.failure_hint,
+                hopeless_status=MISCONFIGURED,
             )
             for number in range(1, options.workers + 1)
         ),

@@ -21,6 +21,7 @@ from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobRecord
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import VALIDATE_FUNCTION, VALIDATE_QUEUE, connect
+from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, describe, is_storage_full
 from worker.loop import begin, listen
@@ -123,11 +124,16 @@ def _validate(context: ValidationContext, record: JobRecord, token: str) -> None
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
-    settings = WorkerSettings()
     # `python -m` runs this file under another name, while RQ imports it under its own.
     from worker import validation
 
-    begin("validation", settings.log_level, VALIDATE_FUNCTION, validation.validate_uploads)
+    try:
+        settings = read_settings(WorkerSettings)
+        begin("validation", settings.log_level, VALIDATE_FUNCTION, validation.validate_uploads)
+        check_data_dir(settings.data_dir)
+        check_sandbox(settings.sandbox)
+    except StartError as error:
+        refuse(error)
     os.nice(NICENESS)
     name, stop = process_name(), Stop()
     ledger = Ledger(connect(settings.redis_url))

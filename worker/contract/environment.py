@@ -21,6 +21,7 @@ SETTING_NAMES: Final = frozenset(
         "redis_url",
         "data_dir",
         "log_level",
+        "sandbox",
         # service
         "host",
         "port",

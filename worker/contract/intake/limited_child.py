@@ -1,6 +1,7 @@
-"""Decoders of untrusted bytes run here: a child with bounds on memory, time and files.
+"""Decoders of untrusted bytes run here: a child with bounds on memory, time and files, in a sandbox.
 
-A decoder that crashes, hangs or eats memory takes its child along and nothing else.
+A decoder that crashes, hangs or eats memory takes its child along and nothing else; one that is taken
+over finds nothing to read and nobody to talk to (`sandbox`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.confinement import SandboxError, confinement
 from worker.contract.intake.formats import DEMUXERS
+from worker.contract.intake.sandbox import NOT_CONFINED, Policy
 
 # Not ffmpeg's default of everything: an HLS playlist renamed .wav read another local file.
 _PROTOCOLS: Final = "file,pipe"
@@ -66,19 +70,25 @@ def run_limited(
     limits: ChildLimits,
     *,
     what: str,
+    reads: Sequence[Path] = (),
+    writes: Path | None = None,
     on_wait: Callable[[], None] = keep_waiting,
 ) -> ChildEnd:
     """Run a decoder to its end.
 
     Args:
-        command: Its argument list.
+        command: A program and its arguments, or `-m`, a module of ours and its arguments.
         limits: Its bounds.
         what: What it decodes, for the sentence.
+        reads: The files that it may read.
+        writes: The folder in which it may do as it likes.
         on_wait: Called about twice a second meanwhile; what it raises ends the decoder.
 
     Raises:
         IntakeError: undecodable_media, the wall clock ran out.
+        SandboxError: It was not started, because the sandbox that is required cannot be put up.
     """
+    command = _confined(command, reads, writes)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         # A session of its own makes a process group that can be killed whole; no environment but
         # what Python needs.
@@ -104,7 +114,10 @@ def run_limited(
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         output.seek(0)
-        return ChildEnd(status, output.read(_OUTPUT_BYTES), _tail(errors.fileno()))
+        end = ChildEnd(status, output.read(_OUTPUT_BYTES), _tail(errors.fileno()))
+    if end.status == NOT_CONFINED:
+        raise SandboxError(end.errors.strip())
+    return end
 
 
 def ffmpeg_reading(
@@ -143,6 +156,20 @@ def ffmpeg_path() -> str:
     from imageio_ffmpeg import get_ffmpeg_exe
 
     return str(get_ffmpeg_exe())
+
+
+def _confined(command: Sequence[str], reads: Sequence[Path], writes: Path | None) -> Sequence[str]:
+    """The command that gives up everything else and then becomes this one."""
+    policy = Policy(
+        reads=tuple(str(path.absolute()) for path in reads),
+        writes=() if writes is None else (str(writes.absolute()),),
+        mode=confinement.mode,
+        most_abi=confinement.most_abi,
+    )
+    # Our own modules want their libraries; a program wants nothing of Python.
+    site = () if command[0] == "-m" else ("-S",)
+    sandbox = ("-P", "-m", "worker.contract.intake.sandbox", policy.to_json())
+    return [sys.executable, *site, *sandbox, *command]
 
 
 def _wait(child: subprocess.Popen[bytes], wall_clock_s: float, on_wait: Callable[[], None]) -> int:

@@ -109,6 +109,8 @@ def accept_audio(
             # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
             limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
             what="audio",
+            reads=[source],
+            writes=speech.parent,
             on_wait=on_wait,
         )
 

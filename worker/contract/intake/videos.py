@@ -121,6 +121,8 @@ def _write_frames(
             limits.memory_bytes, limits.video_cpu_s, limits.video_wall_clock_s, max_file_bytes
         ),
         what=what,
+        reads=[source],
+        writes=destination.parent,
         on_wait=on_wait,
     )
     if end.status == -signal.SIGXFSZ and room < limits.max_frames_bytes:
@@ -234,6 +236,7 @@ def _size(path: Path, limits: IntakeLimits, what: str) -> tuple[int, int]:
         ],
         limits.child(max_file_bytes=4 * limits.max_side**2 + 2**20),
         what=what,
+        reads=[path],
     )
     header = _FIRST_LINE.match(end.output)
     if header is None:
