@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
 from service.metrics import Metrics
+from service.metrics_port import MetricsPort
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
@@ -50,7 +51,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     # Also in a process that was started by another API process, which has looked at the machine.
-    confinement.mode = settings.sandbox
+    confinement.mode, confinement.socket = settings.sandbox, settings.decoder_socket
     redis = connect(settings.redis_url)
     app.state.resources = Resources(
         settings=settings,
@@ -93,6 +94,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(resources.guard.prepare)
     removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
     _log.info("service_started", swept=removed)
+    metrics_port = _open_metrics_port(resources)
     yield
+    if metrics_port is not None:
+        await run_in_threadpool(metrics_port.close)
     await resources.watch.aclose()
     await run_in_threadpool(resources.redis.close)
+
+
+def _open_metrics_port(resources: Resources) -> MetricsPort | None:
+    settings = resources.settings
+    if settings.metrics_port is None:
+        return None
+    return MetricsPort(
+        settings.metrics_host,
+        settings.metrics_port,
+        settings.processes,
+        resources.metrics,
+        resources.statistics,
+        resources.watch,
+    )

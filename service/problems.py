@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Match, Route
 from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from worker.contract.intake.decoder_orders import DecoderAwayError
 from worker.contract.intake.uploads import WrongCombinationError
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
@@ -264,6 +265,13 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             "This server cannot read the job; another release may have written it. Ask again "
             "later, or delete the job.",
             headers={"Retry-After": "30"},
+        )
+
+    @app.exception_handler(DecoderAwayError)
+    async def on_decoder(_request: Request, error: DecoderAwayError) -> JSONResponse:
+        _log.error("decoder_away", reason=str(error))
+        return problem_response(
+            ErrorCode.NOT_READY, "Uploads cannot be decoded for the moment; try again shortly."
         )
 
     @app.exception_handler(StorageFullError)

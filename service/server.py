@@ -109,7 +109,7 @@ def run_api(descriptor: int | None = None) -> None:
             log.warning("unknown_variable", name=name)
         check_exposure(settings)
         check_data_dir(settings.data_dir)
-        check_sandbox(settings.sandbox)
+        check_sandbox(settings.sandbox, settings.decoder_socket)
     except StartError as error:
         refuse(error)
     except UnsafeExposureError as error:

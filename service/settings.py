@@ -29,6 +29,10 @@ class ServiceSettings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least level logged.")
     ] = "INFO"
+    decoder_socket: Annotated[
+        Path | None,
+        Field(description="Socket of the decoder server that decodes uploads; none: done here."),
+    ] = None
     sandbox: Annotated[
         SandboxMode,
         Field(
@@ -37,6 +41,18 @@ class ServiceSettings(BaseSettings):
     ] = SandboxMode.WARN
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
+    metrics_host: Annotated[str, Field(description="Address of the port for metrics.")] = (
+        "127.0.0.1"
+    )
+    metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=65535,
+            description="Port that serves /metrics and nothing else, without a key, to whoever "
+            "reaches it; N API processes take N ports from here on; none.",
+        ),
+    ] = None
     public_url: Annotated[
         str | None,
         Field(description="Where clients reach the service; unset, links are relative."),
@@ -110,6 +126,13 @@ class ServiceSettings(BaseSettings):
     allow_anonymous: Annotated[
         bool,
         Field(description="Serve anyone who reaches this machine, without keys; else refused."),
+    ] = False
+    loopback_published: Annotated[
+        bool,
+        Field(
+            description="In a container whose port is published on the host's loopback alone: whoever "
+            "reaches it is who sits there, as without a container."
+        ),
     ] = False
     secret_file: Annotated[
         Path | None,
@@ -215,7 +238,12 @@ class ServiceSettings(BaseSettings):
     @property
     def secret_path(self) -> Path:
         """The file of the installation's secret; never inside the artifact folder."""
-        return self.secret_file or self.data_dir / "secrets" / "install.key"
+        return self.secret_file or self.first_secret_path
+
+    @property
+    def first_secret_path(self) -> Path:
+        """Where the secret is unless a setting says otherwise."""
+        return self.data_dir / "secrets" / "install.key"
 
     @property
     def intake_limits(self) -> IntakeLimits:

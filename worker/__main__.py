@@ -30,7 +30,7 @@ def main() -> int:
         settings = read_settings(WorkerSettings)
         begin("worker", settings.log_level, JOB_FUNCTION, render_talking_face)
         check_data_dir(settings.data_dir)
-        check_sandbox(settings.sandbox)
+        check_sandbox(settings.sandbox, settings.decoder_socket)
         renderer = load_renderer(settings)
         renderer.warm_up()
     except StartError as error:

@@ -27,6 +27,10 @@ class WorkerSettings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Field(description="Least level that is logged."),
     ] = "INFO"
+    decoder_socket: Annotated[
+        Path | None,
+        Field(description="Socket of the decoder server that decodes uploads; none: done here."),
+    ] = None
     sandbox: Annotated[
         SandboxMode,
         Field(

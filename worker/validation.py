@@ -131,7 +131,7 @@ def main() -> int:
         settings = read_settings(WorkerSettings)
         begin("validation", settings.log_level, VALIDATE_FUNCTION, validation.validate_uploads)
         check_data_dir(settings.data_dir)
-        check_sandbox(settings.sandbox)
+        check_sandbox(settings.sandbox, settings.decoder_socket)
     except StartError as error:
         refuse(error)
     os.nice(NICENESS)

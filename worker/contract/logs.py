@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Literal, cast
 
 import structlog
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 def configure_logging(process: str, level: str) -> None:

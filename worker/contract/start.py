@@ -75,14 +75,14 @@ def check_data_dir(folder: Path) -> None:
         ) from None
 
 
-def check_sandbox(mode: SandboxMode) -> None:
+def check_sandbox(mode: SandboxMode, socket: Path | None = None) -> None:
     """Set how strictly decoders are confined, and look whether this machine can do it.
 
     Raises:
         StartError: `require`, and it cannot.
     """
     try:
-        confine(mode)
+        confine(mode, socket)
     except SandboxError as error:
         raise StartError(str(error)) from None
 

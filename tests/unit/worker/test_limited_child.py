@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.limited_child import ChildEnd, ChildLimits, run_limited
+from worker.contract.intake.decoder_orders import ChildEnd, ChildLimits
+from worker.contract.intake.limited_child import run_limited
 
 LIMITS = ChildLimits(memory_bytes=512 * 2**20, cpu_s=20, wall_clock_s=60.0, max_file_bytes=2**20)
 

@@ -14,7 +14,8 @@ import pytest
 
 from worker.contract.intake import confinement as confinement_module
 from worker.contract.intake.confinement import SandboxError, confine, confinement, examine
-from worker.contract.intake.limited_child import ChildEnd, ChildLimits, run_limited
+from worker.contract.intake.decoder_orders import ChildEnd, ChildLimits
+from worker.contract.intake.limited_child import run_limited
 from worker.contract.intake.sandbox import Fences, SandboxMode
 
 LIMITS = ChildLimits(memory_bytes=2**30, cpu_s=20, wall_clock_s=60.0, max_file_bytes=2**20)

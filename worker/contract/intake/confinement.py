@@ -26,22 +26,30 @@ class Confinement:
     Args:
         mode: What happens where the kernel lacks a fence.
         most_abi: Landlock as a kernel of this ABI has it; None: all that there is.
+        socket: Of the decoder server that runs them; None: they are children of this process.
     """
 
     mode: SandboxMode = SandboxMode.WARN
     most_abi: int | None = None
+    socket: Path | None = None
 
 
 confinement: Final = Confinement()
 
 
-def confine(mode: SandboxMode) -> None:
+def confine(mode: SandboxMode, socket: Path | None = None) -> None:
     """Set how strictly the decoders of this process are confined; called once by an entry point.
+
+    Args:
+        mode: What happens where the kernel lacks a fence.
+        socket: Of the decoder server, if that runs them; it looks at its machine itself.
 
     Raises:
         SandboxError: `require`, and this machine cannot do it.
     """
-    confinement.mode = mode
+    confinement.mode, confinement.socket = mode, socket
+    if socket is not None:
+        return
     fences = examine()
     if fences.are_complete:
         _log.info("sandbox", landlock_abi=fences.landlock_abi)

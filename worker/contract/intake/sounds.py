@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.decoder_orders import ChildEnd
 from worker.contract.intake.descriptions import describe
 from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import (
-    ChildEnd,
     ffmpeg_reading,
     keep_waiting,
     run_limited,
