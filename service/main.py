@@ -17,15 +17,17 @@ from service.metrics_port import MetricsPort
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
-from service.routers import events, health, jobs, talking_face
+from service.routers import events, health, jobs, talking_face, webhooks
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
 from service.watch import JobWatch
+from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.intake.confinement import confinement
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
+from worker.contract.outbox import Outbox
 from worker.contract.queues import connect
 from worker.contract.statistics import StatisticsReader
 
@@ -69,6 +71,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_waiting_per_caller=settings.max_watchers_per_caller,
         ),
         metrics=Metrics(),
+        outbox=Outbox(redis),
+        webhook_targets=AllowedTargets.of(settings.webhook_allow),
     )
     # The last that is added is the outermost.
     if settings.cors_origins:
@@ -81,7 +85,13 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_age=600,
         )
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
-    routers = (talking_face.router, jobs.router, events.router, health.router)
+    routers = (
+        talking_face.router,
+        jobs.router,
+        events.router,
+        webhooks.router,
+        health.router,
+    )
     install_problem_handlers(app, [route for router in routers for route in router.routes])
     for router in routers:
         app.include_router(router)

@@ -172,6 +172,20 @@ class ServiceSettings(BaseSettings):
         NoDecode,
         Field(description="Sites whose pages may call the API, separated by commas; none."),
     ] = ()
+    webhook_allow: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(
+            description="Receivers of webhooks that need not be public, separated by commas: host "
+            "names, and networks such as 10.0.0.0/8; none."
+        ),
+    ] = ()
+    webhook_ca_file: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of authorities that receivers may be signed by, beside the public ones."
+        ),
+    ] = None
     webhook_timeout_s: Annotated[
         float, Field(gt=0, le=60, description="Longest delivery of one webhook, in seconds.")
     ] = 10.0
@@ -227,6 +241,24 @@ class ServiceSettings(BaseSettings):
             for proxy in value:
                 # uvicorn would take a misspelt network for a name, and never find it.
                 ip_network(proxy)  # raises ValueError, which becomes the setting's error
+        return value
+
+    @field_validator("webhook_allow", mode="before")
+    @classmethod
+    def _split_receivers(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(one.strip().lower() for one in value.split(",") if one.strip())
+        return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _check_receivers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for receiver in value:
+            # A slash is a network's; ip_network raises ValueError, which becomes the setting's error.
+            if "/" in receiver:
+                ip_network(receiver)
+            elif ":" in receiver.replace("::", "") and not receiver.startswith("["):
+                raise ValueError(f"{receiver!r} has a port; name hosts without one")
         return value
 
     @field_validator("read_rate", "write_rate")

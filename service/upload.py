@@ -258,7 +258,12 @@ class _FormParser(MultiPartParser):
         Raises:
             RequestValidationError: One of them is wrong, or unknown.
         """
-        fields = {name: value for name, value in self.items if isinstance(value, str)}
+        fields: dict[str, str] = {}
+        for name, value in self.items:
+            if isinstance(value, str):
+                if name in fields:
+                    raise _invalid({name: "This option was sent twice. Send it once"})
+                fields[name] = value
         try:
             options = TalkingFaceOptions.model_validate(fields)
         except ValidationError as error:
@@ -312,10 +317,12 @@ async def receive_form(
     """
     content_type, _ = parse_options_header(headers.get("content-type", ""))
     if content_type != b"multipart/form-data":
-        raise HTTPException(
-            HTTPStatus.BAD_REQUEST,
-            "Send the files and options as multipart/form-data.",
-            headers={"Connection": "close"},
+        got = content_type.decode("latin-1") or "no Content-Type"
+        raise ProblemError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            f"The body is {got[:80]}; expected multipart/form-data with the files and options as its "
+            "parts (curl -F image=@portrait.jpg -F audio=@voice.wav).",
+            headers={"Connection": "close", "Accept-Post": "multipart/form-data"},
         )
     parser = _FormParser(headers, stream, folder, limits, check_options)
     try:

@@ -60,11 +60,15 @@ class Supervisor:
 
     Args:
         tell: Called with one line about each death and restart.
+        on_death: Called with the process id of what died by itself.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], on_death: Callable[[int], None] = lambda _pid: None
+    ) -> None:
         self._slots: list[_Slot] = []
         self._tell = tell
+        self._on_death = on_death
         self._steady = False
 
     def add(self, program: Program) -> None:
@@ -113,6 +117,7 @@ class Supervisor:
             return
         lived_s = time.monotonic() - slot.child.started_at_s
         slot.child.kill_group()  # what it may have left behind
+        self._on_death(slot.child.pid)
         slot.child = None
         slot.deaths = 1 if lived_s >= STEADY_S else slot.deaths + 1
         told = f"{slot.program.name} ended with {describe_status(status)}"

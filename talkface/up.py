@@ -12,6 +12,7 @@ What dies is started again; what was started is stopped, however `up` ends.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.client
 import os
@@ -40,6 +41,8 @@ from talkface.private_redis import (
     remove_socket,
 )
 from talkface.supervisor import Program, Supervisor, SupervisorError
+from worker.contract.holders import Holders
+from worker.contract.recovery import Recovery
 from worker.contract.start import MISCONFIGURED, settings_sentence
 
 TICK_S = 0.1
@@ -130,8 +133,11 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     if "TALKFACE_REDIS_URL" not in environment:
         redis = prepare_private_redis(data_dir)
         stack.callback(remove_socket, redis)
+        if redis.warning is not None:
+            _tell(redis.warning)
         environment["TALKFACE_REDIS_URL"] = redis.url
-    supervisor = Supervisor(_tell)
+    url = environment["TALKFACE_REDIS_URL"]
+    supervisor = Supervisor(_tell, on_death=lambda pid: _tell_ledger(url, pid))
     # The stack unwinds in reverse: everything is stopped before the lock and the socket go.
     stack.callback(lambda: supervisor.stop(hurry=lambda: signals.hurry))
 
@@ -321,6 +327,20 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _tell_ledger(redis_url: str, pid: int) -> None:
+    """What a process that died has held is delivered again at once, not when its lease is over."""
+    # Late: the reconciler's settings say how often a job may lose its worker.
+    from service.reconciler import ReconcilerSettings
+
+    with (
+        contextlib.suppress(RedisError),
+        Redis.from_url(redis_url, socket_timeout=PROBE_TIMEOUT_S) as redis,
+    ):
+        recovery = Recovery(redis, max_deaths=ReconcilerSettings().max_deliveries)
+        for job in Holders(redis).of_process(pid):
+            recovery.recover(job)
 
 
 def _url(host: str, listener: socket.socket) -> str:

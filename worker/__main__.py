@@ -41,7 +41,8 @@ def main() -> int:
     _log.info("renderer_warm", **renderer.info.model_dump())
 
     name, stop = process_name(), Stop(settings.grace_s)
-    beats, redis = Ledger(connect(settings.redis_url)), connect(settings.redis_url)
+    beats = Ledger(connect(settings.redis_url, name=name))
+    redis = connect(settings.redis_url)
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s) as heartbeat:
         context = WorkerContext(
             worker=name,

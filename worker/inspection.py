@@ -75,7 +75,9 @@ def inspect_portrait(job_id: str, attempt: int) -> None:
     context, token = _installed[0], secrets.token_hex(16)
     with bound(job_id=job_id):
         try:
-            record = context.ledger.claim_waiting(job_id, attempt, token, lease_s=context.lease_s)
+            record = context.ledger.claim_waiting(
+                job_id, attempt, token, lease_s=context.lease_s, worker=context.heartbeat.worker
+            )
         except UnreadableRecordError:
             # It is claimed all the same; the renderers find out what is to be done with it.
             context.ledger.pass_inspection(job_id, token, None)
@@ -153,7 +155,7 @@ def main() -> int:
         refuse(StartError(f"the face detector cannot be loaded: {error}"))
     name, stop = process_name(), Stop()
     ledger = Ledger(connect(settings.redis_url))
-    beats = Ledger(connect(settings.redis_url))
+    beats = Ledger(connect(settings.redis_url, name=name))
     kind = ProcessKind.INSPECTOR
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
         store = ArtifactStore(settings.data_dir)

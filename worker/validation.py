@@ -67,7 +67,12 @@ def validate_uploads(job_id: str, attempt: int) -> None:
     with bound(job_id=job_id):
         try:
             record = ledger.claim_waiting(
-                job_id, attempt, token, lease_s=context.lease_s, queue=VALIDATE_QUEUE
+                job_id,
+                attempt,
+                token,
+                lease_s=context.lease_s,
+                queue=VALIDATE_QUEUE,
+                worker=context.heartbeat.worker,
             )
         except UnreadableRecordError:
             # It is claimed all the same; the renderers find out what is to be done with it.
@@ -137,7 +142,7 @@ def main() -> int:
     os.nice(NICENESS)
     name, stop = process_name(), Stop()
     ledger = Ledger(connect(settings.redis_url))
-    beats = Ledger(connect(settings.redis_url))
+    beats = Ledger(connect(settings.redis_url, name=name))
     kind = ProcessKind.VALIDATOR
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
         store = ArtifactStore(settings.data_dir)

@@ -61,6 +61,8 @@ SETTING_NAMES: Final = frozenset(
         "max_media_s_a_day",
         "max_open_media_s",
         "cors_origins",
+        "webhook_allow",
+        "webhook_ca_file",
         "webhook_timeout_s",
         "max_open_jobs",
         "max_waiting_uploads",

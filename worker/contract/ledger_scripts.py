@@ -221,7 +221,7 @@ return 1
 """
 )
 
-# ARGV id, token, attempt, lease in ms, queue: takes a job from a queue before the renderers' without
+# ARGV id, token, attempt, lease in ms, queue, holder: takes a job from a queue before the renderers' without
 # changing its state.
 CLAIM_WAITING: Final = (
     _COMMON
@@ -232,11 +232,25 @@ if job[1] ~= 'queued' or job[2] ~= ARGV[3] or job[3] ~= ARGV[5] then return 0 en
 local holder = redis.call('GET', lease)
 if holder and holder ~= token then return 0 end
 redis.call('SET', lease, token, 'PX', ARGV[4])
-redis.call('HSET', job_key(id), 'token', token)
+redis.call('HSET', job_key(id), 'token', token, 'worker', ARGV[6])
 if ARGV[5] == 'validate' then
   redis.call('HSET', job_key(id), 'stage', 'validating')
   note(id, 'progress')
 end
+return 1
+"""
+)
+
+# ARGV id, holder: its lease ends now, if it is still the holder. One that lives all the same takes it up again
+# with its next RENEW, unless the job was given to somebody else before.
+FREE: Final = (
+    _COMMON
+    + """
+local id = ARGV[1]
+local job = redis.call('HMGET', job_key(id), 'worker', 'token')
+if job[1] ~= ARGV[2] or not job[2] then return 0 end
+if redis.call('GET', P .. 'lease:' .. id) ~= job[2] then return 0 end
+redis.call('DEL', P .. 'lease:' .. id)
 return 1
 """
 )
@@ -351,6 +365,31 @@ local id = ARGV[1]
 if redis.call('HGET', job_key(id), 'state') ~= 'queued' then return 0 end
 if redis.call('HSET', P .. 'quarantine', id, ARGV[2]) == 0 then return 0 end
 count('quarantined')
+return 1
+"""
+)
+
+# ARGV id, what became of its webhook as JSON; nothing is written of a job that was deleted meanwhile.
+NOTE_WEBHOOK: Final = (
+    _COMMON
+    + """
+if redis.call('EXISTS', job_key(ARGV[1])) == 0 then return 0 end
+redis.call('HSET', job_key(ARGV[1]), 'webhook', ARGV[2])
+return 1
+"""
+)
+
+# ARGV id, what becomes of its webhook as JSON: the event of a job that has ended is due now, once more.
+REDELIVER: Final = (
+    _COMMON
+    + """
+local id, event = ARGV[1], 'evt_' .. ARGV[1]
+local job = redis.call('HMGET', job_key(id), 'state', 'callback_url', 'finished_at')
+if not job[1] or is_open(job[1]) or not job[2] then return 0 end
+redis.call('HSET', P .. 'outbox:' .. event, 'id', event, 'job_id', id, 'type', 'job.' .. job[1],
+           'occurred_at', job[3], 'callback_url', job[2], 'attempts', 0)
+redis.call('ZADD', P .. 'outbox', string.format('%.3f', stamp()), event)
+redis.call('HSET', job_key(id), 'webhook', ARGV[2])
 return 1
 """
 )

@@ -322,6 +322,26 @@ class JobFailure(Message):
     params: dict[str, ParamValue] = Field(default_factory=dict)
 
 
+class WebhookState(Message):
+    """What became of the webhook of a job that has ended.
+
+    Args:
+        state: `waiting` for its next try, `delivered`, or `given_up`.
+        attempts: Tries so far.
+        status: What the receiver answered last; None: it could not be reached, or was not tried yet.
+        reason: A word about the last try, such as `unreachable`, `forbidden_address` or `refused`.
+        tried_at: When that was.
+        next_at: When it is tried again.
+    """
+
+    state: Literal["waiting", "delivered", "given_up"]
+    attempts: int = 0
+    status: int | None = None
+    reason: str | None = None
+    tried_at: datetime | None = None
+    next_at: datetime | None = None
+
+
 class FrameCount(Message):
     """How far a job has come."""
 
@@ -351,6 +371,7 @@ class JobRecord(Message):
         expires_at: When they are erased; known once the job has ended.
         erased: They are.
         callback_url: Where to tell about the end.
+        webhook: What became of that; None before it was tried.
         request_id: Of the request that made it.
         schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
@@ -383,6 +404,7 @@ class JobRecord(Message):
     expires_at: datetime | None = None
     erased: bool = False
     callback_url: str | None = None
+    webhook: WebhookState | None = None
     request_id: str
     schema_version: int = 1
     input: JobInput

@@ -13,16 +13,22 @@ from pathlib import Path
 
 import httpcore2
 import pytest
+import trustme
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.secret_file import InstallSecret
+from service.webhook_targets import (
+    AllowedTargets,
+    check_callback_url,
+    check_target,
+    is_public,
+)
 from service.webhooks import (
     RETRY_AFTER_S,
     Outcome,
     WebhookSender,
-    check_callback_url,
-    is_public,
     retry_delay_s,
+    trusted_authorities,
     webhook_secret,
 )
 from tests.webhook_receiver import NAME, Receiver, respond
@@ -88,7 +94,7 @@ def sender_to(receiver: Receiver, secret: InstallSecret, **options: object) -> W
     """A sender that may reach loopback, where the receiver has to be."""
     settings = {
         "resolve": Names(["127.0.0.1"]),
-        "is_allowed": lambda _address: True,
+        "is_allowed": lambda _host, _address: True,
         "ssl_context": receiver.trust,
         **options,
     }
@@ -363,7 +369,7 @@ def test_an_address_that_is_public(address: str) -> None:
 )
 def test_an_address_that_no_webhook_goes_to(url: str) -> None:
     with pytest.raises(ValueError, match=r"address|port|Port|URL"):
-        check_callback_url(url)
+        check_target(check_callback_url(url), AllowedTargets())
 
 
 @pytest.mark.parametrize(
@@ -386,3 +392,33 @@ def test_there_are_seven_tries_in_some_18_hours() -> None:
 
     assert delays == [*RETRY_AFTER_S, None]
     assert 17 * 3600 < sum(RETRY_AFTER_S) < 19 * 3600
+
+
+def test_an_operator_allows_inner_hosts_and_networks() -> None:
+    allowed = AllowedTargets.of(("hooks.inner", "10.1.0.0/16", "fd00::/8"))
+
+    check_target("https://10.1.2.3/hook", allowed)
+    with pytest.raises(ValueError, match="not public"):
+        check_target("https://10.2.0.1/hook", allowed)
+    for host, address, is_allowed in (
+        ("hooks.inner", "192.168.1.5", True),
+        ("Hooks.Inner.", "192.168.1.5", True),
+        ("other.inner", "192.168.1.5", False),
+        ("other.inner", "10.1.9.9", True),
+        ("other.inner", "fd12::1", True),
+        ("other.inner", "169.254.169.254", False),
+        ("hooks.example", "8.8.8.8", True),
+    ):
+        assert allowed.allow(host, ipaddress.ip_address(address)) is is_allowed, (host, address)
+
+
+def test_an_authority_of_the_operators_own_is_trusted_beside_the_public_ones(
+    tmp_path: Path,
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+
+    public = len(trusted_authorities(None).get_ca_certs())
+    assert len(trusted_authorities(tmp_path / "ca.pem").get_ca_certs()) == public + 1
+    with pytest.raises(OSError):
+        trusted_authorities(tmp_path / "absent.pem")
