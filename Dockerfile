@@ -9,6 +9,7 @@
 
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
+    GLOG_minloglevel=2 \
     PYTHONUNBUFFERED=1 \
     PATH=/opt/venv/bin:$PATH
 RUN groupadd --gid 10001 talkface \

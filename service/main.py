@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
+from service.head_requests import HeadMiddleware
 from service.metrics import Metrics
 from service.metrics_port import MetricsPort
 from service.middleware import RequestMiddleware
@@ -84,6 +85,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             expose_headers=["Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"],
             max_age=600,
         )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
     routers = (
         talking_face.router,

@@ -291,14 +291,13 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
 def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     """All methods of an address; the framework tells those of its first route only."""
-    return sorted(
-        {
-            method
-            for route in routes
-            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-            for method in route.methods or ()
-        }
-    )
+    methods = {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:

@@ -251,6 +251,8 @@ class Guard:
                 "Send a valid API key: `Authorization: Bearer tf_...`.",
                 headers=_CHALLENGE,
             )
+        # For the log: the id, which is no secret.
+        request.scope.setdefault("state", {})["key"] = key.id
         return key
 
     def _principal_of(self, key: ApiKey) -> Principal:

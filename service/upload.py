@@ -45,6 +45,8 @@ from worker.contract.intake.uploads import (
 )
 
 _MAX_FIELDS: Final = 32
+# The library's, for one header of a part.
+_MAX_PART_HEADER_BYTES: Final = 4096
 _MAX_FIELD_BYTES: Final = 16 * 1024
 _WRITE_BYTES: Final = 2**20
 # What has been received is written to the disk on the way, so that little is left at the end.
@@ -328,7 +330,7 @@ async def receive_form(
     try:
         await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, error.message) from None
+        raise HTTPException(HTTPStatus.BAD_REQUEST, _words_of(error)) from None
     finally:
         for files in parser.files.values():
             for one in files:
@@ -362,6 +364,18 @@ async def pieces(
         count(len(piece))
         yield piece
         await on_piece()
+
+
+def _words_of(error: MultiPartException) -> str:
+    """What is wrong with a form; the library's own word for every other fault of its syntax."""
+    if "header" in str(error.__cause__).lower() and "size" in str(error.__cause__).lower():
+        return (
+            f"A part's headers have more than {_MAX_PART_HEADER_BYTES} bytes, so its field's or file's name is "
+            "too long. Shorten the name; it plays no part here."
+        )
+    return (
+        f"{error.message.removesuffix('.')}. Send multipart/form-data as a browser or curl -F does."
+    )
 
 
 def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:

@@ -216,6 +216,8 @@ def _child_environment(data_dir: Path) -> dict[str, str]:
     code = str(Path(__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
     return {
+        # mediapipe's libraries tell every start of theirs, unless they are told otherwise.
+        "GLOG_minloglevel": "2",
         **os.environ,
         "TALKFACE_DATA_DIR": str(data_dir),
         # The children run the very code that runs here, wherever it was started from.

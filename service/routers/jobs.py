@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -22,7 +23,9 @@ from service.dependencies import (
     WriterDep,
 )
 from service.job_views import JobViews
+from service.keys import Scope
 from service.problems import RETRY_AFTER, ProblemError, problem_responses
+from service.query_parameters import check_known_parameters
 from service.ranges import parse_range
 from service.schemas.examples import (
     CANCELLED_JOB,
@@ -40,7 +43,7 @@ from worker.contract.answers import CancelOutcome
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
-from worker.contract.ledger_reader import CursorError
+from worker.contract.ledger_reader import CursorError, JobFilter
 from worker.contract.messages import JobResult, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -59,6 +62,7 @@ _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
     responses=problem_responses(),
 )
 async def list_jobs(
+    request: Request,
     response: Response,
     principal: ListerDep,
     ledger: LedgerDep,
@@ -67,10 +71,30 @@ async def list_jobs(
     cursor: Annotated[
         str | None, Query(max_length=100, description="`next_cursor` of the page before.")
     ] = None,
+    state: Annotated[
+        list[JobState] | None,
+        Query(description="Only jobs that stand so; may be sent again for another state."),
+    ] = None,
+    created_after: Annotated[
+        datetime | None, Query(description="Only jobs that were accepted at this time or later.")
+    ] = None,
+    created_before: Annotated[
+        datetime | None, Query(description="Only jobs that were accepted before this time.")
+    ] = None,
 ) -> JobPage:
-    """A page of the caller's jobs; `next_cursor` leads to what is older."""
+    """A page of the caller's jobs, of everyone's for a key with the scope admin.
+
+    `next_cursor` leads to what is older. Only it says whether that was all: where few jobs
+    are wanted of very many, a page may have fewer than `limit`.
+    """
     response.headers["Cache-Control"] = "no-store"
-    return await run_in_threadpool(_page, principal, ledger, views, cursor, limit)
+    check_known_parameters(request)
+    wanted = JobFilter(
+        states=frozenset(state or ()),
+        after=None if created_after is None else _unix(created_after),
+        before=None if created_before is None else _unix(created_before),
+    )
+    return await run_in_threadpool(_page, principal, ledger, views, cursor, limit, wanted)
 
 
 @router.get(
@@ -155,18 +179,6 @@ def get_content(
     return _video(request, artifacts, record.id, record.result)
 
 
-@router.head("/{job_id}/content", include_in_schema=False)
-def head_content(
-    job_id: JobId,
-    request: Request,
-    principal: ContentReaderDep,
-    views: JobViewsDep,
-    artifacts: ArtifactsDep,
-) -> Response:
-    """The headers of the video."""
-    return get_content(job_id, request, principal, views, artifacts)
-
-
 @router.post(
     "/{job_id}/cancel",
     summary="Stop a job",
@@ -228,10 +240,18 @@ def delete_job(
 
 
 def _page(
-    principal: Principal, ledger: Ledger, views: JobViews, cursor: str | None, limit: int
+    principal: Principal,
+    ledger: Ledger,
+    views: JobViews,
+    cursor: str | None,
+    limit: int,
+    wanted: JobFilter,
 ) -> JobPage:
+    # An operator looks after everyone's jobs; that of `up` without keys has all that there are.
+    sees_all = principal.may(Scope.ADMIN) and not principal.is_operator
+    listed = ledger.list_all if sees_all else partial(ledger.list_jobs, principal.id)
     try:
-        page = ledger.list_jobs(principal.id, cursor=cursor, limit=limit)
+        page = listed(cursor=cursor, limit=limit, wanted=wanted)
     except CursorError as error:
         detail = f"The cursor is not valid: {error}."
         raise ProblemError(
@@ -242,6 +262,11 @@ def _page(
     return JobPage(
         data=[views.public(record) for record in page.records], next_cursor=page.next_cursor
     )
+
+
+def _unix(moment: datetime) -> float:
+    """Unix time in seconds; a time without a zone is UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 async def _wait_for_end(
@@ -314,7 +339,7 @@ def _video(request: Request, artifacts: ArtifactStore, job_id: str, result: JobR
         "Content-Disposition": f'inline; filename="talkface-{job_id}.mp4"',
         "X-Content-Type-Options": "nosniff",
     }
-    if etag in _listed(request.headers.get("if-none-match", "")):
+    if _lists(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     span = None
     # A range of another version of the file is worthless: RFC 9110 section 13.1.5.
@@ -324,20 +349,18 @@ def _video(request: Request, artifacts: ArtifactStore, job_id: str, result: JobR
     headers["Content-Length"] = str(stop - start)
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    body: Iterator[bytes] = (
-        iter(()) if request.method == "HEAD" else artifacts.read_range(result.key, start, stop)
-    )
     return StreamingResponse(
-        body,
+        artifacts.read_range(result.key, start, stop),
         status_code=200 if span is None else 206,
         headers=headers,
         media_type=result.content_type,
     )
 
 
-def _listed(header: str) -> set[str]:
-    """The entity tags of `If-None-Match`, compared weakly as RFC 9110 section 13.1.2 says."""
-    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
+def _lists(header: str, etag: str) -> bool:
+    """Whether `If-None-Match` has an entity tag, compared weakly, or any (RFC 9110 section 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
+    return etag in tags or header.strip() == "*"
 
 
 def _prefers_video(accept: str) -> bool:

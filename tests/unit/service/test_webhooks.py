@@ -420,5 +420,5 @@ def test_an_authority_of_the_operators_own_is_trusted_beside_the_public_ones(
 
     public = len(trusted_authorities(None).get_ca_certs())
     assert len(trusted_authorities(tmp_path / "ca.pem").get_ca_certs()) == public + 1
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         trusted_authorities(tmp_path / "absent.pem")
