@@ -99,6 +99,10 @@ uploads: $(STAMP) ## Measure answers to 10 min videos, and photographs beside fo
 openapi: $(STAMP) ## Write openapi.json anew
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
 
+.PHONY: reference
+reference: $(STAMP) ## Write docs/reference.md anew: settings, error codes, metrics
+	@$(BIN)/python -m talkface.reference docs/reference.md
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .
