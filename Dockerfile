@@ -2,7 +2,7 @@
 #
 #   docker build --target api .
 #   docker build --target worker .                                                                # CPU
-#   docker build --target worker --build-arg TORCH=cu126 --build-arg EXTRAS="worker gpu" .       # CUDA 12.6
+#   docker build --target worker --build-arg TORCH=cu130 --build-arg EXTRAS="worker gpu" .       # CUDA 13.0
 #
 # No CUDA base image is needed: torch's wheels carry the CUDA libraries, the host lends the driver.
 # docs/deployment.md says which build runs with which driver and card.
@@ -50,7 +50,7 @@ COPY pyproject.toml docker/dist_info.py ./
 RUN python dist_info.py pyproject.toml
 
 FROM build AS build-worker
-# Which build of torch: cpu, or a CUDA version as PyTorch writes it (cu126, cu128, cu130).
+# Which build of torch: cpu, or a CUDA version as PyTorch writes it (cu126, cu130).
 ARG TORCH=cpu
 # The index that has it, for torch alone; empty: pip's own index, which is PyPI with its CUDA 13 build (docs/adr/0004).
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/${TORCH}

@@ -29,7 +29,19 @@ _COMMANDS: Final = (
     *("blpop", "brpop", "rpoplpush", "brpoplpush", "sadd", "srem", "smembers", "scard"),
     *("sismember", "zadd", "zrem", "zcard", "zcount", "zscore", "zmscore", "zrange", "zrevrange"),
     *("zrangebyscore", "zrevrangebyscore", "zremrangebyscore", "zremrangebyrank", "zincrby"),
-    *("zrank", "zscan", "xadd", "xread", "xrange", "xrevrange", "xlen", "xdel", "xtrim"),
+    *(
+        "zrank",
+        "zscan",
+        "zdiff",
+        "rename",
+        "xadd",
+        "xread",
+        "xrange",
+        "xrevrange",
+        "xlen",
+        "xdel",
+        "xtrim",
+    ),
 )
 OPERATOR: Final = "operator"
 

@@ -166,7 +166,7 @@ def test_an_inner_receiver_is_told_where_the_operator_allows_it(
     assert len(receiver.requests) == 1
     eventually(lambda: ledger.get(record.id).webhook is not None, "it is noted")  # type: ignore[union-attr]
     told = make_client().get(f"/v1/jobs/{record.id}").json()["webhook"]
-    assert (told["state"], told["attempts"], told["status"]) == ("delivered", 1, 200)
+    assert (told["state"], told["attempts"], told["status"]) == ("delivered", 1, 204)
 
 
 def test_a_give_up_is_seen_and_sent_once_more(
