@@ -38,27 +38,30 @@ class Holders:
         self._redis = redis
         self._free = redis.register_script(FREE)
         self._gone_after_s = gone_after_s
-        self._seen_at: dict[str, float] = {}
+        self._seen: set[str] = set()
+        self._missing_since: dict[str, float] = {}
+        self._looked_at = float("-inf")
 
     def disconnected(self) -> list[LostJob]:
         """Free the jobs of holders that were connected and are not any more; call it every few seconds.
 
         A holder that was never seen is another release's, or Redis does not tell: its lease counts.
         """
-        now = time.monotonic()
-        names = self._connected()
+        names, now = self._connected(), time.monotonic()
         if names is None:
             return []
-        self._seen_at = {
-            **{name: at for name, at in self._seen_at.items() if now - at < 3600.0},
-            **dict.fromkeys(names, now),
-        }
-
-        def is_gone(holder: str) -> bool:
-            seen_at = self._seen_at.get(holder)
-            return seen_at is not None and now - seen_at >= self._gone_after_s
-
-        return list(self._freed(is_gone))
+        # After a while without a look, Redis may have been away: whoever is missing now had no time yet
+        # to come back.
+        is_afresh = now - self._looked_at > 2 * self._gone_after_s + 1.0
+        since = {} if is_afresh else self._missing_since
+        self._looked_at = now
+        self._seen |= names
+        self._missing_since = {name: since.get(name, now) for name in self._seen - names}
+        gone = {name for name, at in self._missing_since.items() if now - at >= self._gone_after_s}
+        freed = list(self._freed(lambda holder: holder in gone)) if gone else []
+        # They never come back under these names, and what they held is free.
+        self._seen -= gone
+        return freed
 
     def of_process(self, pid: int) -> list[LostJob]:
         """Free the jobs of a process of this machine that has ended."""
