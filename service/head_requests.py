@@ -6,6 +6,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+class _HungUpError(OSError):
+    """Nobody reads the body of an answer to HEAD."""
+
+
 class HeadMiddleware:
     """Asks the application as if it were a GET, and hangs up on it when the headers are there.
 
@@ -36,11 +40,11 @@ class HeadMiddleware:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 if message.get("more_body"):
                     # A stream would go on and on: to it the client has gone.
-                    raise OSError("nobody reads the body of an answer to HEAD")
+                    raise _HungUpError
 
         try:
             await self._app(as_get, receive, send_headers)
-        except ClientDisconnect:
+        except (ClientDisconnect, _HungUpError):
             if not is_answered:
                 raise
         finally:
