@@ -18,13 +18,8 @@ from typing import Any, Final, Literal, cast
 import structlog
 
 _LIBRARIES: Final = (
-    "rq",
-    "rq.worker",
-    "uvicorn",
-    "uvicorn.error",
-    "httpx2",
-    "httpcore2",
-    "asyncio",
+    *("rq", "rq.worker", "uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio"),
+    *("matplotlib", "numba", "absl"),
 )
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
