@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, cast
 import structlog
 
 _LIBRARIES: Final = (
-    *("rq", "rq.worker", "uvicorn", "uvicorn.error", "httpx2", "httpcore2", "asyncio"),
+    *("rq", "rq.worker", "httpx2", "httpcore2", "asyncio"),
     *("matplotlib", "numba", "absl"),
 )
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -60,10 +60,16 @@ def configure_logging(process: str, level: str) -> None:
     # What they tell at INFO our own lines say as well, with a job or a request.
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("uvicorn.error").addFilter(_says_where_it_listens)
     logging.captureWarnings(True)
     # Deprecations are for those who develop this, and their tests fail on them.
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.filterwarnings("ignore", message=r"SymbolDatabase\.GetPrototype\(\) is deprecated")
+
+
+def _says_where_it_listens(record: logging.LogRecord) -> bool:
+    """Of uvicorn's own words what matters: its address, and warnings."""
+    return record.levelno >= logging.WARNING or "running on" in record.getMessage()
 
 
 def _renderers(*, is_terminal: bool) -> list[structlog.typing.Processor]:
