@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.dependencies import JobViewsDep, ResourcesDep, WriterDep
 from service.problems import ProblemError, problem_responses
@@ -20,10 +20,15 @@ router = APIRouter(prefix="/v1", tags=["webhooks"])
 class WebhookSecret(BaseModel):
     """`GET /v1/webhook-secret`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"object": "webhook_secret", "secret": "whsec_" + "C2FtcGxl" * 5 + "C2E="}]
+        }
+    )
+
     object: Literal["webhook_secret"] = "webhook_secret"
     secret: str = Field(
-        description="For any Standard Webhooks library; the same for all keys that share jobs.",
-        examples=["whsec_" + "C2FtcGxl" * 5 + "C2E="],
+        description="For any Standard Webhooks library; the same for all keys that share jobs."
     )
 
 
