@@ -16,13 +16,10 @@ import importlib
 import json
 import os
 import signal
-import socket
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from worker.contract.intake import landlock, seccomp
 
@@ -39,8 +36,7 @@ class SandboxMode(StrEnum):
     WARN = "warn"
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What a child may touch.
 
     Args:
@@ -57,11 +53,10 @@ class Policy:
 
     def to_json(self) -> str:
         """For the child's command line."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
 
-@dataclass(frozen=True)
-class Fences:
+class Fences(NamedTuple):
     """What a child was seen to be unable to do.
 
     Args:
@@ -119,6 +114,8 @@ def enter(policy: Policy, program: str | None = None) -> None:
 
 def _python_folders() -> list[str]:
     """Where modules may still be loaded from: libraries, and nothing that is ours."""
+    import sysconfig
+
     named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     found = [path for path in sys.path if path.endswith(("-packages", "lib-dynload"))]
     return [*named, *found, os.path.join(sys.base_prefix, "lib")]
@@ -126,6 +123,8 @@ def _python_folders() -> list[str]:
 
 def _examine(most_abi: int | None) -> Fences:
     """Put up the fences around this process and try them."""
+    import socket
+
     enter(Policy(most_abi=most_abi), program="/bin/true")
     can_read = can_connect = True
     try:
@@ -145,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
     """Confine this process and go on as what the arguments say."""
     if arguments[0] == "--examine":
         most_abi = int(arguments[1]) if len(arguments) > 1 else None
-        sys.stdout.write(json.dumps(asdict(_examine(most_abi))))
+        sys.stdout.write(json.dumps(_examine(most_abi)._asdict()))
         return 0
     given = json.loads(arguments[0])
     policy = Policy(**{**given, "mode": SandboxMode(given["mode"])})

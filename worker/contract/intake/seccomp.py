@@ -16,8 +16,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
-import struct
+import sys
 from typing import Final
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
@@ -156,8 +155,8 @@ def restrict(*, may_exec: bool) -> None:
 
 def _filter(*, may_exec: bool) -> list[tuple[int, int, int, int]]:
     """The classic BPF program: one small block for each call, the first that matches answers."""
-    machine = platform.machine()
-    if machine not in _MACHINES or struct.pack("=H", 1) != b"\x01\x00":
+    machine = os.uname().machine
+    if machine not in _MACHINES or sys.byteorder != "little":
         raise OSError(f"the system calls of {machine} are not known here")
     architecture, numbers = _MACHINES[machine]
     own_pid = os.getpid()
