@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
+import re
+from datetime import datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -52,6 +54,19 @@ MAX_WAIT_S = 60.0
 # How often who waits looks at the job itself: an event may have been trimmed, a client have gone.
 _LOOK_S = 5.0
 _RETRY = {"Retry-After": "1"}
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+def _check_moment(value: object) -> object:
+    """A number would be taken for seconds since 1970, which nobody means in an address."""
+    if not _RFC_3339.fullmatch(str(value)):
+        raise ValueError("expected a time with its zone, such as 2026-11-29T12:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_check_moment)]
 JobId = Annotated[str, Path(description="The `id` of a job.")]
 _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
 
@@ -76,10 +91,10 @@ async def list_jobs(
         Query(description="Only jobs that stand so; may be sent again for another state."),
     ] = None,
     created_after: Annotated[
-        datetime | None, Query(description="Only jobs that were accepted at this time or later.")
+        Moment | None, Query(description="Only jobs that were accepted at this time or later.")
     ] = None,
     created_before: Annotated[
-        datetime | None, Query(description="Only jobs that were accepted before this time.")
+        Moment | None, Query(description="Only jobs that were accepted before this time.")
     ] = None,
 ) -> JobPage:
     """A page of the caller's jobs, of everyone's for a key with the scope admin.
@@ -91,8 +106,8 @@ async def list_jobs(
     check_known_parameters(request)
     wanted = JobFilter(
         states=frozenset(state or ()),
-        after=None if created_after is None else _unix(created_after),
-        before=None if created_before is None else _unix(created_before),
+        after=None if created_after is None else created_after.timestamp(),
+        before=None if created_before is None else created_before.timestamp(),
     )
     return await run_in_threadpool(_page, principal, ledger, views, cursor, limit, wanted)
 
@@ -262,11 +277,6 @@ def _page(
     return JobPage(
         data=[views.public(record) for record in page.records], next_cursor=page.next_cursor
     )
-
-
-def _unix(moment: datetime) -> float:
-    """Unix time in seconds; a time without a zone is UTC."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 async def _wait_for_end(
