@@ -42,7 +42,6 @@ from worker.contract.holders import Holders
 from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, configure_logging, get_logger
 from worker.contract.media import EndedMedia, MediaIndex
-from worker.contract.messages import WebhookState
 from worker.contract.outbox import Outbox, OutboxEvent
 from worker.contract.presence import Presence, ProcessKind
 from worker.contract.quarantine import Quarantine
@@ -56,6 +55,7 @@ from worker.contract.recovery import (
     deadline_failure,
 )
 from worker.contract.start import StartError, check_data_dir, read_settings, refuse
+from worker.contract.webhook_state import WebhookState
 
 PARALLEL_WEBHOOKS = 8
 RETRY_ERASING_S = 600.0

@@ -21,8 +21,8 @@ from worker.contract.messages import (
     JobState,
     Stage,
     VideoUse,
-    WebhookState,
 )
+from worker.contract.webhook_state import WebhookState
 
 
 class JobLinks(BaseModel):

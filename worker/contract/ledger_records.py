@@ -24,9 +24,9 @@ from worker.contract.messages import (
     JobResult,
     SamplingOptions,
     Stage,
-    WebhookState,
     needed_schema,
 )
+from worker.contract.webhook_state import WebhookState
 
 _PLAIN: Final = (
     "id",

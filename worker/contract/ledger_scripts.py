@@ -114,7 +114,7 @@ def open_key(principal: str | None) -> str:
     return f"{PREFIX}open:{principal or ''}"
 
 
-_COMMON: Final = (
+COMMON: Final = (
     f"local P = '{PREFIX}'\n"
     f"local MAX_EVENTS, DELETED_TTL_S, WEIGHT = {MAX_EVENTS}, {DELETED_TTL_S}, {SPEED_WEIGHT}\n"
     f"local BOUNDS_S = {{{', '.join(format(bound, 'g') for bound in STATISTICS_BOUNDS_S)}}}\n"
@@ -195,7 +195,7 @@ end
 # Refuses what is terminal, what another process holds, and a delivery of an attempt that is over.
 # Asking again is harmless.
 CLAIM: Final = (
-    _COMMON
+    COMMON
     + """
 local id, token = ARGV[1], ARGV[2]
 local key, lease = job_key(id), P .. 'lease:' .. id
@@ -224,7 +224,7 @@ return 1
 # ARGV id, token, attempt, lease in ms, queue, holder: takes a job from a queue before the renderers' without
 # changing its state.
 CLAIM_WAITING: Final = (
-    _COMMON
+    COMMON
     + """
 local id, token, lease = ARGV[1], ARGV[2], P .. 'lease:' .. ARGV[1]
 local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'queue')
@@ -244,7 +244,7 @@ return 1
 # ARGV id, holder: its lease ends now, if it is still the holder. One that lives all the same takes it up again
 # with its next RENEW, unless the job was given to somebody else before.
 FREE: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 local job = redis.call('HMGET', job_key(id), 'worker', 'token')
@@ -257,7 +257,7 @@ return 1
 
 # ARGV id, token, lease in ms.
 RENEW: Final = (
-    _COMMON
+    COMMON
     + """
 if redis.call('HGET', job_key(ARGV[1]), 'token') ~= ARGV[2] then return 0 end
 redis.call('SET', P .. 'lease:' .. ARGV[1], ARGV[2], 'PX', ARGV[3])
@@ -267,7 +267,7 @@ return 1
 
 # ARGV id, token, then fields and values. 0 = not ours, 1 = go on, 2 = stop: cancelled.
 REPORT: Final = (
-    _COMMON
+    COMMON
     + """
 local key = job_key(ARGV[1])
 local job = redis.call('HMGET', key, 'token', 'cancel_requested_at')
@@ -282,7 +282,7 @@ return 1
 # ARGV id, token, time, preset or '', seconds of rendering per second of video, seconds of
 # rendering, then fields and values.
 FINISH: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 local key = job_key(id)
@@ -304,7 +304,7 @@ return 1
 # ARGV id, attempt or '' for any, time, then fields and values: ends an open job that nobody is
 # asked about; a process that runs it notices at its next report.
 END: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 local key = job_key(id)
@@ -319,7 +319,7 @@ return 1
 
 # ARGV id, time. -1 = unknown, 0 = ended otherwise, 1 = is cancelled, 2 = will be.
 CANCEL: Final = (
-    _COMMON
+    COMMON
     + """
 local id, key = ARGV[1], job_key(ARGV[1])
 local state = redis.call('HGET', key, 'state')
@@ -336,7 +336,7 @@ return 1
 
 # ARGV id. Nothing of the job stays but the word that it is gone, which also fences off its worker.
 DELETE: Final = (
-    _COMMON
+    COMMON
     + STORE_BYTES_FUNCTION
     + """
 local id, key = ARGV[1], job_key(ARGV[1])
@@ -359,7 +359,7 @@ return 1
 
 # ARGV id, reason: kept aside only while it waits, for who says so may be later than the job's end.
 KEEP_WAITING_ASIDE: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 if redis.call('HGET', job_key(id), 'state') ~= 'queued' then return 0 end
@@ -369,34 +369,9 @@ return 1
 """
 )
 
-# ARGV id, what became of its webhook as JSON; nothing is written of a job that was deleted meanwhile.
-NOTE_WEBHOOK: Final = (
-    _COMMON
-    + """
-if redis.call('EXISTS', job_key(ARGV[1])) == 0 then return 0 end
-redis.call('HSET', job_key(ARGV[1]), 'webhook', ARGV[2])
-return 1
-"""
-)
-
-# ARGV id, what becomes of its webhook as JSON: the event of a job that has ended is due now, once more.
-REDELIVER: Final = (
-    _COMMON
-    + """
-local id, event = ARGV[1], 'evt_' .. ARGV[1]
-local job = redis.call('HMGET', job_key(id), 'state', 'callback_url', 'finished_at')
-if not job[1] or is_open(job[1]) or not job[2] then return 0 end
-redis.call('HSET', P .. 'outbox:' .. event, 'id', event, 'job_id', id, 'type', 'job.' .. job[1],
-           'occurred_at', job[3], 'callback_url', job[2], 'attempts', 0)
-redis.call('ZADD', P .. 'outbox', string.format('%.3f', stamp()), event)
-redis.call('HSET', job_key(id), 'webhook', ARGV[2])
-return 1
-"""
-)
-
 # KEYS outbox; ARGV now, most events, seconds for which they are kept from others.
 TAKE_DUE: Final = (
-    _COMMON
+    COMMON
     + """
 local taken = {}
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])

@@ -23,6 +23,7 @@ from worker.contract.option_values import (
     read_motion,
     read_offset_ms,
 )
+from worker.contract.webhook_state import WebhookState
 
 QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
@@ -322,26 +323,6 @@ class JobFailure(Message):
     params: dict[str, ParamValue] = Field(default_factory=dict)
 
 
-class WebhookState(Message):
-    """What became of the webhook of a job that has ended.
-
-    Args:
-        state: `waiting` for its next try, `delivered`, or `given_up`.
-        attempts: Tries so far.
-        status: What the receiver answered last; None: it could not be reached, or was not tried yet.
-        reason: A word about the last try, such as `unreachable`, `forbidden_address` or `refused`.
-        tried_at: When that was.
-        next_at: When it is tried again.
-    """
-
-    state: Literal["waiting", "delivered", "given_up"]
-    attempts: int = 0
-    status: int | None = None
-    reason: str | None = None
-    tried_at: datetime | None = None
-    next_at: datetime | None = None
-
-
 class FrameCount(Message):
     """How far a job has come."""
 
@@ -375,12 +356,10 @@ class JobRecord(Message):
         request_id: Of the request that made it.
         schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
-        unknown_options: Names of stored options that this release does not know, or whose values it
-            does not; found when the record is read, never stored.
-        stored_options: All options as they are stored, where some are not known; they are written
-            again as they were.
-        face_boxes: The faces of the picture, largest first, pixels of the normalised picture; None =
-            nobody looked yet.
+        unknown_options: Names of stored options that this release does not know, or whose values;
+            found when the record is read, never stored.
+        stored_options: All options as they are stored, where some are not known, to be kept.
+        face_boxes: Faces, largest first, pixels of the normalised picture; None: nobody looked yet.
         timings_s: Seconds per stage.
         result: The video of a job that succeeded.
         failure: Why it failed.

@@ -13,15 +13,15 @@ from typing import Final, Literal, cast
 from redis import Redis
 
 from worker.contract.ledger_scripts import (
-    NOTE_WEBHOOK,
     OUTBOX,
     PREFIX,
-    REDELIVER,
     STATISTICS,
     TAKE_DUE,
 )
 from worker.contract.logs import get_logger
-from worker.contract.messages import Message, WebhookState
+from worker.contract.messages import Message
+from worker.contract.webhook_scripts import NOTE_WEBHOOK, REDELIVER
+from worker.contract.webhook_state import WebhookState
 
 HIDDEN_S: Final = 60.0
 """How long an event that was taken is hidden: longer than one try to send it lasts."""
