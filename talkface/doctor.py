@@ -91,7 +91,10 @@ def examine(data_dir: Path) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [_check_python, _check_shared_packages]
     if is_installed("service"):
         checks.append(_check_service)
-    if is_installed("model"):
+    if is_installed("model") and not is_installed("model.pipelines"):
+        # The inspector's image: faces are looked for, nothing is drawn.
+        checks.append(_check_mediapipe)
+    elif is_installed("model"):
         checks += [
             _check_torch,
             _check_attention,
