@@ -1,18 +1,21 @@
-# Three targets: `api` (no torch), `worker` (CPU by default) and `redis` (Valkey with our settings).
+# Four targets: `api` and `inspector` (no torch), `worker` (CPU by default) and `redis` (Valkey with our settings).
 #
 #   docker build --target api .
-#   docker build --target worker .                                                       # CPU
-#   docker build --target worker --build-arg EXTRAS="worker gpu" --build-arg TORCH_INDEX_URL= .    # CUDA
+#   docker build --target worker .                                                                # CPU
+#   docker build --target worker --build-arg TORCH=cu130 --build-arg EXTRAS="worker gpu" .       # CUDA 13.0
 #
-# No CUDA base image is needed: PyPI's torch wheel carries the CUDA libraries, the host lends the driver.
+# No CUDA base image is needed: torch's wheels carry the CUDA libraries, the host lends the driver.
+# docs/deployment.md says which build runs with which driver and card.
 
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
+    GLOG_minloglevel=2 \
     PYTHONUNBUFFERED=1 \
     PATH=/opt/venv/bin:$PATH
 RUN groupadd --gid 10001 talkface \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin talkface \
- && install -d -o talkface -g talkface /var/lib/talkface
+ && install -d -o talkface -g talkface /var/lib/talkface \
+ && install -d -o talkface -g talkface -m 700 /var/lib/talkface-secrets
 WORKDIR /app
 
 # What the images need of pyproject.toml and no more, so that other changes of it keep the layers below.
@@ -20,6 +23,7 @@ FROM base AS wanted
 ARG EXTRAS=worker
 COPY pyproject.toml docker/requirements.py ./
 RUN python requirements.py pyproject.toml service > api.txt \
+ && python requirements.py pyproject.toml inspector > inspector.txt \
  && python requirements.py pyproject.toml $EXTRAS > worker.txt
 
 FROM base AS build
@@ -36,9 +40,20 @@ RUN pip install --quiet --constraint requirements/constraints.txt --requirement 
 COPY pyproject.toml docker/dist_info.py ./
 RUN python dist_info.py pyproject.toml
 
+FROM build AS build-inspector
+COPY --from=wanted /app/inspector.txt ./
+RUN pip install --quiet --constraint requirements/constraints.txt --requirement inspector.txt \
+ && grep '^mediapipe' requirements/no-deps.txt > mediapipe.txt \
+ && pip install --quiet --no-deps --requirement mediapipe.txt \
+ && pip uninstall --quiet --yes pip
+COPY pyproject.toml docker/dist_info.py ./
+RUN python dist_info.py pyproject.toml
+
 FROM build AS build-worker
-# PyTorch's CPU index for torch alone; empty means PyPI's CUDA build (docs/adr/0004).
-ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# Which build of torch: cpu, or a CUDA version as PyTorch writes it (cu126, cu130).
+ARG TORCH=cpu
+# The index that has it, for torch alone; empty: pip's own index, which is PyPI with its CUDA 13 build (docs/adr/0004).
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/${TORCH}
 RUN pip install --quiet --no-deps --constraint requirements/constraints.txt \
       ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torch
 COPY --from=wanted /app/worker.txt ./
@@ -58,7 +73,7 @@ COPY worker/__init__.py worker/
 COPY worker/contract/ worker/contract/
 COPY service/ service/
 # The commands for operators (docs/operations.md); they import the service and nothing heavier.
-COPY talkface/__init__.py talkface/doctor.py talkface/exits.py talkface/keys.py talkface/rebuild.py \
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/keys.py talkface/rebuild.py \
      talkface/redis_address.py talkface/
 USER 10001:10001
 EXPOSE 8000
@@ -66,6 +81,20 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 ENV TALKFACE_HOST=0.0.0.0 TALKFACE_PORT=8000 TALKFACE_DATA_DIR=/var/lib/talkface
 CMD ["python", "-m", "service"]
+
+FROM base AS inspector
+COPY --from=build-inspector /opt/venv /opt/venv
+COPY docker/check_libraries.sh docker/
+RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/wheels.conf && ldconfig \
+ && docker/check_libraries.sh /opt/venv
+# The face detector and nothing else of the model.
+COPY model/__init__.py model/errors.py model/
+COPY model/face/ model/face/
+COPY worker/ worker/
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/
+ENV TALKFACE_DATA_DIR=/var/lib/talkface HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
+USER 10001:10001
+CMD ["python", "-m", "worker.inspection"]
 
 FROM base AS worker
 COPY --from=build-worker /opt/venv /opt/venv
@@ -77,13 +106,17 @@ RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/whee
  && case " $EXTRAS " in *" gpu "*) ;; *) docker/check_libraries.sh /opt/venv ;; esac
 COPY model/ model/
 COPY worker/ worker/
-COPY talkface/__init__.py talkface/doctor.py talkface/exits.py talkface/
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/
 # The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.
 ENV TALKFACE_DATA_DIR=/var/lib/talkface \
     HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
+# Its list of fonts and numba's compiled functions, which a container that starts anew would make again: seconds during
+# which its job waits. Warming up also shows that this image can draw; a CUDA build draws here on the CPU.
+RUN install -d -o 10001 -g 10001 /opt/cache && HOME=/opt/cache MPLCONFIGDIR=/opt/cache/matplotlib \
+    NUMBA_CACHE_DIR=/opt/cache/numba TALKFACE_DEVICE=cpu python -c "from worker.runtime import load_renderer; from worker.settings import WorkerSettings; load_renderer(WorkerSettings()).warm_up()"
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["python", "docker/worker_health.py"]
-CMD ["python", "-m", "worker"]
+CMD ["sh", "-c", "cp -r /opt/cache/. /tmp && exec python -m worker"]
 
 FROM valkey/valkey:8-alpine AS redis
 COPY docker/redis.conf /etc/talkface-redis.conf

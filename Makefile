@@ -103,6 +103,10 @@ av-sync: $(STAMP) ## Measure how far sound and picture come apart over five minu
 openapi: $(STAMP) ## Write openapi.json anew
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
 
+.PHONY: reference
+reference: $(STAMP) ## Write docs/reference.md anew: settings, error codes, metrics
+	@$(BIN)/python -m talkface.reference docs/reference.md
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .

@@ -25,6 +25,7 @@ from typing import Final
 from uuid import uuid4
 
 from anyio import CancelScope, to_thread
+from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
@@ -36,6 +37,7 @@ from service.retention import retention_of
 from service.schemas.form import TalkingFaceOptions
 from service.security import Principal
 from service.upload import Received, pieces, receive_form
+from service.webhook_targets import check_target
 from worker.contract.artifacts import StorageFullError
 from worker.contract.errors import ErrorCode
 from worker.contract.idempotency import (
@@ -185,8 +187,18 @@ class Acceptance:
                 pieces(body, count, self._keep_key),
                 self._folder,
                 self._resources.settings.intake_limits,
-                self._retention_s,
+                self._check_options,
             )
+
+    def _check_options(self, options: TalkingFaceOptions) -> None:
+        """Refuse what this deployment, or this caller's key, does not allow."""
+        self._retention_s(options)
+        if options.callback_url is not None:
+            try:
+                check_target(options.callback_url, self._resources.webhook_targets)
+            except ValueError as error:
+                problem = {"loc": ("body", "callback_url"), "msg": str(error)}
+                raise RequestValidationError([problem]) from None
 
     def _retention_s(self, options: TalkingFaceOptions) -> float | None:
         """How long the result is kept, in seconds; None for ever."""

@@ -19,8 +19,10 @@ from service.security import Guard, Principal
 from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
 from service.watch import JobWatch
+from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
+from worker.contract.outbox import Outbox
 from worker.contract.statistics import StatisticsReader
 
 
@@ -41,6 +43,8 @@ class Resources:
         statistics: What was counted about all jobs.
         watch: Wakes who waits for a job.
         metrics: What this process counts.
+        outbox: Webhooks that are due.
+        webhook_targets: Receivers of webhooks that need not be public.
     """
 
     settings: ServiceSettings
@@ -54,6 +58,8 @@ class Resources:
     statistics: StatisticsReader
     watch: JobWatch
     metrics: Metrics
+    outbox: Outbox
+    webhook_targets: AllowedTargets
 
 
 def _resources(request: Request) -> Resources:

@@ -12,18 +12,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from service.dependencies import Resources
+from service.head_requests import HeadMiddleware
 from service.metrics import Metrics
+from service.metrics_port import MetricsPort
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
-from service.routers import events, health, jobs, talking_face
+from service.routers import events, health, jobs, talking_face, webhooks
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
 from service.watch import JobWatch
+from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.intake.confinement import confinement
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
+from worker.contract.outbox import Outbox
 from worker.contract.queues import connect
 from worker.contract.statistics import StatisticsReader
 
@@ -48,6 +53,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         version=version("talkface"),
         lifespan=_lifespan,
     )
+    # Also in a process that was started by another API process, which has looked at the machine.
+    confinement.mode, confinement.socket = settings.sandbox, settings.decoder_socket
     redis = connect(settings.redis_url)
     app.state.resources = Resources(
         settings=settings,
@@ -65,6 +72,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_waiting_per_caller=settings.max_watchers_per_caller,
         ),
         metrics=Metrics(),
+        outbox=Outbox(redis),
+        webhook_targets=AllowedTargets.of(settings.webhook_allow),
     )
     # The last that is added is the outermost.
     if settings.cors_origins:
@@ -76,8 +85,15 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             expose_headers=["Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"],
             max_age=600,
         )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
-    routers = (talking_face.router, jobs.router, events.router, health.router)
+    routers = (
+        talking_face.router,
+        jobs.router,
+        events.router,
+        webhooks.router,
+        health.router,
+    )
     install_problem_handlers(app, [route for router in routers for route in router.routes])
     for router in routers:
         app.include_router(router)
@@ -90,6 +106,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(resources.guard.prepare)
     removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
     _log.info("service_started", swept=removed)
+    metrics_port = _open_metrics_port(resources)
     yield
+    if metrics_port is not None:
+        await run_in_threadpool(metrics_port.close)
     await resources.watch.aclose()
     await run_in_threadpool(resources.redis.close)
+
+
+def _open_metrics_port(resources: Resources) -> MetricsPort | None:
+    settings = resources.settings
+    if settings.metrics_port is None:
+        return None
+    return MetricsPort(
+        settings.metrics_host,
+        settings.metrics_port,
+        settings.processes,
+        resources.metrics,
+        resources.statistics,
+        resources.watch,
+    )

@@ -6,10 +6,17 @@ processes, scrape each. All else is read from Redis at each scrape and is the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -64,6 +71,11 @@ class Metrics:
         """Note how long a step of accepting a job took."""
         self._accept.labels(step).observe(seconds)
 
+    def collect(self, *, watchers: int) -> Iterable[Metric]:
+        """What this process counts, as `prometheus_client` wants it."""
+        self._watchers.set(watchers)
+        return self._registry.collect()
+
     def exposition(self, snapshot: Snapshot | None, *, watchers: int) -> bytes:
         """All metrics in Prometheus' text format.
 
@@ -71,13 +83,15 @@ class Metrics:
             snapshot: The ledger's figures, or None where Redis cannot be reached.
             watchers: Clients that wait now.
         """
-        self._watchers.set(watchers)
         registry = CollectorRegistry()
-        registry.register(_SnapshotCollector(snapshot))
+        self._watchers.set(watchers)
+        registry.register(SnapshotCollector(snapshot))
         return generate_latest(self._registry) + generate_latest(registry)
 
 
-class _SnapshotCollector(Collector):
+class SnapshotCollector(Collector):
+    """What the ledger counted; None: Redis cannot be reached."""
+
     def __init__(self, snapshot: Snapshot | None) -> None:
         self._snapshot = snapshot
 

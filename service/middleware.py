@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -18,6 +19,7 @@ from worker.contract.logs import bound, get_logger
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TOO_MANY: Final = "Too many uploads are on their way. Try again in a moment."
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _log = get_logger(__name__)
 
 
@@ -75,10 +77,15 @@ class RequestMiddleware:
                 # The route's template, never the path: an id in a label would make a series each.
                 route = getattr(scope.get("route"), "path", "")
                 self._metrics.request(scope["method"], route, status, seconds)
-                _log.info(
+                # Probes come every few seconds and say nothing while all is well.
+                is_probe = route in _PROBES and status == 200
+                _log.log(
+                    logging.DEBUG if is_probe else logging.INFO,
                     "request",
                     method=scope["method"],
                     path=scope["path"],
-                    status=status,
+                    status=int(status),
                     seconds=round(seconds, 3),
+                    client=scope["client"][0] if scope.get("client") else None,
+                    key=scope["state"].get("key"),
                 )

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Match, Route
 from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from worker.contract.intake.decoder_orders import DecoderAwayError
 from worker.contract.intake.uploads import WrongCombinationError
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
@@ -48,6 +49,7 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.RESULT_EXPIRED: HTTPStatus.GONE,
     ErrorCode.RANGE_NOT_SATISFIABLE: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     ErrorCode.JOB_TERMINAL: HTTPStatus.CONFLICT,
+    ErrorCode.WEBHOOK_NOT_AVAILABLE: HTTPStatus.CONFLICT,
     ErrorCode.JOB_UNREADABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.IDEMPOTENCY_CONFLICT: HTTPStatus.UNPROCESSABLE_ENTITY,
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: HTTPStatus.CONFLICT,
@@ -266,6 +268,13 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             headers={"Retry-After": "30"},
         )
 
+    @app.exception_handler(DecoderAwayError)
+    async def on_decoder(_request: Request, error: DecoderAwayError) -> JSONResponse:
+        _log.error("decoder_away", reason=str(error))
+        return problem_response(
+            ErrorCode.NOT_READY, "Uploads cannot be decoded for the moment; try again shortly."
+        )
+
     @app.exception_handler(StorageFullError)
     async def on_full(_request: Request, _error: StorageFullError) -> JSONResponse:
         _log.error("storage_full")
@@ -282,14 +291,13 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
 def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     """All methods of an address; the framework tells those of its first route only."""
-    return sorted(
-        {
-            method
-            for route in routes
-            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-            for method in route.methods or ()
-        }
-    )
+    methods = {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Annotated, TypeVar
 
@@ -33,9 +34,11 @@ from service.secret_file import InstallSecret, SecretFileError
 from service.security import ANONYMOUS
 from service.settings import ServiceSettings
 from service.sweep import Sweeper
-from service.webhooks import Outcome, WebhookSender, retry_delay_s
+from service.webhook_targets import AllowedTargets
+from service.webhooks import Outcome, WebhookSender, retry_delay_s, trusted_authorities
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name, unknown_variables
+from worker.contract.holders import Holders
 from worker.contract.ledger import Ledger
 from worker.contract.logs import bound, configure_logging, get_logger
 from worker.contract.media import EndedMedia, MediaIndex
@@ -51,6 +54,8 @@ from worker.contract.recovery import (
     Recovery,
     deadline_failure,
 )
+from worker.contract.start import StartError, check_data_dir, read_settings, refuse
+from worker.contract.webhook_state import WebhookState
 
 PARALLEL_WEBHOOKS = 8
 RETRY_ERASING_S = 600.0
@@ -101,6 +106,7 @@ class Reconciler:
         self._recovery = Recovery(
             redis, lost_after_s=settings.lost_after_s, max_deaths=settings.max_deliveries
         )
+        self._holders = Holders(redis)
         store = ArtifactStore(settings.data_dir)
         self._media = MediaIndex(redis)
         self._eraser = MediaEraser(store, self._ledger, self._media)
@@ -194,6 +200,7 @@ class Reconciler:
             if outcome is not Recovered.CHANGED:
                 _log.warning("job_recovered", outcome=outcome.value, attempt=job.attempt)
 
+        self._for_each(self._holders.disconnected(), recover)
         self._for_each(self._recovery.lost(), recover)
 
     def _end_overdue(self) -> None:
@@ -259,13 +266,25 @@ class Reconciler:
 
     def _settle(self, event: OutboxEvent, sender: WebhookSender, principal: str) -> None:
         delivery = sender.send(event, principal=principal)
-        delay_s = retry_delay_s(event.attempts)
+        delay_s, now = retry_delay_s(event.attempts), datetime.now(UTC)
+        told = WebhookState(
+            state="waiting",
+            attempts=event.attempts + 1,
+            status=delivery.status,
+            reason=delivery.reason,
+            tried_at=now,
+        )
         if delivery.outcome is Outcome.DELIVERED:
+            told = told.model_copy(update={"state": "delivered"})
             self._outbox.done(event.id, "delivered")
         elif delivery.outcome is Outcome.GIVE_UP or delay_s is None:
+            told = told.model_copy(update={"state": "given_up"})
             self._outbox.done(event.id, "given_up")
+            _log.warning("webhook_given_up", attempts=told.attempts, reason=delivery.reason)
         else:
+            told = told.model_copy(update={"next_at": now + timedelta(seconds=delay_s)})
             self._outbox.reschedule(event.id, time.time() + delay_s)
+        self._outbox.note(event.job_id, told)
 
     def _webhook_sender(self) -> WebhookSender:
         with self._lock:
@@ -277,7 +296,12 @@ class Reconciler:
 def make_sender(settings: ServiceSettings) -> WebhookSender:
     """The sender with the installation's secret."""
     secret = InstallSecret(settings.secret_path)
-    return WebhookSender(secret, timeout_s=settings.webhook_timeout_s)
+    return WebhookSender(
+        secret,
+        timeout_s=settings.webhook_timeout_s,
+        is_allowed=AllowedTargets.of(settings.webhook_allow).allow,
+        ssl_context=trusted_authorities(settings.webhook_ca_file),
+    )
 
 
 def _until_signal(set_stop: Callable[[], None]) -> None:
@@ -290,7 +314,11 @@ def _until_signal(set_stop: Callable[[], None]) -> None:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
-    settings = ReconcilerSettings()
+    try:
+        settings = read_settings(ReconcilerSettings)
+        check_data_dir(settings.data_dir)
+    except StartError as error:
+        refuse(error)
     configure_logging("reconciler", settings.log_level)
     for name in unknown_variables(os.environ):
         _log.warning("unknown_variable", name=name)

@@ -45,11 +45,24 @@ class InstallSecret:
         return hmac.new(self._secret, purpose.encode(), hashlib.sha256).digest()
 
 
+def adopt_secret(old: Path, new: Path) -> None:
+    """Move the secret to another place, if it is still at the old one and the new one is empty.
+
+    Raises:
+        SecretFileError: The old file is readable by others or has the wrong size.
+        OSError: It cannot be moved.
+    """
+    if new == old or new.exists() or not old.exists():
+        return
+    _put(new, _read(old))
+    old.unlink()
+
+
 def _load(path: Path) -> bytes:
     try:
         return _read(path)
     except FileNotFoundError:
-        _make(path)
+        _put(path, secrets.token_bytes(_BYTES))
         return _read(path)
 
 
@@ -68,13 +81,14 @@ def _read(path: Path) -> bytes:
     return secret
 
 
-def _make(path: Path) -> None:
+def _put(path: Path, secret: bytes) -> None:
+    """Make the file, unless somebody else was faster."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # mkstemp makes it 0600 from the first moment; the link is whole or absent, and first come wins.
     descriptor, name = tempfile.mkstemp(prefix=".secret-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(_BYTES))
+            stream.write(secret)
             stream.flush()
             os.fsync(stream.fileno())
         try:

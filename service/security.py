@@ -1,8 +1,11 @@
 """Who asks, what they may do, and how often.
 
     require_keys          every request names a key; links in job objects carry a signature
-    neither (the default) everyone is the same anonymous caller, on loopback only
-    allow_anonymous       the same on a public address, because the operator said so
+    none (the default)    everyone is the same caller, the operator, on loopback only
+    loopback_published    the same in a container whose port is published on loopback only
+    allow_anonymous       strangers on a public address, because the operator said so
+
+`require_keys` wins: one variable closes an installation, whatever else is set.
 
 A person's face and voice are at stake, so the combination that nobody chose, open to the network
 without keys, is refused at start.
@@ -28,7 +31,7 @@ from starlette.requests import Request
 from service.keys import ApiKey, KeyReader, Scope
 from service.links import LinkSigner, Purpose
 from service.problems import ProblemError
-from service.secret_file import InstallSecret
+from service.secret_file import InstallSecret, adopt_secret
 from service.settings import ServiceSettings
 from worker.contract.errors import ErrorCode
 
@@ -123,12 +126,9 @@ def check_exposure(settings: ServiceSettings) -> None:
     Raises:
         UnsafeExposureError: It was not.
     """
-    if settings.require_keys and settings.allow_anonymous:
-        raise UnsafeExposureError(
-            "TALKFACE_REQUIRE_KEYS and TALKFACE_ALLOW_ANONYMOUS contradict each other. Set one"
-        )
-    is_open = not settings.require_keys and not settings.allow_anonymous
-    if is_open and not is_loopback(settings.host):
+    if settings.require_keys or settings.allow_anonymous or settings.loopback_published:
+        return
+    if not is_loopback(settings.host):
         raise UnsafeExposureError(
             f"listening on {settings.host or 'all addresses'} would let anyone who reaches this "
             "machine use the service. Set TALKFACE_REQUIRE_KEYS=true and make a key with `talkface "
@@ -175,6 +175,7 @@ class Guard:
             SecretFileError: The file is readable by others or has the wrong size.
             OSError: It can be neither read nor made.
         """
+        adopt_secret(self._settings.first_secret_path, self._settings.secret_path)
         if self._links is not None:
             self._links.query("", "content")
 
@@ -250,6 +251,8 @@ class Guard:
                 "Send a valid API key: `Authorization: Bearer tf_...`.",
                 headers=_CHALLENGE,
             )
+        # For the log: the id, which is no secret.
+        request.scope.setdefault("state", {})["key"] = key.id
         return key
 
     def _principal_of(self, key: ApiKey) -> Principal:
@@ -267,7 +270,7 @@ class Guard:
 
     async def _admit_anonymous(self, request: Request) -> Principal:
         self._check_anonymous(request)
-        if not self._settings.allow_anonymous:
+        if self._serves_operator:
             return Principal(
                 id=ANONYMOUS, scopes=frozenset({Scope.READ, Scope.WRITE}), is_operator=True
             )
@@ -288,8 +291,13 @@ class Guard:
 
     def _check_anonymous(self, request: Request) -> None:
         self._check_origin(request)
-        if not self._settings.allow_anonymous:
+        if self._serves_operator:
             self._check_loopback(request)
+
+    @property
+    def _serves_operator(self) -> bool:
+        """Whether whoever asks without a key sits at this machine."""
+        return self._settings.loopback_published or not self._settings.allow_anonymous
 
     def _check_origin(self, request: Request) -> None:
         """Without keys, another site's page could post in the name of whoever looks at it."""
@@ -310,7 +318,8 @@ class Guard:
     def _check_loopback(self, request: Request) -> None:
         """The promise "loopback only", whatever server runs the application."""
         server = request.scope.get("server")
-        if server is not None and _is_public_address(str(server[0])):
+        is_inside = self._settings.loopback_published
+        if server is not None and not is_inside and _is_public_address(str(server[0])):
             raise ProblemError(
                 ErrorCode.UNAUTHORIZED,
                 "Without API keys this service answers on loopback only.",

@@ -23,6 +23,7 @@ from service.security import UnsafeExposureError, check_exposure
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger
+from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 
 # Open downloads may go on for so long after SIGTERM, in seconds.
 GRACE_S = 5
@@ -100,15 +101,19 @@ def run_api(descriptor: int | None = None) -> None:
     Args:
         descriptor: A socket that is bound already; None: bind the one that the settings name.
     """
-    settings = ServiceSettings()
-    configure_logging("service", settings.log_level)
-    log = get_logger("service")
-    for name in unknown_variables(os.environ):
-        log.warning("unknown_variable", name=name)
     try:
+        settings = read_settings(ServiceSettings)
+        configure_logging("service", settings.log_level)
+        log = get_logger("service")
+        for name in unknown_variables(os.environ):
+            log.warning("unknown_variable", name=name)
         check_exposure(settings)
+        check_data_dir(settings.data_dir)
+        check_sandbox(settings.sandbox, settings.decoder_socket)
+    except StartError as error:
+        refuse(error)
     except UnsafeExposureError as error:
-        sys.exit(f"talkface: refused: {error}")
+        refuse(StartError(f"refused: {error}"))
     log.info("descriptor_limit", descriptors=raise_descriptor_limit())
     listener = None if descriptor is None else socket.socket(fileno=descriptor)
     if settings.processes == 1:

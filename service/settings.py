@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.intake.uploads import MAX_REFERENCES
 
 
@@ -28,8 +29,30 @@ class ServiceSettings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least level logged.")
     ] = "INFO"
+    decoder_socket: Annotated[
+        Path | None,
+        Field(description="Socket of the decoder server that decodes uploads; none: done here."),
+    ] = None
+    sandbox: Annotated[
+        SandboxMode,
+        Field(
+            description="`require`: decode nothing where the kernel cannot confine decoders; `warn`."
+        ),
+    ] = SandboxMode.WARN
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
+    metrics_host: Annotated[str, Field(description="Address of the port for metrics.")] = (
+        "127.0.0.1"
+    )
+    metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=65535,
+            description="Port that serves /metrics and nothing else, without a key, to whoever "
+            "reaches it; N API processes take N ports from here on; none.",
+        ),
+    ] = None
     public_url: Annotated[
         str | None,
         Field(description="Where clients reach the service; unset, links are relative."),
@@ -104,6 +127,13 @@ class ServiceSettings(BaseSettings):
         bool,
         Field(description="Serve anyone who reaches this machine, without keys; else refused."),
     ] = False
+    loopback_published: Annotated[
+        bool,
+        Field(
+            description="In a container whose port is published on the host's loopback alone: whoever "
+            "reaches it is who sits there, as without a container."
+        ),
+    ] = False
     secret_file: Annotated[
         Path | None,
         Field(description="The installation's secret, mode 0600; unset: <data_dir>/secrets/."),
@@ -142,6 +172,20 @@ class ServiceSettings(BaseSettings):
         NoDecode,
         Field(description="Sites whose pages may call the API, separated by commas; none."),
     ] = ()
+    webhook_allow: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(
+            description="Receivers of webhooks that need not be public, separated by commas: host "
+            "names, and networks such as 10.0.0.0/8; none."
+        ),
+    ] = ()
+    webhook_ca_file: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of authorities that receivers may be signed by, beside the public ones."
+        ),
+    ] = None
     webhook_timeout_s: Annotated[
         float, Field(gt=0, le=60, description="Longest delivery of one webhook, in seconds.")
     ] = 10.0
@@ -199,6 +243,24 @@ class ServiceSettings(BaseSettings):
                 ip_network(proxy)  # raises ValueError, which becomes the setting's error
         return value
 
+    @field_validator("webhook_allow", mode="before")
+    @classmethod
+    def _split_receivers(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(one.strip().lower() for one in value.split(",") if one.strip())
+        return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _check_receivers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for receiver in value:
+            # A slash is a network's; ip_network raises ValueError, which becomes the setting's error.
+            if "/" in receiver:
+                ip_network(receiver)
+            elif ":" in receiver.replace("::", "") and not receiver.startswith("["):
+                raise ValueError(f"{receiver!r} has a port; name hosts without one")
+        return value
+
     @field_validator("read_rate", "write_rate")
     @classmethod
     def _check_rate(cls, value: str) -> str:
@@ -208,7 +270,12 @@ class ServiceSettings(BaseSettings):
     @property
     def secret_path(self) -> Path:
         """The file of the installation's secret; never inside the artifact folder."""
-        return self.secret_file or self.data_dir / "secrets" / "install.key"
+        return self.secret_file or self.first_secret_path
+
+    @property
+    def first_secret_path(self) -> Path:
+        """Where the secret is unless a setting says otherwise."""
+        return self.data_dir / "secrets" / "install.key"
 
     @property
     def intake_limits(self) -> IntakeLimits:

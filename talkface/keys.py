@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from redis import RedisError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.keys import ApiKey, KeyStore, Scope
 from service.secret_file import InstallSecret, SecretFileError
@@ -118,7 +118,9 @@ def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([_public(record) for record in records]))
         return
-    table = Table("id", "name", "env", "scopes", "jobs of", "created", "state")
+    table = Table(
+        Column("id", no_wrap=True), "name", "env", "scopes", "jobs of", "created", "state"
+    )
     now = datetime.now(UTC)
     for record in records:
         table.add_row(
@@ -135,13 +137,21 @@ def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows.")],
+    key_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="The id that `list` shows, or so much of it as is unique."
+        ),
+    ],
     data_dir: DataDir = None,
 ) -> None:
     """End a key at once and for ever; its jobs stay."""
     _, keys = _open(data_dir)
     try:
+        key_id = _whole_id(keys, key_id)
         is_known = keys.revoke(key_id)
+    except ValueError as error:
+        fail(Exit.USAGE, str(error))
     except RedisError as error:
         _store_unavailable(error)
     except (ArtifactError, OSError) as error:
@@ -166,6 +176,18 @@ def _find(keys: KeyStore, key_id: str) -> ApiKey:
         if record.id == key_id:
             return record
     raise ValueError(f"there is no key {key_id}; `talkface keys list` shows them")
+
+
+def _whole_id(keys: KeyStore, beginning: str) -> str:
+    """The id that begins so; what is no beginning of a known one is left as it is.
+
+    Raises:
+        ValueError: Several keys begin so.
+    """
+    found = [record.id for record in keys.all() if record.id.startswith(beginning)]
+    if len(found) > 1 and beginning not in found:
+        raise ValueError(f"{len(found)} keys begin with {beginning}: {', '.join(found)}. Name one")
+    return found[0] if len(found) == 1 and beginning else beginning
 
 
 def _public(record: ApiKey) -> dict[str, object]:

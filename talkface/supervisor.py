@@ -32,6 +32,7 @@ class Program:
         stop_order: Programs with a lower number are stopped first, equal ones together.
         grace_s: How long it may take to end after SIGTERM, in seconds.
         failure_hint: Called when it does not start; says where to look.
+        hopeless_status: Exit status with which it says that another try would end the same way.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Program:
     stop_order: int = 0
     grace_s: float = 10.0
     failure_hint: Callable[[], str] = lambda: ""
+    hopeless_status: int | None = None
 
 
 @dataclass
@@ -58,11 +60,15 @@ class Supervisor:
 
     Args:
         tell: Called with one line about each death and restart.
+        on_death: Called with the process id of what died by itself.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], on_death: Callable[[int], None] = lambda _pid: None
+    ) -> None:
         self._slots: list[_Slot] = []
         self._tell = tell
+        self._on_death = on_death
         self._steady = False
 
     def add(self, program: Program) -> None:
@@ -111,9 +117,13 @@ class Supervisor:
             return
         lived_s = time.monotonic() - slot.child.started_at_s
         slot.child.kill_group()  # what it may have left behind
+        self._on_death(slot.child.pid)
         slot.child = None
         slot.deaths = 1 if lived_s >= STEADY_S else slot.deaths + 1
         told = f"{slot.program.name} ended with {describe_status(status)}"
+        if not self._steady and status == slot.program.hopeless_status:
+            # It has said why, and would say so again.
+            raise SupervisorError(f"{told}. {slot.program.failure_hint()}".rstrip())
         if not self._steady and slot.deaths >= MAX_DEATHS_AT_START:
             hint = slot.program.failure_hint()
             raise SupervisorError(f"{told}, {slot.deaths} times in a row. {hint}".rstrip())

@@ -12,6 +12,7 @@ What dies is started again; what was started is stopped, however `up` ends.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.client
 import os
@@ -40,6 +41,9 @@ from talkface.private_redis import (
     remove_socket,
 )
 from talkface.supervisor import Program, Supervisor, SupervisorError
+from worker.contract.holders import Holders
+from worker.contract.recovery import Recovery
+from worker.contract.start import MISCONFIGURED, settings_sentence
 
 TICK_S = 0.1
 PROBE_TIMEOUT_S = 1.0
@@ -129,8 +133,11 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     if "TALKFACE_REDIS_URL" not in environment:
         redis = prepare_private_redis(data_dir)
         stack.callback(remove_socket, redis)
+        if redis.warning is not None:
+            _tell(redis.warning)
         environment["TALKFACE_REDIS_URL"] = redis.url
-    supervisor = Supervisor(_tell)
+    url = environment["TALKFACE_REDIS_URL"]
+    supervisor = Supervisor(_tell, on_death=lambda pid: _tell_ledger(url, pid))
     # The stack unwinds in reverse: everything is stopped before the lock and the socket go.
     stack.callback(lambda: supervisor.stop(hurry=lambda: signals.hurry))
 
@@ -162,7 +169,9 @@ def _check_exposure(host: str) -> None:
     try:
         settings = ServiceSettings(host=host)
         check_exposure(settings)
-    except (UnsafeExposureError, ValidationError) as error:
+    except ValidationError as error:
+        fail(Exit.START_FAILED, settings_sentence(error))
+    except UnsafeExposureError as error:
         fail(Exit.START_FAILED, str(error))
     if settings.allow_anonymous:
         _tell(f"listening on {host}: anyone who reaches this machine can use the service")
@@ -207,6 +216,8 @@ def _child_environment(data_dir: Path) -> dict[str, str]:
     code = str(Path(__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
     return {
+        # mediapipe's libraries tell every start of theirs, unless they are told otherwise.
+        "GLOG_minloglevel": "2",
         **os.environ,
         "TALKFACE_DATA_DIR": str(data_dir),
         # The children run the very code that runs here, wherever it was started from.
@@ -228,6 +239,7 @@ def _programs(
         environment={**environment, "TALKFACE_HOST": host, "TALKFACE_PORT": str(port)},
         pass_fds=[descriptor],
         failure_hint=lambda: "Its messages are above; `talkface doctor` says what is missing",
+        hopeless_status=MISCONFIGURED,
     )
     threads = {}
     if options.workers > 1 and "OMP_NUM_THREADS" not in environment:
@@ -241,6 +253,7 @@ def _programs(
             command=[*python, "service.reconciler"],
             environment=environment,
             failure_hint=api.failure_hint,
+            hopeless_status=MISCONFIGURED,
         ),
     ]
     programs.append(
@@ -249,6 +262,7 @@ def _programs(
             command=[*python, "worker.validation"],
             environment=environment,
             failure_hint=api.failure_hint,
+            hopeless_status=MISCONFIGURED,
         )
     )
     # The test card draws whatever it is given; a picture without a face is no error there.
@@ -260,6 +274,7 @@ def _programs(
                 # One picture at a time must not take the renderers' cores.
                 environment={"OMP_NUM_THREADS": "1", **environment},
                 failure_hint=api.failure_hint,
+                hopeless_status=MISCONFIGURED,
             )
         )
     return [
@@ -271,6 +286,7 @@ def _programs(
                 environment={**environment, **threads},
                 grace_s=15.0,
                 failure_hint=api.failure_hint,
+                hopeless_status=MISCONFIGURED,
             )
             for number in range(1, options.workers + 1)
         ),
@@ -313,6 +329,20 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _tell_ledger(redis_url: str, pid: int) -> None:
+    """What a process that died has held is delivered again at once, not when its lease is over."""
+    # Late: the reconciler's settings say how often a job may lose its worker.
+    from service.reconciler import ReconcilerSettings
+
+    with (
+        contextlib.suppress(RedisError),
+        Redis.from_url(redis_url, socket_timeout=PROBE_TIMEOUT_S) as redis,
+    ):
+        recovery = Recovery(redis, max_deaths=ReconcilerSettings().max_deliveries)
+        for job in Holders(redis).of_process(pid):
+            recovery.recover(job)
 
 
 def _url(host: str, listener: socket.socket) -> str:

@@ -22,6 +22,7 @@ class Receiver:
         authority = trustme.CA()
         self.trust = ssl.create_default_context()
         authority.configure_trust(self.trust)
+        self.authority_pem: bytes = authority.cert_pem.bytes()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):

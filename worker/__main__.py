@@ -12,6 +12,7 @@ from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
+from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
@@ -25,18 +26,23 @@ _log = get_logger("worker")
 
 def main() -> int:
     """Run until SIGTERM or SIGINT, or until the device fails; the exit status."""
-    settings = WorkerSettings()
-    begin("worker", settings.log_level, JOB_FUNCTION, render_talking_face)
     try:
+        settings = read_settings(WorkerSettings)
+        begin("worker", settings.log_level, JOB_FUNCTION, render_talking_face)
+        check_data_dir(settings.data_dir)
+        check_sandbox(settings.sandbox, settings.decoder_socket)
         renderer = load_renderer(settings)
         renderer.warm_up()
+    except StartError as error:
+        refuse(error)
     except ModelError as error:
-        _log.error("cannot_load_renderer", reason=str(error))
-        return 1
+        # Weights, a device or a library: none of them comes by trying again.
+        refuse(StartError(f"the renderer cannot be loaded: {error}"))
     _log.info("renderer_warm", **renderer.info.model_dump())
 
     name, stop = process_name(), Stop(settings.grace_s)
-    beats, redis = Ledger(connect(settings.redis_url)), connect(settings.redis_url)
+    beats = Ledger(connect(settings.redis_url, name=name))
+    redis = connect(settings.redis_url)
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s) as heartbeat:
         context = WorkerContext(
             worker=name,

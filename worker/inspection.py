@@ -30,6 +30,7 @@ from worker.contract.logs import bound, get_logger
 from worker.contract.messages import BboxXyxy, JobRecord
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import INSPECT_FUNCTION, INSPECT_QUEUE, connect
+from worker.contract.start import StartError, check_data_dir, read_settings, refuse
 from worker.failures import describe
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
@@ -74,7 +75,9 @@ def inspect_portrait(job_id: str, attempt: int) -> None:
     context, token = _installed[0], secrets.token_hex(16)
     with bound(job_id=job_id):
         try:
-            record = context.ledger.claim_waiting(job_id, attempt, token, lease_s=context.lease_s)
+            record = context.ledger.claim_waiting(
+                job_id, attempt, token, lease_s=context.lease_s, worker=context.heartbeat.worker
+            )
         except UnreadableRecordError:
             # It is claimed all the same; the renderers find out what is to be done with it.
             context.ledger.pass_inspection(job_id, token, None)
@@ -135,22 +138,24 @@ def _find_faces(context: InspectionContext, record: JobRecord) -> list[BboxXyxy]
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
-    settings = WorkerSettings()
     # `python -m` runs this file under another name, while RQ imports it under its own.
     from worker import inspection
 
-    begin("inspection", settings.log_level, INSPECT_FUNCTION, inspection.inspect_portrait)
     try:
+        settings = read_settings(WorkerSettings)
+        begin("inspection", settings.log_level, INSPECT_FUNCTION, inspection.inspect_portrait)
+        check_data_dir(settings.data_dir)
         detector = load_detector(
             settings.detector, weights_dir=settings.face_alignment_dir, device="cpu"
         )
         detector(np.full((192, 192, 3), 128, np.uint8))
+    except StartError as error:
+        refuse(error)
     except ModelError as error:
-        _log.error("cannot_load_detector", reason=str(error))
-        return 1
+        refuse(StartError(f"the face detector cannot be loaded: {error}"))
     name, stop = process_name(), Stop()
     ledger = Ledger(connect(settings.redis_url))
-    beats = Ledger(connect(settings.redis_url))
+    beats = Ledger(connect(settings.redis_url, name=name))
     kind = ProcessKind.INSPECTOR
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
         store = ArtifactStore(settings.data_dir)

@@ -181,7 +181,13 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
         )
         if not is_ours:
             _withdraw(context, record.id, result.key)
-        _log.info("job_succeeded", is_ours=is_ours, timings_s=timings_s, frames=result.num_frames)
+        _log.info(
+            "job_succeeded",
+            is_ours=is_ours,
+            timings_s=timings_s,
+            frames=result.num_frames,
+            weights_sha256=result.renderer.weights_sha256,
+        )
 
 
 def _end_as_before(context: WorkerContext, record: JobRecord, token: str) -> bool:

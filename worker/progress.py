@@ -19,6 +19,9 @@ from worker.contract.ledger import Ledger
 from worker.contract.messages import FrameCount, JobRecord, Stage
 from worker.contract.presence import ProcessKind
 
+BEAT_S: Final = 1.5
+"""Longest pause between two beats, in seconds: a connection that Redis lost is there again before
+others conclude that this process is gone (`worker.contract.holders`)."""
 STALLED: Final = 70
 """Exit status of a process whose render hangs (EX_SOFTWARE of sysexits.h)."""
 
@@ -107,9 +110,10 @@ class Heartbeat:
     not kept alive: a hung process must not hold it for ever.
 
     Args:
-        ledger: Where to beat; used from this thread only, so give it a client of its own.
+        ledger: Where to beat; used from this thread only, so give it a client of its own, with the
+            name of this process.
         worker: Name of this process.
-        lease_s: Length of a lease in seconds; beats come three times as often.
+        lease_s: Length of a lease in seconds; beats come three times as often or more.
         stall_s: Longest time without progress in seconds.
         on_stall: Called, in this thread, when a job made none for longer.
         kind: What this process does.
@@ -167,13 +171,18 @@ class Heartbeat:
         self._progress_at = time.monotonic()
 
     @property
+    def worker(self) -> str:
+        """Name of this process."""
+        return self._worker
+
+    @property
     def is_lost(self) -> bool:
         """Whether the ledger refused to renew the lease of the job that is held."""
         return self._is_lost
 
     def _run(self) -> None:
         while True:
-            pause_s = min(self._lease_s / 3, self._stall_s / 2)
+            pause_s = min(self._lease_s / 3, self._stall_s / 2, BEAT_S)
             try:
                 self._ledger.presence.beat(self._kind, self._worker)
                 self._renew()

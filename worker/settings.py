@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.contract.intake.sandbox import SandboxMode
+
 
 class WorkerSettings(BaseSettings):
     """Settings of `python -m worker` and `python -m worker.inspection`."""
@@ -25,6 +27,16 @@ class WorkerSettings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Field(description="Least level that is logged."),
     ] = "INFO"
+    decoder_socket: Annotated[
+        Path | None,
+        Field(description="Socket of the decoder server that decodes uploads; none: done here."),
+    ] = None
+    sandbox: Annotated[
+        SandboxMode,
+        Field(
+            description="`require`: decode nothing where the kernel cannot confine decoders; `warn`."
+        ),
+    ] = SandboxMode.WARN
     renderer: Annotated[
         Literal["pipeline", "test-card"],
         Field(description="What draws: the model, or moving bars for tests of the queue."),

@@ -21,6 +21,7 @@ from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobRecord
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import VALIDATE_FUNCTION, VALIDATE_QUEUE, connect
+from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, describe, is_storage_full
 from worker.loop import begin, listen
@@ -66,7 +67,12 @@ def validate_uploads(job_id: str, attempt: int) -> None:
     with bound(job_id=job_id):
         try:
             record = ledger.claim_waiting(
-                job_id, attempt, token, lease_s=context.lease_s, queue=VALIDATE_QUEUE
+                job_id,
+                attempt,
+                token,
+                lease_s=context.lease_s,
+                queue=VALIDATE_QUEUE,
+                worker=context.heartbeat.worker,
             )
         except UnreadableRecordError:
             # It is claimed all the same; the renderers find out what is to be done with it.
@@ -123,15 +129,20 @@ def _validate(context: ValidationContext, record: JobRecord, token: str) -> None
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
-    settings = WorkerSettings()
     # `python -m` runs this file under another name, while RQ imports it under its own.
     from worker import validation
 
-    begin("validation", settings.log_level, VALIDATE_FUNCTION, validation.validate_uploads)
+    try:
+        settings = read_settings(WorkerSettings)
+        begin("validation", settings.log_level, VALIDATE_FUNCTION, validation.validate_uploads)
+        check_data_dir(settings.data_dir)
+        check_sandbox(settings.sandbox, settings.decoder_socket)
+    except StartError as error:
+        refuse(error)
     os.nice(NICENESS)
     name, stop = process_name(), Stop()
     ledger = Ledger(connect(settings.redis_url))
-    beats = Ledger(connect(settings.redis_url))
+    beats = Ledger(connect(settings.redis_url, name=name))
     kind = ProcessKind.VALIDATOR
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
         store = ArtifactStore(settings.data_dir)

@@ -9,19 +9,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from redis import RedisError
 
 from service.dependencies import AdminDep, MetricsDep, ResourcesDep, WatchDep
+from service.metrics_port import read_snapshot
 from service.problems import ProblemError, problem_responses
 from service.schemas.examples import METRICS
 from service.schemas.health import Health, Readiness
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.durability import unsafe_settings
 from worker.contract.errors import ErrorCode
-from worker.contract.logs import get_logger
 from worker.contract.presence import ProcessKind
 from worker.contract.quarantine import Quarantine
 
 router = APIRouter(tags=["health"])
-
-_log = get_logger(__name__)
 
 
 @router.get("/healthz", summary="The process runs")
@@ -94,14 +92,8 @@ def metrics(
     resources: ResourcesDep, metrics: MetricsDep, watch: WatchDep, _admin: AdminDep
 ) -> Response:
     """This process's requests, and what the ledger counted for all processes."""
-    try:
-        snapshot = resources.statistics.snapshot()
-    except RedisError as error:
-        _log.warning("statistics_unavailable", kind=type(error).__name__)
-        snapshot = None
-    return Response(
-        metrics.exposition(snapshot, watchers=watch.num_waiting), media_type=CONTENT_TYPE_LATEST
-    )
+    told = metrics.exposition(read_snapshot(resources.statistics), watchers=watch.num_waiting)
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
 
 
 def _is_writable(artifacts: ArtifactStore) -> bool:

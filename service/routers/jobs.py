@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from typing import Annotated
+import re
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -22,7 +25,9 @@ from service.dependencies import (
     WriterDep,
 )
 from service.job_views import JobViews
+from service.keys import Scope
 from service.problems import RETRY_AFTER, ProblemError, problem_responses
+from service.query_parameters import check_known_parameters
 from service.ranges import parse_range
 from service.schemas.examples import (
     CANCELLED_JOB,
@@ -40,7 +45,7 @@ from worker.contract.answers import CancelOutcome
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
-from worker.contract.ledger_reader import CursorError
+from worker.contract.ledger_reader import CursorError, JobFilter
 from worker.contract.messages import JobResult, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -49,6 +54,19 @@ MAX_WAIT_S = 60.0
 # How often who waits looks at the job itself: an event may have been trimmed, a client have gone.
 _LOOK_S = 5.0
 _RETRY = {"Retry-After": "1"}
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+def _check_moment(value: object) -> object:
+    """A number would be taken for seconds since 1970, which nobody means in an address."""
+    if not _RFC_3339.fullmatch(str(value)):
+        raise ValueError("expected a time with its zone, such as 2026-11-29T12:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_check_moment)]
 JobId = Annotated[str, Path(description="The `id` of a job.")]
 _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
 
@@ -59,6 +77,7 @@ _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
     responses=problem_responses(),
 )
 async def list_jobs(
+    request: Request,
     response: Response,
     principal: ListerDep,
     ledger: LedgerDep,
@@ -67,10 +86,30 @@ async def list_jobs(
     cursor: Annotated[
         str | None, Query(max_length=100, description="`next_cursor` of the page before.")
     ] = None,
+    state: Annotated[
+        list[JobState] | None,
+        Query(description="Only jobs that stand so; may be sent again for another state."),
+    ] = None,
+    created_after: Annotated[
+        Moment | None, Query(description="Only jobs that were accepted at this time or later.")
+    ] = None,
+    created_before: Annotated[
+        Moment | None, Query(description="Only jobs that were accepted before this time.")
+    ] = None,
 ) -> JobPage:
-    """A page of the caller's jobs; `next_cursor` leads to what is older."""
+    """A page of the caller's jobs, of everyone's for a key with the scope admin.
+
+    `next_cursor` leads to what is older. Only it says whether that was all: where few jobs
+    are wanted of very many, a page may have fewer than `limit`.
+    """
     response.headers["Cache-Control"] = "no-store"
-    return await run_in_threadpool(_page, principal, ledger, views, cursor, limit)
+    check_known_parameters(request)
+    wanted = JobFilter(
+        states=frozenset(state or ()),
+        after=None if created_after is None else created_after.timestamp(),
+        before=None if created_before is None else created_before.timestamp(),
+    )
+    return await run_in_threadpool(_page, principal, ledger, views, cursor, limit, wanted)
 
 
 @router.get(
@@ -155,18 +194,6 @@ def get_content(
     return _video(request, artifacts, record.id, record.result)
 
 
-@router.head("/{job_id}/content", include_in_schema=False)
-def head_content(
-    job_id: JobId,
-    request: Request,
-    principal: ContentReaderDep,
-    views: JobViewsDep,
-    artifacts: ArtifactsDep,
-) -> Response:
-    """The headers of the video."""
-    return get_content(job_id, request, principal, views, artifacts)
-
-
 @router.post(
     "/{job_id}/cancel",
     summary="Stop a job",
@@ -228,10 +255,18 @@ def delete_job(
 
 
 def _page(
-    principal: Principal, ledger: Ledger, views: JobViews, cursor: str | None, limit: int
+    principal: Principal,
+    ledger: Ledger,
+    views: JobViews,
+    cursor: str | None,
+    limit: int,
+    wanted: JobFilter,
 ) -> JobPage:
+    # An operator looks after everyone's jobs; that of `up` without keys has all that there are.
+    sees_all = principal.may(Scope.ADMIN) and not principal.is_operator
+    listed = ledger.list_all if sees_all else partial(ledger.list_jobs, principal.id)
     try:
-        page = ledger.list_jobs(principal.id, cursor=cursor, limit=limit)
+        page = listed(cursor=cursor, limit=limit, wanted=wanted)
     except CursorError as error:
         detail = f"The cursor is not valid: {error}."
         raise ProblemError(
@@ -314,7 +349,7 @@ def _video(request: Request, artifacts: ArtifactStore, job_id: str, result: JobR
         "Content-Disposition": f'inline; filename="talkface-{job_id}.mp4"',
         "X-Content-Type-Options": "nosniff",
     }
-    if etag in _listed(request.headers.get("if-none-match", "")):
+    if _lists(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     span = None
     # A range of another version of the file is worthless: RFC 9110 section 13.1.5.
@@ -324,20 +359,18 @@ def _video(request: Request, artifacts: ArtifactStore, job_id: str, result: JobR
     headers["Content-Length"] = str(stop - start)
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    body: Iterator[bytes] = (
-        iter(()) if request.method == "HEAD" else artifacts.read_range(result.key, start, stop)
-    )
     return StreamingResponse(
-        body,
+        artifacts.read_range(result.key, start, stop),
         status_code=200 if span is None else 206,
         headers=headers,
         media_type=result.content_type,
     )
 
 
-def _listed(header: str) -> set[str]:
-    """The entity tags of `If-None-Match`, compared weakly as RFC 9110 section 13.1.2 says."""
-    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
+def _lists(header: str, etag: str) -> bool:
+    """Whether `If-None-Match` has an entity tag, compared weakly, or any (RFC 9110 section 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
+    return etag in tags or header.strip() == "*"
 
 
 def _prefers_video(accept: str) -> bool:

@@ -64,6 +64,7 @@ QUEUED_JOB: Final[dict[str, Any]] = {
         },
     },
     "face_boxes": None,
+    "webhook": None,
     "result": None,
     "error": None,
     "links": {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import UploadFile
 from pydantic import AfterValidator, ConfigDict, Field
 
-from service.webhooks import check_callback_url
+from service.webhook_targets import check_callback_url
 from worker.contract.intake.formats import types_of
 from worker.contract.messages import SamplingOptions
 

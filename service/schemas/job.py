@@ -22,6 +22,7 @@ from worker.contract.messages import (
     Stage,
     VideoUse,
 )
+from worker.contract.webhook_state import WebhookState
 
 
 class JobLinks(BaseModel):
@@ -83,6 +84,9 @@ class JobPublic(BaseModel):
     input: JobInput
     face_boxes: tuple[BboxXyxy, ...] | None = Field(
         description="Faces of the picture, largest first; null before anyone looked."
+    )
+    webhook: WebhookState | None = Field(
+        description="What became of the webhook; null before the end, or where nobody is told."
     )
     result: ResultPublic | None
     error: Problem | None
@@ -168,6 +172,7 @@ def public_job(
         timings_s=_timings_s(record),
         input=record.input,
         face_boxes=record.face_boxes,
+        webhook=_webhook(record),
         result=result,
         error=error,
         links=JobLinks(
@@ -186,6 +191,12 @@ def _public_result(result: JobResult, record: JobRecord, url: str) -> ResultPubl
         timings_s=record.timings_s,
         url=url,
     )
+
+
+def _webhook(record: JobRecord) -> WebhookState | None:
+    if record.callback_url is None or not record.state.is_terminal:
+        return None
+    return record.webhook or WebhookState(state="waiting")
 
 
 def _progress(record: JobRecord) -> float:

@@ -73,6 +73,7 @@ EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
     ErrorCode.RANGE_NOT_SATISFIABLE: "The video has 1843200 bytes; the range bytes=2000000- lies "
     "outside.",
     ErrorCode.JOB_TERMINAL: "The job has succeeded; there is nothing left to cancel.",
+    ErrorCode.WEBHOOK_NOT_AVAILABLE: "The job is running; its webhook is sent when it has ended.",
     ErrorCode.JOB_UNREADABLE: "This server cannot read the job; another release may have written it. "
     "Ask again later, or delete the job.",
     ErrorCode.IDEMPOTENCY_CONFLICT: "This Idempotency-Key was used with other files or options. "

@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from service.keys import KeyStore
 from service.main import create_app
 from service.settings import ServiceSettings
+from talkface.redis_users import OPERATOR, password_path, write_users
 from tests.films import film
 from tests.uploads import picture, tone
 from worker.contract.artifacts import ArtifactStore
@@ -77,6 +78,8 @@ class RedisServer:
                 redis_server_path(),
                 *("--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)),
                 *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+                # The users of a private Redis: what the tests do, our processes may do there.
+                *("--aclfile", str(write_users(self._folder))),
             ],
             stdout=subprocess.DEVNULL,
         )
@@ -90,6 +93,11 @@ class RedisServer:
 
     def client(self) -> Redis:
         return connect(self.url)
+
+    def operator(self) -> Redis:
+        """A client that may do everything."""
+        password = password_path(self._folder).read_text()
+        return connect(f"unix://{OPERATOR}:{password}@{self.socket}")
 
     def _answers(self) -> bool:
         try:
@@ -161,7 +169,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis(redis_server: RedisServer) -> Iterator[Redis]:
-    with redis_server.client() as client:
+    with redis_server.operator() as client:
         yield client
 
 

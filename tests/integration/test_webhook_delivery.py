@@ -6,18 +6,21 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from redis import Redis
 from standardwebhooks import Webhook
 
+from service.keys import KeyStore, Scope
 from service.reconciler import Reconciler, ReconcilerSettings
 from service.secret_file import InstallSecret
 from service.webhooks import WebhookSender, webhook_secret
-from tests.integration.conftest import RedisServer, eventually, new_record
+from tests.integration.conftest import MakeClient, RedisServer, eventually, new_record
 from tests.integration.test_ledger import FAILURE
-from tests.webhook_receiver import Receiver, respond
+from tests.uploads import picture
+from tests.webhook_receiver import NAME, Receiver, respond
 from worker.contract.ledger import Ledger
 from worker.contract.messages import JobRecord
 from worker.contract.outbox import Outbox
@@ -43,7 +46,7 @@ def reconciler(settings: ReconcilerSettings, receiver: Receiver) -> Reconciler:
     sender = WebhookSender(
         InstallSecret(settings.secret_path),
         resolve=loopback,
-        is_allowed=lambda _address: True,  # where the receiver has to be
+        is_allowed=lambda _host, _address: True,  # where the receiver has to be
         ssl_context=receiver.trust,
     )
     return Reconciler(settings, sender)
@@ -127,3 +130,118 @@ def test_a_deleted_job_tells_nobody(
     eventually(lambda: Outbox(redis).count() == 0, "nothing is left")
 
     assert receiver.requests == []
+
+
+def test_an_inner_receiver_is_told_where_the_operator_allows_it(
+    make_client: MakeClient,
+    ledger: Ledger,
+    redis: Redis,
+    receiver: Receiver,
+    settings: ReconcilerSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As deployed, but for the name server, which would not know our name.
+    (tmp_path / "ca.pem").write_bytes(receiver.authority_pem)
+    allowed = settings.model_copy(
+        update={"webhook_allow": (NAME,), "webhook_ca_file": tmp_path / "ca.pem"}
+    )
+
+    async def loopback(_host: str, _port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(
+        WebhookSender.__init__,
+        "__kwdefaults__",
+        {
+            **WebhookSender.__init__.__kwdefaults__,
+            "resolve": loopback,
+        },
+    )
+    record = ended(ledger, receiver.url, principal="anonymous")
+
+    Reconciler(allowed).round()
+    eventually(lambda: Outbox(redis).count() == 0, "the event is done")
+
+    assert len(receiver.requests) == 1
+    eventually(lambda: ledger.get(record.id).webhook is not None, "it is noted")  # type: ignore[union-attr]
+    told = make_client().get(f"/v1/jobs/{record.id}").json()["webhook"]
+    assert (told["state"], told["attempts"], told["status"]) == ("delivered", 1, 204)
+
+
+def test_a_give_up_is_seen_and_sent_once_more(
+    make_client: MakeClient,
+    ledger: Ledger,
+    redis: Redis,
+    receiver: Receiver,
+    reconciler: Reconciler,
+) -> None:
+    client = make_client()
+    receiver.answer = lambda handler: respond(handler, 410)
+    record = ended(ledger, receiver.url, principal="anonymous")
+    path = f"/v1/jobs/{record.id}"
+    assert client.get(path).json()["webhook"]["state"] == "waiting"
+
+    reconciler.round()
+    eventually(lambda: client.get(path).json()["webhook"]["state"] == "given_up", "it is told")
+    told = client.get(path).json()["webhook"]
+    assert (told["attempts"], told["status"], told["reason"]) == (1, 410, "gone")
+
+    receiver.answer = lambda handler: respond(handler)
+    again = client.post(f"{path}/webhook")
+    assert (again.status_code, again.json()["webhook"]["state"]) == (202, "waiting")
+    reconciler.round()
+    eventually(lambda: client.get(path).json()["webhook"]["state"] == "delivered", "it is sent")
+
+    first, second = receiver.requests
+    assert first[0]["webhook-id"] == second[0]["webhook-id"]
+
+
+def test_a_webhook_that_there_is_not_cannot_be_sent_again(
+    make_client: MakeClient, ledger: Ledger
+) -> None:
+    client = make_client()
+    waiting = ledger.accept(
+        new_record().model_copy(
+            update={"principal": "anonymous", "callback_url": "https://a.example"}
+        )
+    )
+
+    answer = client.post(f"/v1/jobs/{waiting.id}/webhook")
+    assert (answer.status_code, answer.json()["code"]) == (409, "webhook_not_available")
+    assert "has ended" in answer.json()["detail"]
+    assert client.post(f"/v1/jobs/{'0' * 32}/webhook").status_code == 404
+
+
+def test_a_caller_reads_the_secret_of_its_webhooks(
+    make_client: MakeClient, keys: KeyStore, settings: ReconcilerSettings
+) -> None:
+    record, text = keys.create("shop")
+    _, reader = keys.create("reader", scopes=[Scope.READ])
+    secret = InstallSecret(settings.secret_path)
+    closed = make_client(require_keys=True)
+
+    def ask(key: str) -> Any:
+        headers = {"Authorization": f"Bearer {key}"}
+        return closed.get("/v1/webhook-secret", headers=headers)
+
+    assert ask(text).json()["secret"] == webhook_secret(secret, record.id)
+    assert ask(text).headers["cache-control"] == "no-store"
+    assert ask(reader).status_code == 403
+    assert make_client().get("/v1/webhook-secret").json()["secret"] == webhook_secret(
+        secret, "anonymous"
+    )
+    assert make_client(allow_anonymous=True).get("/v1/webhook-secret").status_code == 403
+
+
+def test_an_inner_number_is_refused_unless_it_is_allowed(make_client: MakeClient) -> None:
+    form = {"callback_url": "https://10.1.2.3/hook", "seconds": "1"}
+    files = {"image": ("i.jpg", picture())}
+
+    refused = make_client().post("/v1/talking-face", data=form, files=files)
+    accepted = make_client(webhook_allow="10.1.0.0/16").post(
+        "/v1/talking-face", data=form, files=files
+    )
+
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "callback_url")
+    assert accepted.status_code == 202

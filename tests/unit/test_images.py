@@ -113,3 +113,19 @@ def test_doctor_looks_at_what_the_worker_image_consists_of(worker: Path) -> None
     assert set(found) >= OF_THE_MODEL
     for name in ("python", "shared packages", "torch", "weights", "mediapipe", "ffmpeg", "disk"):
         assert found[name]["state"] == "ok"
+
+
+def test_the_inspectors_image_looks_for_faces_and_holds_no_torch(tmp_path: Path) -> None:
+    make_image_folder("inspector", tmp_path)
+    (tmp_path / "probe.py").write_text(
+        "import sys, worker.inspection, worker.validation\n"
+        "from model.face.detectors import load_detector\n"
+        "load_detector('mediapipe', weights_dir=None, device='cpu')\n"
+        "print({'torch', 'diffusers', 'librosa'} & set(sys.modules))\n"
+    )
+
+    ended = run_in_image(tmp_path, "probe")
+    assert ended.stdout.split() == ["set()"], ended.stderr
+    found = findings(tmp_path)
+    assert set(found) & (OF_THE_MODEL - {"mediapipe"}) == set()
+    assert found["mediapipe"]["state"] == "ok"

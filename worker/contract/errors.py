@@ -41,6 +41,7 @@ class ErrorCode(StrEnum):
     RESULT_EXPIRED = "result_expired"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     JOB_TERMINAL = "job_terminal"
+    WEBHOOK_NOT_AVAILABLE = "webhook_not_available"
     JOB_UNREADABLE = "job_unreadable"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"

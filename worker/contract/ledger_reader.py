@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, cast
 
@@ -26,6 +27,8 @@ from worker.contract.presence import Presence, ProcessKind, ask_living
 from worker.contract.queues import RENDER_QUEUE, delivery_id, open_queues, queue_key
 
 _SPARE: Final = 16
+_MOST_SCANNED: Final = 2000
+"""So many jobs of a list are looked at for a page, at most."""
 
 
 class JobPage(NamedTuple):
@@ -33,6 +36,21 @@ class JobPage(NamedTuple):
 
     records: list[JobRecord]
     next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs of a list are wanted.
+
+    Args:
+        states: Only these; empty: all.
+        after: Accepted at this Unix time or later, in seconds.
+        before: Accepted before this Unix time, in seconds.
+    """
+
+    states: frozenset[JobState] = frozenset()
+    after: float | None = None
+    before: float | None = None
 
 
 class CursorError(ValueError):
@@ -66,7 +84,12 @@ class LedgerReader:
         return from_hash(raw) if raw else None
 
     def list_jobs(
-        self, principal: str | None, *, cursor: str | None = None, limit: int = 20
+        self,
+        principal: str | None,
+        *,
+        cursor: str | None = None,
+        limit: int = 20,
+        wanted: JobFilter = JobFilter(),
     ) -> JobPage:
         """A caller's jobs, newest first, without those that this release cannot read.
 
@@ -74,16 +97,26 @@ class LedgerReader:
             principal: The caller; None where nobody has a key.
             cursor: `next_cursor` of the page before; jobs may come and go in between.
             limit: Most jobs of a page.
+            wanted: Which of them.
 
         Raises:
             CursorError: `cursor` is none of ours.
         """
         newest, last_id = _parsed_cursor(cursor)
+        oldest = "-inf" if wanted.after is None else repr(wanted.after)
+        begin = newest
+        if wanted.before is not None and wanted.before < float(newest):
+            begin, last_id = f"({wanted.before!r}", ""
         # Jobs of the very same microsecond as the last one may have been on the page before.
         found = cast(
             list[tuple[bytes, float]],
             self._redis.zrevrangebyscore(
-                jobs_key(principal), newest, "-inf", start=0, num=limit + _SPARE, withscores=True
+                jobs_key(principal),
+                begin,
+                oldest,
+                start=0,
+                num=_MOST_SCANNED if wanted.states else limit + _SPARE,
+                withscores=True,
             ),
         )
         ids = [
@@ -91,12 +124,55 @@ class LedgerReader:
             for job_id, score in found
             if not (last_id and repr(score) == newest and job_id.decode() >= last_id)
         ]
-        page = ids[:limit]
+        return self._page(ids, limit, wanted)
+
+    def list_all(
+        self, *, cursor: str | None = None, limit: int = 20, wanted: JobFilter = JobFilter()
+    ) -> JobPage:
+        """Everyone's jobs, for an operator; as `list_jobs`, over the lists of all callers."""
+        newest, last_id = _parsed_cursor(cursor)
+        last = (float(newest), last_id) if last_id else (math.inf, "")
+        ids: list[tuple[str, float]] = []
+        for raw in self._redis.scan_iter(match=jobs_key("*"), count=1000):
+            entries = cast(
+                list[tuple[bytes, float]],
+                self._redis.zrevrangebyscore(
+                    raw,
+                    "+inf" if wanted.before is None else f"({wanted.before!r}",
+                    "-inf" if wanted.after is None else repr(wanted.after),
+                    withscores=True,
+                ),
+            )
+            ids += [(job_id.decode(), score) for job_id, score in entries]
+        ids = sorted(
+            (pair for pair in ids if (pair[1], pair[0]) < last),
+            key=lambda pair: (pair[1], pair[0]),
+            reverse=True,
+        )
+        return self._page(ids, limit, wanted)
+
+    def _page(self, ids: list[tuple[str, float]], limit: int, wanted: JobFilter) -> JobPage:
+        """The first jobs of a list of ids and times that are wanted."""
+        scanned = ids[:_MOST_SCANNED]
+        if wanted.states:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for job_id, _ in scanned:
+                    pipeline.hget(job_key(job_id), "state")
+                states = cast(list[bytes | None], pipeline.execute())
+            names = {state.value.encode() for state in wanted.states}
+            found = [one for one, state in zip(scanned, states, strict=True) if state in names]
+        else:
+            found = scanned
+        page = found[:limit]
         with self._redis.pipeline(transaction=False) as pipeline:
             for job_id, _ in page:
                 pipeline.hgetall(job_key(job_id))
             hashes = cast(list[dict[bytes, bytes]], pipeline.execute())
-        next_cursor = f"{page[-1][1]!r}_{page[-1][0]}" if len(ids) > limit else None
+        # Behind the last one of a full page, else behind all that was looked at.
+        last = (
+            page[-1:] if len(found) > limit else scanned[-1:] if len(ids) >= _MOST_SCANNED else []
+        )
+        next_cursor = f"{last[0][1]!r}_{last[0][0]}" if last else None
         return JobPage(list(_readable(hashes)), next_cursor)
 
     def owner(self, job_id: str) -> tuple[bool, str | None]:

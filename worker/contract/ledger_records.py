@@ -26,6 +26,7 @@ from worker.contract.messages import (
     Stage,
     needed_schema,
 )
+from worker.contract.webhook_state import WebhookState
 
 _PLAIN: Final = (
     "id",
@@ -191,6 +192,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         "face_boxes": json.loads(fields["face_boxes"]) if "face_boxes" in fields else None,
         "timings_s": json.loads(fields.get("timings_s", "{}")),
         "result": JobResult.model_validate_json(fields["result"]) if "result" in fields else None,
+        "webhook": _webhook(fields.get("webhook")),
         "failure": read_failure(fields["failure"]) if "failure" in fields else None,
     }
     return JobRecord.model_validate(values)
@@ -205,6 +207,14 @@ def read_failure(text: str) -> JobFailure:
     values = json.loads(text)
     code = word_or_none(ErrorCode, values["code"]) or ErrorCode.INTERNAL_ERROR
     return JobFailure.model_validate({**values, "code": code})
+
+
+def _webhook(text: str | None) -> WebhookState | None:
+    """What became of a job's webhook; what another release wrote of it may say more than we know."""
+    try:
+        return None if text is None else WebhookState.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -114,7 +114,7 @@ def open_key(principal: str | None) -> str:
     return f"{PREFIX}open:{principal or ''}"
 
 
-_COMMON: Final = (
+COMMON: Final = (
     f"local P = '{PREFIX}'\n"
     f"local MAX_EVENTS, DELETED_TTL_S, WEIGHT = {MAX_EVENTS}, {DELETED_TTL_S}, {SPEED_WEIGHT}\n"
     f"local BOUNDS_S = {{{', '.join(format(bound, 'g') for bound in STATISTICS_BOUNDS_S)}}}\n"
@@ -195,7 +195,7 @@ end
 # Refuses what is terminal, what another process holds, and a delivery of an attempt that is over.
 # Asking again is harmless.
 CLAIM: Final = (
-    _COMMON
+    COMMON
     + """
 local id, token = ARGV[1], ARGV[2]
 local key, lease = job_key(id), P .. 'lease:' .. id
@@ -221,10 +221,10 @@ return 1
 """
 )
 
-# ARGV id, token, attempt, lease in ms, queue: takes a job from a queue before the renderers' without
+# ARGV id, token, attempt, lease in ms, queue, holder: takes a job from a queue before the renderers' without
 # changing its state.
 CLAIM_WAITING: Final = (
-    _COMMON
+    COMMON
     + """
 local id, token, lease = ARGV[1], ARGV[2], P .. 'lease:' .. ARGV[1]
 local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'queue')
@@ -232,7 +232,7 @@ if job[1] ~= 'queued' or job[2] ~= ARGV[3] or job[3] ~= ARGV[5] then return 0 en
 local holder = redis.call('GET', lease)
 if holder and holder ~= token then return 0 end
 redis.call('SET', lease, token, 'PX', ARGV[4])
-redis.call('HSET', job_key(id), 'token', token)
+redis.call('HSET', job_key(id), 'token', token, 'worker', ARGV[6])
 if ARGV[5] == 'validate' then
   redis.call('HSET', job_key(id), 'stage', 'validating')
   note(id, 'progress')
@@ -241,9 +241,23 @@ return 1
 """
 )
 
+# ARGV id, holder: its lease ends now, if it is still the holder. One that lives all the same takes it up again
+# with its next RENEW, unless the job was given to somebody else before.
+FREE: Final = (
+    COMMON
+    + """
+local id = ARGV[1]
+local job = redis.call('HMGET', job_key(id), 'worker', 'token')
+if job[1] ~= ARGV[2] or not job[2] then return 0 end
+if redis.call('GET', P .. 'lease:' .. id) ~= job[2] then return 0 end
+redis.call('DEL', P .. 'lease:' .. id)
+return 1
+"""
+)
+
 # ARGV id, token, lease in ms.
 RENEW: Final = (
-    _COMMON
+    COMMON
     + """
 if redis.call('HGET', job_key(ARGV[1]), 'token') ~= ARGV[2] then return 0 end
 redis.call('SET', P .. 'lease:' .. ARGV[1], ARGV[2], 'PX', ARGV[3])
@@ -253,7 +267,7 @@ return 1
 
 # ARGV id, token, then fields and values. 0 = not ours, 1 = go on, 2 = stop: cancelled.
 REPORT: Final = (
-    _COMMON
+    COMMON
     + """
 local key = job_key(ARGV[1])
 local job = redis.call('HMGET', key, 'token', 'cancel_requested_at')
@@ -268,7 +282,7 @@ return 1
 # ARGV id, token, time, preset or '', seconds of rendering per second of video, seconds of
 # rendering, then fields and values.
 FINISH: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 local key = job_key(id)
@@ -290,7 +304,7 @@ return 1
 # ARGV id, attempt or '' for any, time, then fields and values: ends an open job that nobody is
 # asked about; a process that runs it notices at its next report.
 END: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 local key = job_key(id)
@@ -305,7 +319,7 @@ return 1
 
 # ARGV id, time. -1 = unknown, 0 = ended otherwise, 1 = is cancelled, 2 = will be.
 CANCEL: Final = (
-    _COMMON
+    COMMON
     + """
 local id, key = ARGV[1], job_key(ARGV[1])
 local state = redis.call('HGET', key, 'state')
@@ -322,7 +336,7 @@ return 1
 
 # ARGV id. Nothing of the job stays but the word that it is gone, which also fences off its worker.
 DELETE: Final = (
-    _COMMON
+    COMMON
     + STORE_BYTES_FUNCTION
     + """
 local id, key = ARGV[1], job_key(ARGV[1])
@@ -345,7 +359,7 @@ return 1
 
 # ARGV id, reason: kept aside only while it waits, for who says so may be later than the job's end.
 KEEP_WAITING_ASIDE: Final = (
-    _COMMON
+    COMMON
     + """
 local id = ARGV[1]
 if redis.call('HGET', job_key(id), 'state') ~= 'queued' then return 0 end
@@ -357,7 +371,7 @@ return 1
 
 # KEYS outbox; ARGV now, most events, seconds for which they are kept from others.
 TAKE_DUE: Final = (
-    _COMMON
+    COMMON
     + """
 local taken = {}
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])

@@ -44,13 +44,17 @@ class WaitingLedger(LedgerReader):
         *,
         lease_s: float,
         queue: QueueName = INSPECT_QUEUE,
+        worker: str = "",
     ) -> JobRecord | None:
         """Hold a queued job to look at its files, or None if the delivery is stale.
+
+        `worker` is the name of the caller's process; the other arguments are those of `claim`.
 
         Raises:
             UnreadableRecordError: It is held, and this release cannot read it.
         """
-        taken = self._claim_waiting(args=[job_id, token, attempt, int(lease_s * 1000), queue])
+        lease_ms = int(lease_s * 1000)
+        taken = self._claim_waiting(args=[job_id, token, attempt, lease_ms, queue, worker])
         return self.get(job_id) if taken else None
 
     def pass_validation(self, job_id: str, token: str, job_input: JobInput) -> bool:

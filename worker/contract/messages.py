@@ -27,6 +27,7 @@ from worker.contract.option_types import (
     WhereLonger,
     WhereShorter,
 )
+from worker.contract.webhook_state import WebhookState
 
 QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
@@ -351,15 +352,14 @@ class JobRecord(Message):
         expires_at: When they are erased; known once the job has ended.
         erased: They are.
         callback_url: Where to tell about the end.
+        webhook: What became of that; None before it was tried.
         request_id: Of the request that made it.
         schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
-        unknown_options: Names of stored options that this release does not know, or whose values it
-            does not; found when the record is read, never stored.
-        stored_options: All options as they are stored, where some are not known; they are written
-            again as they were.
-        face_boxes: The faces of the picture, largest first, pixels of the normalised picture; None =
-            nobody looked yet.
+        unknown_options: Names of stored options that this release does not know, or whose values;
+            found when the record is read, never stored.
+        stored_options: All options as they are stored, where some are not known, to be kept.
+        face_boxes: Faces, largest first, pixels of the normalised picture; None: nobody looked yet.
         timings_s: Seconds per stage.
         result: The video of a job that succeeded.
         failure: Why it failed.
@@ -383,6 +383,7 @@ class JobRecord(Message):
     expires_at: datetime | None = None
     erased: bool = False
     callback_url: str | None = None
+    webhook: WebhookState | None = None
     request_id: str
     schema_version: int = 1
     input: JobInput

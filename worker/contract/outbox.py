@@ -12,9 +12,16 @@ from typing import Final, Literal, cast
 
 from redis import Redis
 
-from worker.contract.ledger_scripts import OUTBOX, PREFIX, STATISTICS, TAKE_DUE
+from worker.contract.ledger_scripts import (
+    OUTBOX,
+    PREFIX,
+    STATISTICS,
+    TAKE_DUE,
+)
 from worker.contract.logs import get_logger
 from worker.contract.messages import Message
+from worker.contract.webhook_scripts import NOTE_WEBHOOK, REDELIVER
+from worker.contract.webhook_state import WebhookState
 
 HIDDEN_S: Final = 60.0
 """How long an event that was taken is hidden: longer than one try to send it lasts."""
@@ -47,6 +54,8 @@ class Outbox:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._take_due = redis.register_script(TAKE_DUE)
+        self._note = redis.register_script(NOTE_WEBHOOK)
+        self._redeliver = redis.register_script(REDELIVER)
 
     def due(self, now: float | None = None, *, limit: int = 32) -> list[OutboxEvent]:
         """Take the events that are due.
@@ -83,6 +92,19 @@ class Outbox:
             pipeline.zrem(OUTBOX, event_id)
             pipeline.delete(_event_key(event_id))
             pipeline.execute()
+
+    def note(self, job_id: str, state: WebhookState) -> None:
+        """Write down for the job's owner what became of its webhook."""
+        self._note(args=[job_id, state.model_dump_json(exclude_defaults=True)])
+
+    def redeliver(self, job_id: str) -> bool:
+        """Send the event of a job that has ended once more, with all its tries.
+
+        Returns:
+            False, and nothing changed, if it has not ended or nobody is to be told.
+        """
+        state = WebhookState(state="waiting").model_dump_json(exclude_defaults=True)
+        return bool(self._redeliver(args=[job_id, state]))
 
     def count(self) -> int:
         """Events that are not done."""

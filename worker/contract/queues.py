@@ -72,17 +72,19 @@ class AllowedJob(Job):
         """Nothing is sent."""
 
 
-def connect(url: str, *, timeout_s: float = 5.0) -> Redis:
+def connect(url: str, *, timeout_s: float = 5.0, name: str | None = None) -> Redis:
     """A client that fails fast; nothing is sent before the first command.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
         timeout_s: Longest wait for a connection or an answer, in seconds.
+        name: What Redis calls its connections, so that others see when they are gone.
     """
     return Redis.from_url(
         url,
         socket_connect_timeout=min(timeout_s, 2.0),
         socket_timeout=timeout_s,
+        client_name=name,
         health_check_interval=15,
         # One more try covers a connection that a restart of Redis has cut while it was idle.
         retry=Retry(NoBackoff(), 1),

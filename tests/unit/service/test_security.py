@@ -84,9 +84,11 @@ def test_loopback_keys_or_an_explicit_word_open_the_service(
     create_app(settings(tmp_path, **values))
 
 
-def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsafeExposureError, match="contradict"):
-        create_app(settings(tmp_path, require_keys=True, allow_anonymous=True))
+@pytest.mark.parametrize("opened", ["allow_anonymous", "loopback_published"])
+def test_keys_win_over_whatever_opens_the_service(tmp_path: Path, opened: str) -> None:
+    closed = client(tmp_path, host="0.0.0.0", require_keys=True, **{opened: True})
+
+    assert closed.get("/as/reader").status_code == 401
 
 
 def test_another_server_on_a_public_address_is_refused_at_the_request(tmp_path: Path) -> None:

@@ -16,12 +16,16 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.secret_file import InstallSecret
+from service.webhook_targets import (
+    AllowedTargets,
+    check_callback_url,
+    check_target,
+    is_public,
+)
 from service.webhooks import (
     RETRY_AFTER_S,
     Outcome,
     WebhookSender,
-    check_callback_url,
-    is_public,
     retry_delay_s,
     webhook_secret,
 )
@@ -88,7 +92,7 @@ def sender_to(receiver: Receiver, secret: InstallSecret, **options: object) -> W
     """A sender that may reach loopback, where the receiver has to be."""
     settings = {
         "resolve": Names(["127.0.0.1"]),
-        "is_allowed": lambda _address: True,
+        "is_allowed": lambda _host, _address: True,
         "ssl_context": receiver.trust,
         **options,
     }
@@ -363,7 +367,7 @@ def test_an_address_that_is_public(address: str) -> None:
 )
 def test_an_address_that_no_webhook_goes_to(url: str) -> None:
     with pytest.raises(ValueError, match=r"address|port|Port|URL"):
-        check_callback_url(url)
+        check_target(check_callback_url(url), AllowedTargets())
 
 
 @pytest.mark.parametrize(

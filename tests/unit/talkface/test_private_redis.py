@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from talkface.child_process import ChildProcess
 from talkface.private_redis import (
@@ -16,6 +18,7 @@ from talkface.private_redis import (
     redis_version,
     remove_socket,
 )
+from talkface.redis_users import password_path
 
 
 def write_program(path: Path, says: str) -> Path:
@@ -31,6 +34,15 @@ def start(redis: PrivateRedis) -> tuple[ChildProcess, Redis]:
     while not redis.socket.exists():
         assert child.exit_status() is None, redis.last_log_lines()
     return child, client
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateRedis, Redis]]:
+    redis = prepare_private_redis(tmp_path_factory.mktemp("data"))
+    child, client = start(redis)
+    yield redis, client
+    client.close()
+    child.kill_group()
 
 
 def test_a_server_on_the_path_comes_first(tmp_path: Path) -> None:
@@ -66,14 +78,14 @@ def test_a_private_redis_is_durable_private_and_survives_a_kill(tmp_path: Path) 
         config = client.config_get("*")
         assert (config["appendonly"], config["appendfsync"]) == ("yes", "always")
         assert (config["maxmemory-policy"], config["port"]) == ("noeviction", "0")
-        client.set("accepted", "job")
+        client.set("tf:accepted", "job")
     child.kill_group()
     assert redis.socket.exists()
 
     redis.socket.unlink()
     child, client = start(redis)
     with client:
-        assert client.get("accepted") == b"job"
+        assert client.get("tf:accepted") == b"job"
     child.terminate()
     assert child.wait(20.0)
     remove_socket(redis)
@@ -112,3 +124,44 @@ def test_an_older_server_does_not_overlook_newer_data(
 
     with pytest.raises(PrivateRedisError, match=r"Redis 7 or newer.*6\.2"):
         prepare_private_redis(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("CONFIG", "SET", "dir", "/tmp"),
+        ("SHUTDOWN",),
+        ("FLUSHALL",),
+        ("MODULE", "LIST"),
+        ("REPLICAOF", "NO", "ONE"),
+        ("ACL", "LIST"),
+        ("GET", "another:key"),
+        ("CLIENT", "KILL", "ID", "1"),
+    ],
+    ids=" ".join,
+)
+def test_whoever_reaches_the_socket_may_do_what_we_do_and_no_more(
+    server: tuple[PrivateRedis, Redis], command: tuple[str, ...]
+) -> None:
+    redis, client = server
+    client.set("tf:test", "1")
+
+    with pytest.raises(NoPermissionError):
+        client.execute_command(*command)
+
+    password = password_path(redis.folder)
+    assert password.stat().st_mode & 0o777 == 0o600
+    with Redis.from_url(redis.url, username="operator", password=password.read_text()) as operator:
+        assert operator.config_get("appendfsync") == {"appendfsync": "always"}
+
+
+def test_the_server_of_the_wheel_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    fallen_back = prepare_private_redis(tmp_path / "data")
+    write_program(tmp_path / "redis-server", "Redis server v=7.2.11 sha=0")
+
+    assert fallen_back.warning is not None
+    assert "install valkey-server or redis-server" in fallen_back.warning
+    assert prepare_private_redis(tmp_path / "data").warning is None

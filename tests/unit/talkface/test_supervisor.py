@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -174,3 +175,28 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 def test_statuses_are_told_in_words() -> None:
     assert describe_status(70) == "exit status 70"
     assert describe_status(-9) == "signal SIGKILL"
+
+
+def test_who_says_that_another_try_would_end_the_same_way_is_believed(
+    supervisor: Supervisor,
+) -> None:
+    supervisor.add(program("import sys; sys.exit(78)", hopeless_status=78))
+
+    with pytest.raises(SupervisorError, match=r"^child ended with exit status 78\.$"):
+        run_until(supervisor, lambda: False)
+
+
+def test_whoever_holds_the_ledger_is_told_which_process_died(tmp_path: Path) -> None:
+    died: list[int] = []
+    supervisor = Supervisor(lambda _line: None, on_death=died.append)
+    supervisor.add(sleeper(tmp_path))
+    try:
+        run_until(supervisor, lambda: len(pids(tmp_path)) == 1)
+        (first,) = pids(tmp_path)
+        os.kill(first, signal.SIGKILL)
+        run_until(supervisor, lambda: len(pids(tmp_path)) == 2)
+    finally:
+        supervisor.stop(hurry=lambda: True)
+
+    # What is stopped on purpose has handed its job back and is no death.
+    assert died == [first]

@@ -95,7 +95,8 @@ def describe(source: Path, sniffed: Sniffed, limits: IntakeLimits, what: str) ->
     command = ffmpeg_reading(
         source, sniffed.reader, start=sniffed.start, options=options, loglevel="info"
     )
-    text = run_limited(command, limits.child(max_file_bytes=2**20), what=what).errors
+    child = limits.child(max_file_bytes=2**20)
+    text = run_limited(command, child, what=what, reads=[source]).errors
     lines = [(kind, line) for kind, line in _STREAM.findall(text) if "(attached pic)" not in line]
     pictures = [Track(line) for kind, line in lines if kind == "Video"]
     return Description(

@@ -1,6 +1,7 @@
-"""Decoders of untrusted bytes run here: a child with bounds on memory, time and files.
+"""Decoders of untrusted bytes run here: a child with bounds on memory, time and files, in a sandbox.
 
-A decoder that crashes, hangs or eats memory takes its child along and nothing else.
+A decoder that crashes, hangs or eats memory takes its child along and nothing else; one that is taken
+over finds nothing to read and nobody to talk to (`sandbox`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.confinement import SandboxError, confinement
+from worker.contract.intake.decoder_orders import ChildEnd, ChildLimits, Order, run_elsewhere
 from worker.contract.intake.formats import DEMUXERS
+from worker.contract.intake.sandbox import NOT_CONFINED, Policy
 
 # Not ffmpeg's default of everything: an HLS playlist renamed .wav read another local file.
 _PROTOCOLS: Final = "file,pipe"
@@ -27,34 +31,6 @@ _FORMATS: Final = ",".join(DEMUXERS)
 _OUTPUT_BYTES: Final = 64 * 1024
 _ERROR_BYTES: Final = 16 * 1024
 _LOOK_S: Final = 0.5
-
-
-@dataclass(frozen=True)
-class ChildLimits:
-    """Bounds of one child: address space, processor time, patience, and any file it writes."""
-
-    memory_bytes: int
-    cpu_s: int
-    wall_clock_s: float
-    max_file_bytes: int
-
-
-@dataclass(frozen=True)
-class ChildEnd:
-    """How a child ended: exit status (negative = signal), standard output, last standard error."""
-
-    status: int
-    output: bytes
-    errors: str
-
-    @property
-    def words(self) -> str:
-        """The last line of its complaints, without any path of the server."""
-        lines = self.errors.strip().splitlines()
-        if not lines:
-            return ""
-        # Keep what follows the last colon of ffmpeg's or Python's message.
-        return lines[-1].rsplit("/", 1)[-1].rsplit(": ", 1)[-1][:200]
 
 
 def keep_waiting() -> None:
@@ -66,19 +42,56 @@ def run_limited(
     limits: ChildLimits,
     *,
     what: str,
+    reads: Sequence[Path] = (),
+    writes: Path | None = None,
     on_wait: Callable[[], None] = keep_waiting,
 ) -> ChildEnd:
     """Run a decoder to its end.
 
     Args:
-        command: Its argument list.
+        command: ffmpeg and its arguments, or `-m`, a module of ours and its arguments.
         limits: Its bounds.
         what: What it decodes, for the sentence.
+        reads: The files that it may read.
+        writes: The folder in which it may do as it likes.
         on_wait: Called about twice a second meanwhile; what it raises ends the decoder.
 
     Raises:
         IntakeError: undecodable_media, the wall clock ran out.
+        SandboxError: It was not started, because the sandbox that is required cannot be put up.
+        DecoderAwayError: Another process decodes, and it cannot be reached.
     """
+    ask_elsewhere = confinement.socket
+    try:
+        if ask_elsewhere is not None:
+            order = Order(tuple(command), limits, tuple(reads), writes)
+            end = run_elsewhere(ask_elsewhere, order, on_wait)
+        else:
+            end = run_here(command, limits, reads, writes, on_wait)
+    except subprocess.TimeoutExpired:
+        raise IntakeError(
+            ErrorCode.UNDECODABLE_MEDIA,
+            f"Decoding the {what} took longer than {limits.wall_clock_s:g} s and was stopped. "
+            "Save it in a plainer format and resend it.",
+        ) from None
+    if end.status == NOT_CONFINED:
+        raise SandboxError(end.errors.strip())
+    return end
+
+
+def run_here(
+    command: Sequence[str],
+    limits: ChildLimits,
+    reads: Sequence[Path],
+    writes: Path | None,
+    on_wait: Callable[[], None],
+) -> ChildEnd:
+    """Run a decoder as a child of this very process; the arguments are those of `run_limited`.
+
+    Raises:
+        subprocess.TimeoutExpired: The wall clock ran out.
+    """
+    command = _confined(command, reads, writes)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         # A session of its own makes a process group that can be killed whole; no environment but
         # what Python needs.
@@ -93,12 +106,6 @@ def run_limited(
         try:
             _limit(child.pid, limits)
             status = _wait(child, limits.wall_clock_s, on_wait)
-        except subprocess.TimeoutExpired:
-            raise IntakeError(
-                ErrorCode.UNDECODABLE_MEDIA,
-                f"Decoding the {what} took longer than {limits.wall_clock_s:g} s and was stopped. "
-                "Save it in a plainer format and resend it.",
-            ) from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -143,6 +150,20 @@ def ffmpeg_path() -> str:
     from imageio_ffmpeg import get_ffmpeg_exe
 
     return str(get_ffmpeg_exe())
+
+
+def _confined(command: Sequence[str], reads: Sequence[Path], writes: Path | None) -> Sequence[str]:
+    """The command that gives up everything else and then becomes this one."""
+    policy = Policy(
+        reads=tuple(str(path.absolute()) for path in reads),
+        writes=() if writes is None else (str(writes.absolute()),),
+        mode=confinement.mode,
+        most_abi=confinement.most_abi,
+    )
+    # Our own modules want their libraries; a program wants nothing of Python.
+    site = () if command[0] == "-m" else ("-S",)
+    sandbox = ("-P", "-m", "worker.contract.intake.sandbox", policy.to_json())
+    return [sys.executable, *site, *sandbox, *command]
 
 
 def _wait(child: subprocess.Popen[bytes], wall_clock_s: float, on_wait: Callable[[], None]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.contract.intake.limited_child import ChildLimits
+from worker.contract.intake.decoder_orders import ChildLimits
 
 
 @dataclass(frozen=True)

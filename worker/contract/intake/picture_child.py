@@ -1,8 +1,7 @@
 """The child process that decodes one untrusted picture.
 
-    python -m worker.contract.intake.picture_child <request as JSON>
-
-It runs with bounds on memory, time and files (`limited_child`), and imports next to nothing.
+`sandbox` calls its `main`, with the request as JSON, behind the fences. It runs with bounds on memory,
+time and files (`limited_child`), and imports next to nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import contextlib
 import json
 import sys
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,9 +128,9 @@ def _pad_to_even(picture: Image.Image) -> Image.Image:
     return even
 
 
-def _child_main(argument: str) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Answer on standard output: the size as JSON, or an intake error as JSON."""
-    request = _PictureRequest(**json.loads(argument))
+    request = _PictureRequest(**json.loads(arguments[0]))
     try:
         answer: dict[str, object] = {**_normalise_picture(request)}
     except IntakeError as error:
@@ -138,7 +138,3 @@ def _child_main(argument: str) -> int:
         answer = {"code": error.code.value, "detail": error.detail, "params": params}
     sys.stdout.write(json.dumps(answer))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child_main(sys.argv[1]))

@@ -7,7 +7,6 @@ upload ──▶ size, first bytes ──▶ limited child: Pillow ──▶ inp
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +65,11 @@ def accept_image(
         "background": limits.background,
     }
     end = run_limited(
-        [sys.executable, "-P", "-m", "worker.contract.intake.picture_child", json.dumps(request)],
+        ["-m", "worker.contract.intake.picture_child", json.dumps(request)],
         limits.child(max_file_bytes=64 * 2**20),
         what="picture",
+        reads=[source],
+        writes=destination.parent,
         on_wait=on_wait,
     )
     answer = _child_answer(end.output) if end.status == 0 else None

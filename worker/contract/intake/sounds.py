@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.decoder_orders import ChildEnd
 from worker.contract.intake.descriptions import describe
 from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import (
-    ChildEnd,
     ffmpeg_reading,
     keep_waiting,
     run_limited,
@@ -109,6 +109,8 @@ def accept_audio(
             # 48 kHz stereo of the longest sound as raw 16-bit samples: FLAC is never much larger.
             limits.child(max_file_bytes=int(limits.max_audio_s + 2) * SOUND_RATE_HZ * 4 + 2**20),
             what="audio",
+            reads=[source],
+            writes=speech.parent,
             on_wait=on_wait,
         )
 

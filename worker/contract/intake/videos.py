@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.intake.decoder_orders import ChildLimits
 from worker.contract.intake.descriptions import describe
 from worker.contract.intake.file_checks import check_size, file_sha256
 from worker.contract.intake.limited_child import (
-    ChildLimits,
     ffmpeg_reading,
     keep_waiting,
     run_limited,
@@ -136,6 +136,8 @@ def _write_frames(
             limits.memory_bytes, limits.video_cpu_s, limits.video_wall_clock_s, max_file_bytes
         ),
         what=what,
+        reads=[source],
+        writes=destination.parent,
         on_wait=on_wait,
     )
     if end.status == -signal.SIGXFSZ and room < limits.max_frames_bytes:
@@ -249,6 +251,7 @@ def _size(path: Path, limits: IntakeLimits, what: str) -> tuple[int, int]:
         ],
         limits.child(max_file_bytes=4 * limits.max_side**2 + 2**20),
         what=what,
+        reads=[path],
     )
     header = _FIRST_LINE.match(end.output)
     if header is None:
