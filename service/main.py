@@ -16,7 +16,7 @@ from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
-from service.routers import events, health, jobs, talking_face
+from service.routers import events, health, jobs, pages, talking_face
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
@@ -47,6 +47,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         summary="A portrait or a video, and a voice, become a talking-face video.",
         version=version("talkface"),
         lifespan=_lifespan,
+        # The framework's own pages load their scripts from elsewhere; `service.routers.pages` has ours.
+        docs_url=None,
+        redoc_url=None,
     )
     redis = connect(settings.redis_url)
     app.state.resources = Resources(
@@ -77,7 +80,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_age=600,
         )
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
-    routers = (talking_face.router, jobs.router, events.router, health.router)
+    routers = (talking_face.router, jobs.router, events.router, health.router, pages.router)
     install_problem_handlers(app, [route for router in routers for route in router.routes])
     for router in routers:
         app.include_router(router)

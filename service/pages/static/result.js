@@ -1,0 +1,108 @@
+// A finished video: it plays, and can be kept, passed on, erased and explained.
+
+import { t, has, number, size, time } from "./texts.js";
+import { contentOf } from "./api.js";
+
+const at = (id) => document.getElementById(`result-${id}`);
+const video = at("video");
+const STAGES = ["queued", "validating", "detecting", "landmarks", "generating", "encoding", "total"];
+
+/**
+ * Show the video of a job that succeeded.
+ *
+ * @param on {{again, erase}} Called by the buttons; `again` may be null where the face is no longer there.
+ */
+export function showResult(job, on) {
+  const { result } = job;
+  document.getElementById("job").hidden = false;
+  document.getElementById("job-open").hidden = true;
+  document.getElementById("job-done").hidden = false;
+  const address = contentOf(job);
+  video.width = result.width;
+  video.height = result.height;
+  if (video.getAttribute("src") !== address) video.src = address;
+  video.onerror = () => (at("note").textContent = t("result.unplayable"));
+  at("note").textContent = "";
+  const facts = { seconds: number(result.seconds), width: result.width, height: result.height };
+  at("facts").textContent = t("result.facts", { ...facts, size: size(result.bytes) });
+  at("expires").textContent = job.expires_at ? t("result.expires", { time: time(job.expires_at) }) : "";
+  at("download").href = address;
+  at("download").download = `talkface-${job.id.slice(0, 8)}.mp4`;
+  at("again").hidden = !on.again;
+  at("again").onclick = on.again;
+  at("link").onclick = () => copyLink(new URL(address, location.href));
+  at("erase").onclick = () => confirm(t("result.erase")) && on.erase();
+  at("details").replaceChildren(...details(job).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+}
+
+/** Let go of the video, so that nothing of it stays in memory. */
+export function hideResult() {
+  video.onerror = null;
+  video.removeAttribute("src");
+  video.load();
+  document.getElementById("job-done").hidden = true;
+}
+
+/** A small still of the video for the list; resolves when there is one. */
+export function videoStill(side = 160) {
+  return new Promise((resolve) => {
+    const draw = () => {
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = side;
+      const edge = Math.min(video.videoWidth, video.videoHeight);
+      const [x, y] = [(video.videoWidth - edge) / 2, (video.videoHeight - edge) / 4];
+      canvas.getContext("2d").drawImage(video, x, y, edge, edge, 0, 0, side, side);
+      resolve(canvas.toDataURL("image/jpeg", 0.8));
+    };
+    if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) draw();
+    else video.addEventListener("loadeddata", draw, { once: true });
+  });
+}
+
+async function copyLink(link) {
+  const expires = link.searchParams.get("expires");
+  try {
+    await navigator.clipboard.writeText(link.href);
+    at("note").textContent = expires
+      ? t("result.copied.until", { time: time(Number(expires) * 1000) })
+      : t("result.copied");
+  } catch {
+    // No clipboard without https; whoever wants the link can still take it from here.
+    at("note").textContent = t("result.address", { link: link.href });
+  }
+}
+
+function details({ id, input, result, timings_s: timings }) {
+  const spent = STAGES.filter((stage) => stage in timings).map((stage) => [
+    t(`fact.${stage}`),
+    `${number(timings[stage])} s`,
+  ]);
+  const notes = input.audio.notes ?? [];
+  return [
+    ...spent,
+    timings.generating && [t("fact.speed"), t("fact.speed.value", { times: number(timings.generating / result.seconds) })],
+    [t("fact.preset"), t(`preset.${input.options.preset}`)],
+    [t("fact.seed"), String(input.options.seed)],
+    notes.length && [t("fact.notes"), notes.join(" ")],
+    result.video?.held_frames.length && [t("fact.held"), number(result.video.held_frames.length)],
+    [t("fact.model"), result.model_name],
+    result.weights_sha256 && [t("fact.weights"), result.weights_sha256],
+    [t("fact.device"), [result.device, result.dtype].join(", ")],
+    [t("fact.sha256"), result.sha256],
+    ...more(result),
+    [t("fact.job"), id],
+  ].filter(Boolean);
+}
+
+// What a later release tells of a video is shown as soon as there are words for it.
+function more(result) {
+  return Object.entries(result)
+    .filter(([name, value]) => has(`fact.result.${name}`) && value !== null)
+    .map(([name, value]) => [t(`fact.result.${name}`), typeof value === "object" ? JSON.stringify(value) : String(value)]);
+}
+
+function element(name, text) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return made;
+}
