@@ -21,7 +21,9 @@ def texts_of(language: str) -> dict[str, str]:
 @cache
 def languages() -> dict[str, str]:
     """Code -> the language's own name, English first."""
-    codes = sorted((path.stem for path in TEXTS.iterdir()), key=lambda code: (code != DEFAULT, code))
+    codes = sorted(
+        (path.stem for path in TEXTS.iterdir()), key=lambda code: (code != DEFAULT, code)
+    )
     return {code: texts_of(code)["language"] for code in codes}
 
 
