@@ -28,8 +28,11 @@ export function tell(name, message) {
   const place = document.getElementById(`${name}-error`);
   place.textContent = message ?? "";
   place.hidden = !message;
-  const field = document.getElementById(name) ?? document.getElementById(`${name}-file`);
-  if (field instanceof HTMLInputElement) field.toggleAttribute("aria-invalid", Boolean(message));
+  for (const field of document.querySelectorAll(`[aria-describedby~="${name}-error"]`)) {
+    const isMeant = Boolean(message) && !field.closest("[hidden]");
+    if (isMeant) field.setAttribute("aria-invalid", "true");
+    else field.removeAttribute("aria-invalid");
+  }
   place.closest(".card, .option")?.classList.toggle("wrong", Boolean(message));
 }
 

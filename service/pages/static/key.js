@@ -34,8 +34,8 @@ export function askForKey(message = "") {
   return waiting;
 }
 
-// Without a key nothing can be done here, so the dialog stays.
-dialog.addEventListener("cancel", (event) => event.preventDefault());
+// Without a key nothing can be done here, so the dialog stays; Escape cannot be held back for ever, so it comes again.
+dialog.addEventListener("close", () => waiting && dialog.showModal());
 out.addEventListener("click", () => {
   forgetKey();
   location.reload();

@@ -17,7 +17,7 @@ export function prepareOptions() {
     document.getElementById("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
     count();
   });
-  fold.addEventListener("change", ({ target }) => {
+  fold.addEventListener("input", ({ target }) => {
     if (target.id && document.getElementById(`${target.id}-error`)) tell(target.id, null);
     count();
   });
