@@ -113,3 +113,21 @@ def test_doctor_looks_at_what_the_worker_image_consists_of(worker: Path) -> None
     assert set(found) >= OF_THE_MODEL
     for name in ("python", "shared packages", "torch", "weights", "mediapipe", "ffmpeg", "disk"):
         assert found[name]["state"] == "ok"
+
+
+def test_the_api_image_serves_the_pages(api: Path) -> None:
+    code = (
+        "from starlette.testclient import TestClient\n"
+        "from service.main import create_app\n"
+        "client = TestClient(create_app())\n"
+        "page = client.get('/').text\n"
+        "address = page.partition('data-static=\"')[2].partition('\"')[0]\n"
+        "names = ('app.js', 'texts/en.json', 'swagger-ui/swagger-ui-bundle.js', 'example/speech.m4a')\n"
+        "print(*(client.get(f'{address}/{name}').status_code for name in names))\n"
+    )
+    (api / "pages_probe.py").write_text(code)
+
+    ended = run_in_image(api, "pages_probe")
+
+    # Logs come before it.
+    assert ended.stdout.splitlines()[-1] == "200 200 200 200", ended.stderr
