@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 import skimage.data
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from service.keys import KeyStore
 from tests.integration.conftest import RedisServer, WorkerProcess
@@ -28,6 +35,8 @@ NO_CHROMIUM = "no Chromium on this machine; `apt install chromium` for the tests
 # Cameras and microphones of the browser's own; sandboxes need rights that root does not have in a container.
 ARGUMENTS = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--mute-audio")
 MAX_IMAGE_BYTES = 2_000_000
+# For a machine that hangs; nothing here is a speed test.
+expect.set_options(timeout=60_000)
 
 
 def find_chromium() -> str | None:
@@ -99,7 +108,7 @@ def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def context(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
     """A browser that knows nothing yet; a test's parameter says how it is."""
     made = chromium.new_context(locale="en-GB", **getattr(request, "param", {}))
-    made.set_default_timeout(30_000)
+    made.set_default_timeout(60_000)
     yield made
     made.close()
 

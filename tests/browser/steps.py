@@ -30,7 +30,7 @@ def press(page: Page) -> None:
 
 
 def wait_for_video(page: Page) -> None:
-    expect(page.locator("#job-done")).to_be_visible(timeout=60_000)
+    expect(page.locator("#job-done")).to_be_visible()
 
 
 def job_id(page: Page) -> str:

@@ -128,10 +128,10 @@ def test_the_documentation_needs_nobody_else(watched: Watched, served: Served) -
     page = watched.page
     page.goto(f"{served.url}/docs")
     expect(page.locator(".opblock")).to_have_count(
-        sum(len(operations) for operations in paths_of(page, served).values()), timeout=60_000
+        sum(len(operations) for operations in paths_of(page, served).values())
     )
     page.locator(".opblock-post .opblock-summary-control").first.click()
-    expect(page.locator(".opblock-section-request-body").first).to_be_visible(timeout=30_000)
+    expect(page.locator(".opblock-section-request-body").first).to_be_visible()
     own = (served.url, "blob:", "data:")
     assert [url for url in watched.requests if not url.startswith(own)] == []
     assert [error for error in watched.errors if "Content Security Policy" in error] == []

@@ -20,7 +20,7 @@ def told(watched: Watched, field: str, sentence: str) -> None:
     """The sentence is beside the field, seen and announced, and beside no other."""
     page = watched.page
     place = page.locator(f"#{field}-error")
-    expect(place).to_contain_text(sentence, timeout=60_000)
+    expect(place).to_contain_text(sentence)
     expect(place).to_be_visible()
     assert place.get_attribute("role") == "alert"
     shown = page.locator(".error:visible").evaluate_all("all => all.map(one => one.id)")

@@ -39,6 +39,7 @@ export async function ask(path, options = {}) {
 
 export const job = async (id) => (await ask(`/v1/jobs/${id}`)).json();
 export const cancel = (id) => ask(`/v1/jobs/${id}/cancel`, { method: "POST" });
+export const verify = async (file) => (await ask("/v1/verify", { method: "POST", body: file })).json();
 export const erase = (id) => ask(`/v1/jobs/${id}`, { method: "DELETE" });
 
 // Links in a job carry a signature where keys are required, and perhaps another host's name: behind a proxy the

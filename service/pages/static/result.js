@@ -1,7 +1,7 @@
 // A finished video: it plays, and can be kept, passed on, erased and explained.
 
-import { t, has, number, size, time } from "./texts.js";
-import { contentOf } from "./api.js";
+import { t, number, size, time } from "./texts.js";
+import { contentOf, verify } from "./api.js";
 
 const at = (id) => document.getElementById(`result-${id}`);
 const video = at("video");
@@ -22,7 +22,7 @@ export function showResult(job, on) {
   video.height = result.height;
   if (video.getAttribute("src") !== address) video.src = address;
   video.onerror = () => (at("note").textContent = t("result.unplayable"));
-  at("note").textContent = "";
+  at("note").textContent = at("verdict").textContent = "";
   const facts = { seconds: number(result.seconds), width: result.width, height: result.height };
   at("facts").textContent = t("result.facts", { ...facts, size: size(result.bytes) });
   at("expires").textContent = job.expires_at ? t("result.expires", { time: time(job.expires_at) }) : "";
@@ -32,6 +32,10 @@ export function showResult(job, on) {
   at("again").onclick = on.again;
   at("link").onclick = () => copyLink(new URL(address, location.href));
   at("erase").onclick = () => confirm(t("result.erase")) && on.erase();
+  at("warnings").replaceChildren(...(job.warnings ?? []).map(({ detail }) => element("li", detail)));
+  // Only a video that was signed can be verified.
+  at("verify").hidden = !result.credentials;
+  at("verify").onclick = () => check(address);
   at("details").replaceChildren(...details(job).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
 
@@ -57,6 +61,20 @@ export function videoStill(side = 160) {
     if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) draw();
     else video.addEventListener("loadeddata", draw, { once: true });
   });
+}
+
+/** Send the very file that is played to be verified, and show what is found. */
+async function check(address) {
+  at("verify").disabled = true;
+  at("verdict").textContent = t("verify.now");
+  try {
+    const file = await (await fetch(address)).blob();
+    at("verdict").textContent = (await verify(file)).summary;
+  } catch (problem) {
+    at("verdict").textContent = problem.message;
+  } finally {
+    at("verify").disabled = false;
+  }
 }
 
 async function copyLink(link) {
@@ -89,16 +107,10 @@ function details({ id, input, result, timings_s: timings }) {
     result.weights_sha256 && [t("fact.weights"), result.weights_sha256],
     [t("fact.device"), [result.device, result.dtype].join(", ")],
     [t("fact.sha256"), result.sha256],
-    ...more(result),
+    result.label && [t("fact.label"), t(`label.${result.label}`)],
+    result.credentials && [t("fact.credentials"), result.credentials.manifest],
     [t("fact.job"), id],
   ].filter(Boolean);
-}
-
-// What a later release tells of a video is shown as soon as there are words for it.
-function more(result) {
-  return Object.entries(result)
-    .filter(([name, value]) => has(`fact.result.${name}`) && value !== null)
-    .map(([name, value]) => [t(`fact.result.${name}`), typeof value === "object" ? JSON.stringify(value) : String(value)]);
 }
 
 function element(name, text) {

@@ -104,7 +104,7 @@ def test_every_text_is_used_and_every_used_text_is_there() -> None:
 
     assert asked <= keys
     # Some are put together: `t(`job.${stage}`)`, `t[name ~ '.' ~ value]`, a condition between two.
-    made = re.compile(r"(fact|job|preset|motion)\.|language$")
+    made = re.compile(r"(fact|job|label|preset|motion)\.|language$")
     quoted = set(re.findall(r"\"([\w.]+)\"", source))
     assert {key for key in keys - asked - quoted if not made.match(key)} == set()
 
@@ -131,6 +131,16 @@ def test_a_page_says_its_language(client: TestClient) -> None:
 
     assert page.headers["content-language"] == "de"
     assert 'lang="de"' in page.text and texts_of("de")["go"] in page.text
+
+
+def test_a_text_can_be_typed_where_a_voice_server_is_set(client: TestClient) -> None:
+    class WithVoiceServer(ServiceSettings):
+        tts_url: str | None = "http://127.0.0.1:8880/v1"
+
+    page = TestClient(create_app(WithVoiceServer.model_construct())).get("/").text
+
+    assert '<textarea id="text"' in page and 'value="text"' in page
+    assert "<textarea" not in client.get("/").text
 
 
 def test_behind_a_proxy_addresses_begin_with_its_path() -> None:
