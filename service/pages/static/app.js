@@ -143,7 +143,7 @@ async function finish(job) {
   });
   document.getElementById("result-title").focus({ preventScroll: true });
   panel.scrollIntoView({ block: "nearest", behavior: "smooth" });
-  remember(job.id, { still: remembered(job.id)?.still || (await videoStill()) });
+  remember(job.id, { still: remembered(job.id)?.still || (await videoStill(job)) });
 }
 
 function stop(job, isOfForm) {

@@ -47,19 +47,25 @@ export function hideResult() {
   document.getElementById("job-done").hidden = true;
 }
 
-/** A small still of the video for the list; resolves when there is one. */
-export function videoStill(side = 160) {
+/** A small still of a job's video for the list; resolves with "" where there can be none. */
+export function videoStill(job, side = 160) {
   return new Promise((resolve) => {
-    const draw = () => {
+    // Not the one that is shown: only after a seek is it certain that there is a picture to draw.
+    const film = document.createElement("video");
+    film.muted = true;
+    film.onerror = () => resolve("");
+    film.onseeked = () => {
       const canvas = document.createElement("canvas");
       canvas.width = canvas.height = side;
-      const edge = Math.min(video.videoWidth, video.videoHeight);
-      const [x, y] = [(video.videoWidth - edge) / 2, (video.videoHeight - edge) / 4];
-      canvas.getContext("2d").drawImage(video, x, y, edge, edge, 0, 0, side, side);
+      const edge = Math.min(film.videoWidth, film.videoHeight);
+      const [x, y] = [(film.videoWidth - edge) / 2, (film.videoHeight - edge) / 4];
+      canvas.getContext("2d").drawImage(film, x, y, edge, edge, 0, 0, side, side);
       resolve(canvas.toDataURL("image/jpeg", 0.8));
+      film.removeAttribute("src");
+      film.load();
     };
-    if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) draw();
-    else video.addEventListener("loadeddata", draw, { once: true });
+    film.src = contentOf(job);
+    film.currentTime = job.result.seconds / 2;
   });
 }
 
