@@ -26,7 +26,8 @@ const PLACES = {
 };
 const PLACES_OF_CODES = {
   ...{ no_face_found: "face", several_faces: "face", face_too_small: "face" },
-  ...{ audio_too_short: "voice", audio_too_long: "voice", video_too_short: "face", video_too_long: "face" },
+  ...{ audio_too_short: "voice", audio_too_long: "voice", speech_unavailable: "voice" },
+  ...{ video_too_short: "face", video_too_long: "face" },
 };
 
 // Of the form as it is now: sent again unchanged, after a broken connection, it makes no second job.
