@@ -19,7 +19,8 @@ EXTRAS := service,worker,embedded,train,eval
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Most tests wait for processes and not for a core, so more of them run than there are cores; one thread each, because
-# more only make small tensor operations wait for each other.
+# more only make small tensor operations wait for each other. Tests of one xdist_group share a process, and with it
+# one browser and one service.
 TEST_PROCESSES ?= 4
 TEST_THREADS ?= 1
 
@@ -65,7 +66,7 @@ demo: $(STAMP) ## Start everything on a free port, turn the example into out/dem
 
 .PHONY: test
 test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: corpus
 corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)

@@ -18,7 +18,7 @@ from service.metrics_port import MetricsPort
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
 from service.quotas import Quotas
-from service.routers import events, health, jobs, talking_face, webhooks
+from service.routers import events, health, jobs, pages, talking_face, webhooks
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
@@ -52,6 +52,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         summary="A portrait or a video, and a voice, become a talking-face video.",
         version=version("talkface"),
         lifespan=_lifespan,
+        # The framework's own pages load their scripts from elsewhere; `service.routers.pages` has ours.
+        docs_url=None,
+        redoc_url=None,
     )
     # Also in a process that was started by another API process, which has looked at the machine.
     confinement.mode, confinement.socket = settings.sandbox, settings.decoder_socket
@@ -93,6 +96,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         events.router,
         webhooks.router,
         health.router,
+        pages.router,
     )
     install_problem_handlers(app, [route for router in routers for route in router.routes])
     for router in routers:

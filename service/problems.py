@@ -18,7 +18,6 @@ from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.intake.decoder_orders import DecoderAwayError
-from worker.contract.intake.uploads import WrongCombinationError
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
 from worker.contract.messages import JobFailure
@@ -179,7 +178,13 @@ def problem_responses(*codes: str, only_these: bool = False) -> dict[int | str, 
 
 def problem_of_failure(failure: JobFailure, request_id: str) -> Problem:
     """The problem object of a job that failed."""
-    return make_problem(failure.code, failure.detail, request_id=request_id, params=failure.params)
+    return make_problem(
+        failure.code,
+        failure.detail,
+        request_id=request_id,
+        params=failure.params,
+        errors=_errors_of(failure.field, failure.detail),
+    )
 
 
 def problem_response(
@@ -221,14 +226,10 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             headers=error.headers,
         )
 
-    @app.exception_handler(WrongCombinationError)
-    async def on_combination(_request: Request, error: WrongCombinationError) -> JSONResponse:
-        errors = [FieldError(field=error.field, message=error.detail)]
-        return problem_response(error.code, error.detail, errors=errors)
-
     @app.exception_handler(IntakeError)
     async def on_intake(_request: Request, error: IntakeError) -> JSONResponse:
-        return problem_response(error.code, error.detail, params=error.params)
+        errors = _errors_of(error.field, error.detail)
+        return problem_response(error.code, error.detail, params=error.params, errors=errors)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -287,6 +288,10 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         return problem_response(
             ErrorCode.RESULT_NOT_AVAILABLE, "The video's file is no longer there."
         )
+
+
+def _errors_of(field: str | None, detail: str) -> list[FieldError]:
+    return [] if field is None else [FieldError(field=field, message=detail)]
 
 
 def _allowed_methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:

@@ -31,7 +31,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service.problems import ProblemError
 from service.schemas.form import TalkingFaceOptions
 from worker.contract.artifacts import full_volume
-from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.errors import ErrorCode, IntakeError, of_field
 from worker.contract.intake.file_checks import check_size
 from worker.contract.intake.formats import Role
 from worker.contract.intake.limits import IntakeLimits
@@ -58,12 +58,14 @@ class _Kind:
     """What may be sent in a file field.
 
     Args:
+        field: Its name.
         what: How messages call it.
         role: What it is taken as.
         limit_bytes: Largest file.
         most: How often the field may be sent.
     """
 
+    field: str
     what: str
     role: Role
     limit_bytes: int
@@ -173,6 +175,7 @@ class ReceivedFile(UploadFile):
                 f"The {self._kind.what} has more than {self._kind.limit_bytes} bytes, which is the "
                 "limit. Send a smaller file.",
                 {"limit_bytes": self._kind.limit_bytes},
+                field=self._kind.field,
             )
         self._buffer += data
         if not self._is_type_checked and self.num_bytes >= SNIFF_BYTES:
@@ -189,17 +192,19 @@ class ReceivedFile(UploadFile):
         """
         await run_in_threadpool(self._flush)
         self._out.close()
-        check_size(self.path, self._kind.what, self._kind.limit_bytes)
-        if not self._is_type_checked:
-            with self.path.open("rb") as stream:
-                check_head(stream.read(SNIFF_BYTES), self._kind.role, self._kind.what)
+        with of_field(self._kind.field):
+            check_size(self.path, self._kind.what, self._kind.limit_bytes)
+            if not self._is_type_checked:
+                with self.path.open("rb") as stream:
+                    check_head(stream.read(SNIFF_BYTES), self._kind.role, self._kind.what)
 
     def stop(self) -> None:
         """Close the file, complete or not."""
         self._out.close()
 
     def _check_type(self) -> None:
-        check_head(bytes(self._buffer[:SNIFF_BYTES]), self._kind.role, self._kind.what)
+        with of_field(self._kind.field):
+            check_head(bytes(self._buffer[:SNIFF_BYTES]), self._kind.role, self._kind.what)
         self._is_type_checked = True
 
     def _flush(self) -> None:
@@ -380,10 +385,10 @@ def _words_of(error: MultiPartException) -> str:
 
 def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:
     return {
-        "audio": _Kind("audio", "audio", limits.max_audio_bytes),
-        "image": _Kind("picture", "image", limits.max_image_bytes, 1 + MAX_REFERENCES),
-        "video": _Kind("video", "video", limits.max_video_bytes),
-        "driving_video": _Kind("driving video", "video", limits.max_video_bytes),
+        "audio": _Kind("audio", "audio", "audio", limits.max_audio_bytes),
+        "image": _Kind("image", "picture", "image", limits.max_image_bytes, 1 + MAX_REFERENCES),
+        "video": _Kind("video", "video", "video", limits.max_video_bytes),
+        "driving_video": _Kind("driving_video", "driving video", "video", limits.max_video_bytes),
     }
 
 

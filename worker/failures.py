@@ -145,5 +145,7 @@ def classify(error: BaseException) -> Cause:
 def describe(error: BaseException) -> JobFailure:
     """The failure as it is stored."""
     cause = classify(error)
-    params = error.params if isinstance(error, IntakeError) else {}
-    return JobFailure(code=cause.code, detail=cause.detail or str(error), params=params)
+    failure = JobFailure(code=cause.code, detail=cause.detail or str(error))
+    if isinstance(error, IntakeError):
+        failure = failure.model_copy(update={"params": error.params, "field": error.field})
+    return failure

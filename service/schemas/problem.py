@@ -31,7 +31,12 @@ class Problem(BaseModel):
                     "code": "audio_too_short",
                     "request_id": "0b6ad9b1f3c54c0e8f64a1b9c8e2d7f0",
                     "params": {"seconds": 0.05, "min_seconds": 0.2},
-                    "errors": [],
+                    "errors": [
+                        {
+                            "field": "audio",
+                            "message": "The audio lasts 0.05 s; at least 0.2 s are needed.",
+                        }
+                    ],
                 }
             ]
         }

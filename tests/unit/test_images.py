@@ -129,3 +129,21 @@ def test_the_inspectors_image_looks_for_faces_and_holds_no_torch(tmp_path: Path)
     found = findings(tmp_path)
     assert set(found) & (OF_THE_MODEL - {"mediapipe"}) == set()
     assert found["mediapipe"]["state"] == "ok"
+
+
+def test_the_api_image_serves_the_pages(api: Path) -> None:
+    code = (
+        "from starlette.testclient import TestClient\n"
+        "from service.main import create_app\n"
+        "client = TestClient(create_app())\n"
+        "page = client.get('/').text\n"
+        "address = page.partition('data-static=\"')[2].partition('\"')[0]\n"
+        "names = ('app.js', 'texts/en.json', 'swagger-ui/swagger-ui-bundle.js', 'example/speech.m4a')\n"
+        "print(*(client.get(f'{address}/{name}').status_code for name in names))\n"
+    )
+    (api / "pages_probe.py").write_text(code)
+
+    ended = run_in_image(api, "pages_probe")
+
+    # Logs come before it.
+    assert ended.stdout.splitlines()[-1] == "200 200 200 200", ended.stderr

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -61,3 +62,14 @@ def test_image_requirements_refuse_an_unknown_extra() -> None:
     answer = image_requirements("worker", "gpus")
     assert answer.returncode == 1
     assert "gpus" in answer.stderr
+
+
+def test_the_wheel_holds_the_pages() -> None:
+    builder = WheelBuilder(str(ROOT))
+    packed = {file.distribution_path for file in builder.recurse_included_files()}
+    pages = ROOT / "service" / "pages"
+    files = {str(p.relative_to(ROOT)) for p in pages.rglob("*") if p.is_file()}
+
+    wanted = {name for name in files if "__pycache__" not in name}
+    assert len(wanted) > 40
+    assert wanted <= packed

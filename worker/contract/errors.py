@@ -6,7 +6,8 @@ Clients branch on these words, so a code is never renamed. No HTTP status lives 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 
 ParamValue = str | int | float | bool | None
@@ -71,12 +72,29 @@ class IntakeError(Exception):
         code: What is wrong, as a stable word.
         detail: One sentence for the person who sent it: what, got, expected, what to do.
         params: The figures in `detail`, for programs.
+        field: Name of the form field that is meant; None where nobody has said so yet.
     """
 
     def __init__(
-        self, code: ErrorCode, detail: str, params: Mapping[str, ParamValue] | None = None
+        self,
+        code: ErrorCode,
+        detail: str,
+        params: Mapping[str, ParamValue] | None = None,
+        *,
+        field: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.params: dict[str, ParamValue] = dict(params or {})
+        self.field = field
+
+
+@contextmanager
+def of_field(name: str) -> Iterator[None]:
+    """Say of what cannot be used in this block which form field it came in."""
+    try:
+        yield
+    except IntakeError as error:
+        error.field = error.field or name
+        raise

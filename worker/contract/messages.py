@@ -316,11 +316,12 @@ class FinishedRender(Message):
 
 
 class JobFailure(Message):
-    """Why a job failed: a code and its figures, never an HTTP status."""
+    """Why a job failed: a code, its figures, the form field to blame; never an HTTP status."""
 
     code: ErrorCode
     detail: str
     params: dict[str, ParamValue] = Field(default_factory=dict)
+    field: str | None = None
 
 
 class FrameCount(Message):

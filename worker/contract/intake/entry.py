@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from worker.contract.errors import of_field
 from worker.contract.intake.file_names import (
     FILES_OF,
     ORIGINAL,
@@ -114,7 +115,8 @@ def take_in_later(
     film_s = 0.0
     for name, path in (("video", uploads.video), ("driving_video", uploads.driving_video)):
         if path is not None:
-            probe = probe_video(path, limits, name.replace("_", " "))
+            with of_field(name):
+                probe = probe_video(path, limits, name.replace("_", " "))
             videos[name] = VideoInput(
                 fps=_sent_rate(options) or probe.fps,
                 format=probe.demuxer,
@@ -128,7 +130,8 @@ def take_in_later(
             path.rename(folder / upload_name(name))
 
     # 4. of the voice beside a video, too, where that tells its length: quotas and deadlines count it
-    found = None if uploads.audio is None else probe_audio(uploads.audio, limits)
+    with of_field("audio"):
+        found = None if uploads.audio is None else probe_audio(uploads.audio, limits)
     is_told = found is not None and found.seconds is not None
     if uploads.audio is None or not is_told:
         audio = AudioInput(**asdict(_take_audio(uploads.audio, folder, options, limits, on_wait)))
@@ -230,7 +233,9 @@ def _take_images(
     )
 
     def take(path: Path, name: str, original: Path | None = None) -> ImageInput:
-        return ImageInput(**asdict(accept_image(path, folder / name, limits, on_wait, original)))
+        with of_field("image"):
+            info = accept_image(path, folder / name, limits, on_wait, original)
+        return ImageInput(**asdict(info))
 
     more = uploads.images
     portrait: ImageInput | None = None
@@ -259,10 +264,12 @@ def _take_audio(
     speech, sound = folder / SPEECH, folder / SOUND
     if source is None:
         assert options.seconds is not None  # `check_choices` saw to it
-        return make_silence(options.seconds, speech, sound, limits, on_wait)
+        with of_field("seconds"):
+            return make_silence(options.seconds, speech, sound, limits, on_wait)
     # Where the lips have to tell it the renderer moves the sound.
     offset_ms = 0 if options.audio_offset_ms == "auto" else options.audio_offset_ms
-    return accept_audio(source, speech, sound, limits, on_wait, offset_ms=offset_ms)
+    with of_field("audio"):
+        return accept_audio(source, speech, sound, limits, on_wait, offset_ms=offset_ms)
 
 
 def _take_video(
@@ -275,7 +282,8 @@ def _take_video(
 ) -> VideoInfo:
     (name,) = FILES_OF[field]
     what = field.replace("_", " ")
-    return accept_video(source, folder / name, limits, fps, what=what, on_wait=on_wait)
+    with of_field(field):
+        return accept_video(source, folder / name, limits, fps, what=what, on_wait=on_wait)
 
 
 def _sent_rate(options: SamplingOptions) -> float | None:

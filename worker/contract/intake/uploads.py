@@ -47,8 +47,7 @@ class WrongCombinationError(IntakeError):
     """
 
     def __init__(self, field: str, detail: str) -> None:
-        super().__init__(ErrorCode.INVALID_OPTIONS, detail)
-        self.field = field
+        super().__init__(ErrorCode.INVALID_OPTIONS, detail, field=field)
 
 
 def check_combination(*, num_images: int, has_video: bool, has_driving_video: bool) -> None:
