@@ -44,7 +44,7 @@ $(BIN)/python:
 	echo "No Python 3.11 or 3.12 that can make an environment. On Debian 12 and Ubuntu 24.04: apt install python3-venv." >&2; \
 	echo "Or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1
 
-$(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt | $(BIN)/python
+$(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt requirements/dev-no-deps.txt | $(BIN)/python
 	@$(PIP) install --quiet --constraint requirements/constraints.txt --upgrade pip
 	@set -eu; \
 	index="$(TORCH_INDEX_URL)"; \
@@ -56,7 +56,7 @@ $(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt |
 	$(PIP) install --quiet --no-deps --constraint requirements/constraints.txt $${index:+--extra-index-url "$$index"} torch
 	@echo "installing the rest"
 	@$(PIP) install --quiet --constraint requirements/constraints.txt --group dev --editable '.[$(EXTRAS)]'
-	@$(PIP) install --quiet --no-deps --requirement requirements/no-deps.txt
+	@$(PIP) install --quiet --no-deps --requirement requirements/no-deps.txt --requirement requirements/dev-no-deps.txt
 	@touch $@
 
 .PHONY: demo
@@ -98,6 +98,10 @@ uploads: $(STAMP) ## Measure answers to 10 min videos, and photographs beside fo
 .PHONY: openapi
 openapi: $(STAMP) ## Write openapi.json anew
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
+
+.PHONY: clients
+clients: $(STAMP) ## Generate clients from openapi.json (Python, TypeScript) and make a video with each
+	@$(BIN)/python clients/generated/generate.py all
 
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts

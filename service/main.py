@@ -47,6 +47,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         summary="A portrait or a video, and a voice, become a talking-face video.",
         version=version("talkface"),
         lifespan=_lifespan,
+        # Generated clients name their functions by it.
+        generate_unique_id_function=lambda route: route.name,
     )
     redis = connect(settings.redis_url)
     app.state.resources = Resources(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from service.webhooks import check_callback_url
 from worker.contract.intake.formats import types_of
@@ -37,15 +38,10 @@ class TalkingFaceOptions(SamplingOptions):
 
 
 class TalkingFaceForm(TalkingFaceOptions):
-    """The files and the options, as the OpenAPI document shows them.
+    """Exactly one of `image` and `video`, exactly one of `audio` and `seconds`, and any options."""
 
-    `service.upload` receives them. Which files go together is
-    `worker.contract.intake.uploads.check_combination`'s and `check_choices`'s to say.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["audio"]}, {"required": ["seconds"]}]}
-    )
+    # `service.upload` receives them; `worker.contract.intake.uploads` says which go together. Not as
+    # `oneOf` in the document: client generators make a union of empty shapes of it.
 
     audio: Annotated[
         UploadFile | None,
@@ -74,4 +70,26 @@ class TalkingFaceForm(TalkingFaceOptions):
 def request_body() -> dict[str, Any]:
     """How the form stands in the OpenAPI document."""
     schema = TalkingFaceForm.model_json_schema()
+    schema["properties"] = {name: _part(of) for name, of in schema["properties"].items()}
+    # Generators make a better name of the operation's than of both.
+    del schema["title"]
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _part(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field as client generators understand it.
+
+    A part of a form is sent or left out, it is never null; generators know a file by `format`, which
+    OpenAPI 3.1 no longer asks for; and a default they would send, also where it does not belong.
+    """
+    part = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    if schema.get("default") is not None:
+        part["description"] += f" Default: {json.dumps(schema['default'])}."
+    if "contentMediaType" in schema:
+        part["format"] = "binary"
+    if "items" in schema:
+        part["items"] = _part(schema["items"])
+    if "anyOf" in schema:
+        choices = [_part(choice) for choice in schema["anyOf"] if choice != {"type": "null"}]
+        part |= choices[0] if len(choices) == 1 else {"anyOf": choices}
+    return part
