@@ -1,0 +1,278 @@
+"""The service's answers. Written by generate.py from openapi.json; not by hand."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+
+class AudioInput(BaseModel):
+    """The sound that was sent; `sha256` is of the bytes as they came.
+
+    Where `seconds` were asked for instead, it is silence: `format` says so, and there are no bytes.
+    `notes` are sentences for the person who sent it: what was chosen or mended.
+    """
+
+    bytes: int
+    channels: int
+    format: str
+    notes: list[str] = []
+    sample_rate_hz: int
+    seconds: float
+    sha256: str
+
+
+class FieldError(BaseModel):
+    """One field of a request that is wrong."""
+
+    field: str
+    message: str
+
+
+class FrameCount(BaseModel):
+    """How far a job has come."""
+
+    done: int
+    total: int
+
+
+class Health(BaseModel):
+    """The process runs."""
+
+    status: str = "ok"
+    version: str
+
+
+class ImageInput(BaseModel):
+    """The picture: its size after normalisation, `sha256` of the bytes as they came.
+
+    With `has_original` it is stored as large as it was sent as well.
+    """
+
+    bytes: int
+    format: str
+    has_original: bool = False
+    height: int
+    sha256: str
+    width: int
+
+
+class JobLinks(BaseModel):
+    """Where to go next; `content` appears with the video, `cancel` goes with the end."""
+
+    cancel: str | None
+    content: str | None
+    events: str
+    self: str
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are terminal and are written once."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+class Pending(BaseModel):
+    """Uploads that are stored as they came and still have to be decoded, and what is tolerated.
+
+    Args:
+        files: Names of their form fields.
+        max_audio_s: Longest sound in seconds.
+        max_video_s: Longest video in seconds.
+        max_side: Longest side of a normalised video in pixels.
+        background: What stands behind transparent parts, `#rrggbb`.
+    """
+
+    background: str = "#ffffff"
+    files: list[str]
+    max_audio_s: float
+    max_side: int
+    max_video_s: float
+
+
+class Problem(BaseModel):
+    """`application/problem+json`; branch on `code`, show `detail`."""
+
+    code: str = Field(..., description="Why a request was refused or a job failed.")
+    detail: str
+    errors: list[FieldError] | None = None
+    params: dict[str, Any] | None = None
+    request_id: str | None = None
+    status: int
+    title: str
+    type: str = Field(
+        ...,
+        description="A name for the kind of problem, `urn:talkface:problem:<code>`.",
+    )
+
+
+class Readiness(BaseModel):
+    """Jobs can be accepted and will be worked on."""
+
+    durable: bool | None = Field(
+        ...,
+        description="Whether Redis keeps each write on its disk; null where it does not tell.",
+    )
+    live_inspectors: int
+    live_reconcilers: int
+    live_validators: int
+    live_workers: int
+    quarantined: int = Field(
+        ..., description="Jobs that some process could not handle; the log says why."
+    )
+    redis: bool
+    status: str = "ready"
+    storage: bool
+
+
+class SamplingOptions(BaseModel):
+    """What a caller may choose for one video. The bounds are checked where the request comes in.
+
+    An unknown option is an error here: a choice that is silently ignored makes the wrong video.
+    Stored options come through `ledger_records.read_input`, which names those that are not known.
+    """
+
+    audio_offset_ms: int = Field(
+        0,
+        description="Milliseconds by which the sound is moved: above 0 it is heard later, after silence; below 0 earlier, its beginning cut off. Not with `seconds`.",
+    )
+    blink: bool = Field(
+        True, description="Whether the eyes of a photograph blink. Not with `video`."
+    )
+    face_index: int = Field(0, description="Which face speaks, 0 = the largest.")
+    fps: float = Field(25.0, description="Frames per second of the video.")
+    lip_strength: float = Field(1.0, description="Scale of the lip motion, 1 = as predicted.")
+    loop: bool = Field(
+        False,
+        description="The last frame is the first one, for players that wait. Not with `video` or `driving_video`.",
+    )
+    motion: str | float | None = Field(
+        None,
+        description="How much the head of a photograph moves: `still`, `subtle`, `natural`, or a strength, 1 = `natural`. Left out: `natural`, or as the `driving_video` does. Not with `video` or `driving_video`.",
+    )
+    num_inference_steps: int | None = Field(
+        None, description="Denoising steps a frame; left out, the preset decides."
+    )
+    preset: str = Field(
+        "balanced",
+        description="Speed against detail; `preview` draws without diffusion.",
+    )
+    seconds: float | None = Field(
+        None, description="Instead of `audio`: a photograph that listens for so long."
+    )
+    seed: int = Field(0, description="Seed of the noise; the same seed gives the same video.")
+
+
+class VideoInput(BaseModel):
+    """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came.
+
+    Size and length are None until the video has been decoded.
+    """
+
+    bytes: int
+    format: str
+    fps: float
+    height: int | None = None
+    num_frames: int | None = None
+    seconds: float | None = None
+    sha256: str
+    width: int | None = None
+
+
+class VideoUse(BaseModel):
+    """What became of the video that was dubbed or drove a photograph.
+
+    Args:
+        source_frames: Frames of the normalised upload.
+        held_frames: Numbers of those without a face, where the last good pose was held.
+        looped: The sound was longer, so the frames ran backwards and forwards again.
+    """
+
+    held_frames: list[int]
+    looped: bool
+    source_frames: int
+
+
+class JobInput(BaseModel):
+    """Everything that determines a video.
+
+    Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
+    `references` are further pictures of the same person. Until `pending` files are decoded, what is
+    said of them is what their heads say.
+    """
+
+    audio: AudioInput
+    driving_video: VideoInput | None = None
+    image: ImageInput | None = None
+    options: SamplingOptions
+    pending: Pending | None = None
+    references: list[ImageInput] = Field([], validate_default=True)
+    video: VideoInput | None = None
+
+
+class ResultPublic(BaseModel):
+    """A finished video and what made it."""
+
+    attention_backend: str | None
+    bytes: int
+    content_type: str
+    device: str
+    dtype: str
+    face_bbox_xyxy: tuple[float, float, float, float] | None
+    fps: float
+    height: int
+    model_name: str
+    num_frames: int
+    seconds: float
+    sha256: str
+    timings_s: dict[str, Any]
+    url: str
+    video: VideoUse | None
+    weights_sha256: str | None
+    width: int
+
+
+class JobPublic(BaseModel):
+    """`GET /v1/jobs/<id>`."""
+
+    attempt: int
+    cancel_requested_at: AwareDatetime | None
+    created_at: AwareDatetime
+    deadline_at: AwareDatetime | None
+    error: Problem | None
+    eta_s: float | None = Field(
+        ...,
+        description="Seconds to the end by measured speed, or null where nothing was measured.",
+    )
+    expires_at: AwareDatetime | None = Field(..., description="When the files are erased.")
+    face_boxes: list[tuple[float, float, float, float]] | None = Field(
+        ...,
+        description="Faces of the picture, largest first; null before anyone looked.",
+    )
+    finished_at: AwareDatetime | None
+    frames: FrameCount | None
+    id: str
+    input: JobInput
+    links: JobLinks
+    object: Literal["job"] = "job"
+    progress: float = Field(..., description="0 to 1.")
+    queue_position: int | None = Field(..., description="Jobs that are started before this one.")
+    result: ResultPublic | None
+    stage: str | None
+    started_at: AwareDatetime | None
+    state: JobState
+    timings_s: dict[str, Any]
+
+
+class JobPage(BaseModel):
+    """`GET /v1/jobs`: the caller's jobs, newest first."""
+
+    data: list[JobPublic]
+    next_cursor: str | None = Field(..., description="Send it as `cursor` for what is older.")
+    object: Literal["list"] = "list"
