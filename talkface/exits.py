@@ -18,6 +18,7 @@ class Exit(IntEnum):
     START_FAILED = 3
     PORT_TAKEN = 4
     INCOMPLETE = 5
+    UNREACHABLE = 6
     INTERRUPTED = 130
 
 

@@ -36,10 +36,12 @@ def test_a_portrait_and_a_voice_become_a_file(
 
 
 def test_the_same_as_coroutines(server: Any, portrait: Path, voice: Path, tmp_path: Path) -> None:
+    sound = voice.read_bytes()
+
     async def two() -> tuple[list[Path], list[JobPublic]]:
         async with AsyncClient(server.url) as client:
             made = await asyncio.gather(
-                client.animate([portrait, portrait], voice.read_bytes(), tmp_path / "1.mp4"),
+                client.animate([portrait, portrait], sound, tmp_path / "1.mp4"),
                 client.animate(portrait, None, tmp_path / "2.mp4", seconds=1, loop=True),
             )
             return made, [job async for job in client.jobs()]

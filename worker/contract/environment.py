@@ -86,6 +86,9 @@ SETTING_NAMES: Final = frozenset(
     }
 )
 
+CLIENT_NAMES: Final = frozenset({"url", "api_key"})
+"""Read by the commands that talk to a service, and by talkface_client."""
+
 
 def process_name() -> str:
     """A name that no other process has or had; it begins with the host's."""
@@ -98,5 +101,5 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         name
         for name in environment
         if name.upper().startswith(PREFIX)
-        and name.upper().removeprefix(PREFIX).lower() not in SETTING_NAMES
+        and name.upper().removeprefix(PREFIX).lower() not in SETTING_NAMES | CLIENT_NAMES
     )
