@@ -71,6 +71,10 @@ test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
 corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)
 	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
 
+.PHONY: batch
+batch: $(STAMP) ## 50 videos by `talkface submit`, service and command killed midway (make test sends 8)
+	@BATCH_ROWS=50 $(BIN)/python -m pytest tests/e2e/test_cli.py -k batch -q -s
+
 .PHONY: chaos
 chaos: $(STAMP) ## Five minutes of random kills; the last line says what was lost (docs/reliability.md)
 	@exec $(BIN)/python -m tests.chaos.storm --seconds 300

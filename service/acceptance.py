@@ -280,6 +280,7 @@ class Acceptance:
             created_at=datetime.now(UTC),
             retention_s=self._retention_s(received.options),
             callback_url=received.options.callback_url,
+            metadata=received.options.metadata,
             request_id=self._request_id,
             schema_version=needed_schema(job_input),
             input=job_input,

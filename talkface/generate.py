@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from talkface.batch import BatchError, check_output
-from talkface.terminal import Bar, Report
+from talkface.terminal import Bar, Report, file_or_stdin
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.entry import take_in
 from worker.contract.intake.file_checks import file_sha256
@@ -47,7 +47,7 @@ _Batch = Annotated[
 ]
 _Audio = Annotated[
     Path | None,
-    typer.Option(help=f"Speech: {types_of('audio')}. -: standard input.", allow_dash=True, **FILE),
+    typer.Option(help=f"Speech: {types_of('audio')}. -: standard input.", callback=file_or_stdin),
 ]
 _Seconds = Annotated[
     float | None,

@@ -135,3 +135,10 @@ def _known_code(error: Exception) -> ErrorCode | None:
     is_out_of_memory = type(error).__name__ == "OutOfMemoryError"
     is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError))
     return classify(error).code if is_known else None
+
+
+def file_or_stdin(path: Path | None) -> Path | None:
+    """A file that is there, or `-`; the library's own check does not know the latter."""
+    if path is not None and path != Path("-") and not path.is_file():
+        raise typer.BadParameter(f"file {str(path)!r} does not exist.")
+    return path

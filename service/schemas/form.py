@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from service.webhooks import check_callback_url
 from worker.contract.intake.formats import types_of
 from worker.contract.messages import SamplingOptions
+
+MAX_METADATA: Final = 16
+MAX_METADATA_KEY: Final = 64
+MAX_METADATA_VALUE: Final = 256
+
+
+def _json_object(value: object) -> object:
+    """A form sends an object as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('expected a JSON object of strings, such as {"shot": "12"}') from None
 
 
 class TalkingFaceOptions(SamplingOptions):
@@ -29,6 +43,19 @@ class TalkingFaceOptions(SamplingOptions):
         Annotated[str, AfterValidator(check_callback_url)] | None,
         Field(description="An https address that is told of the job's end."),
     ] = None
+
+    metadata: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=MAX_METADATA_KEY)],
+            Annotated[str, Field(max_length=MAX_METADATA_VALUE)],
+        ],
+        BeforeValidator(_json_object),
+        Field(
+            max_length=MAX_METADATA,
+            description=f"A JSON object of at most {MAX_METADATA} strings of your own, each of at most "
+            f"{MAX_METADATA_VALUE} characters, which come back in the job and in its webhook.",
+        ),
+    ] = {}  # noqa: RUF012  pydantic copies it
 
     def sampling(self) -> SamplingOptions:
         """What concerns the video itself; what was not sent is not among its `model_fields_set`."""

@@ -31,6 +31,7 @@ from talkface.remote.connection import (
     told,
 )
 from talkface.remote.progress_bars import JobBars
+from talkface.terminal import file_or_stdin
 from worker.contract.errors import ErrorCode
 
 _BATCH_PATIENCE_S: Final = 600.0
@@ -51,9 +52,7 @@ def submit(
     ] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, allow_dash=True, help="Voice; -: standard input."
-        ),
+        typer.Option(help="Voice; -: standard input.", callback=file_or_stdin),
     ] = None,
     video: Annotated[
         Path | None,

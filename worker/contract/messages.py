@@ -286,7 +286,7 @@ class VideoUse(Message):
 
 
 class JobResult(Message):
-    """A finished video. `key` is its artifact key and never leaves the installation."""
+    """A finished video. Its keys stay in the installation; `thumbnail_key` is a frame's, a JPEG."""
 
     key: str
     content_type: str
@@ -300,6 +300,7 @@ class JobResult(Message):
     face_bbox_xyxy: tuple[float, float, float, float] | None
     renderer: RendererInfo
     video: VideoUse | None = None
+    thumbnail_key: str | None = None
 
 
 class FinishedRender(Message):
@@ -351,6 +352,7 @@ class JobRecord(Message):
         expires_at: When they are erased; known once the job has ended.
         erased: They are.
         callback_url: Where to tell about the end.
+        metadata: Words of the caller's, which come back as they are.
         request_id: Of the request that made it.
         schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
@@ -383,6 +385,7 @@ class JobRecord(Message):
     expires_at: datetime | None = None
     erased: bool = False
     callback_url: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
     request_id: str
     schema_version: int = 1
     input: JobInput

@@ -60,12 +60,13 @@ class ImageInput(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Where to go next; `content` appears with the video, `cancel` goes with the end."""
+    """Where to go next; `content` and `thumbnail` come with the video, `cancel` goes with the end."""
 
     cancel: str | None
     content: str | None
     events: str
     self: str
+    thumbnail: str | None = None
 
 
 class JobState(StrEnum):
@@ -76,6 +77,13 @@ class JobState(StrEnum):
     succeeded = "succeeded"
     failed = "failed"
     cancelled = "cancelled"
+
+
+class JobWarning(BaseModel):
+    """Something that did not stop the job and that a person may want to look at."""
+
+    code: str = Field(..., description="A stable word, such as `face_lost`; more may come.")
+    detail: str
 
 
 class Pending(BaseModel):
@@ -260,6 +268,7 @@ class JobPublic(BaseModel):
     id: str
     input: JobInput
     links: JobLinks
+    metadata: dict[str, Any] | None = Field(None, description="What was sent as `metadata`.")
     object: Literal["job"] = "job"
     progress: float = Field(..., description="0 to 1.")
     queue_position: int | None = Field(..., description="Jobs that are started before this one.")
@@ -268,6 +277,11 @@ class JobPublic(BaseModel):
     started_at: AwareDatetime | None
     state: JobState
     timings_s: dict[str, Any]
+    warnings: list[JobWarning] = Field(
+        [],
+        description="What may be wrong with a video that was made all the same.",
+        validate_default=True,
+    )
 
 
 class JobPage(BaseModel):
