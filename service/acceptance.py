@@ -3,6 +3,7 @@
     key, scope, rate              the route's own, before this
     length, idempotency, places   before a byte of the body is read
     the form                      while it arrives (`service.upload`)
+    a text                        read by the voice server (`service.speech`)
     fingerprint, decoding         with what arrived; videos are only looked at
     files, then the ledger        all of it stored, or none
 
@@ -35,6 +36,7 @@ from service.quotas import Place
 from service.retention import retention_of
 from service.schemas.form import TalkingFaceOptions
 from service.security import Principal
+from service.speech import check_speech, speak
 from service.upload import Received, pieces, receive_form
 from worker.contract.artifacts import StorageFullError
 from worker.contract.errors import ErrorCode
@@ -107,6 +109,9 @@ class Acceptance:
         try:
             await run_in_threadpool(self._before_body, held)
             received = await self._receive()
+            if received.options.text is not None and self._earlier is None:
+                sound = await speak(received.options, self._resources.settings, self._folder)
+                received.files["audio"] = [sound]
             accepted = await self._while_client_waits(received)
         except BaseException as error:
             # Also when the server stops: what is held must not stay held.
@@ -185,8 +190,12 @@ class Acceptance:
                 pieces(body, count, self._keep_key),
                 self._folder,
                 self._resources.settings.intake_limits,
-                self._retention_s,
+                self._check_options,
             )
+
+    def _check_options(self, options: TalkingFaceOptions) -> None:
+        self._retention_s(options)
+        check_speech(options, self._resources.settings)
 
     def _retention_s(self, options: TalkingFaceOptions) -> float | None:
         """How long the result is kept, in seconds; None for ever."""

@@ -22,6 +22,10 @@ def fingerprint(received: Received) -> str:
     if received.options.retention_s is not None:
         # Only where it is used: what an older release knew has the same fingerprint here.
         told["retention_s"] = received.options.retention_s
+    if received.options.spoken:
+        # Not the speech: a voice server says nothing twice in the same way.
+        told["spoken"] = received.options.spoken
+        told["files"]["audio"] = []
     if received.options.metadata:
         told["metadata"] = received.options.metadata
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

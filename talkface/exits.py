@@ -56,6 +56,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.WORKER_LOST: 45,
     ErrorCode.DEADLINE_EXCEEDED: 46,
     ErrorCode.JOB_UNREADABLE: 47,
+    ErrorCode.SPEECH_UNAVAILABLE: 48,
     ErrorCode.MODEL_ERROR: 50,
     ErrorCode.OUT_OF_MEMORY: 51,
     ErrorCode.UNAUTHORIZED: 60,

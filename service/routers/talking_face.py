@@ -57,6 +57,7 @@ router = APIRouter(tags=["jobs"])
             "concurrency_limited",
             "quota_exceeded",
             "queue_full",
+            "speech_unavailable",
             "insufficient_storage",
         ),
     },
@@ -89,10 +90,10 @@ async def create_talking_face(
 ) -> JobPublic:
     """Check the files, keep them, and put a job into the queue.
 
-    Send `audio` with `image` (and perhaps `driving_video`), or with `video`. What is wrong with
-    pictures, or with a voice beside pictures, is told here; a video, and the voice beside it, are
-    looked at here and decoded afterwards, and the face is looked for afterwards. A 202 answer means
-    that the job and its files are stored.
+    Send `audio` (or `text`, where there is a voice server) with `image` (and perhaps
+    `driving_video`), or with `video`. What is wrong with pictures, or with a voice beside pictures,
+    is told here; a video, and the voice beside it, are looked at here and decoded afterwards, and
+    the face is looked for afterwards. A 202 answer means that the job and its files are stored.
     """
     acceptance = Acceptance(request, principal, request_id, idempotency_key, resources)
     accepted = await acceptance.run()

@@ -12,6 +12,8 @@ from service.webhooks import check_callback_url
 from worker.contract.intake.formats import types_of
 from worker.contract.messages import SamplingOptions
 
+MAX_TEXT: Final = 5000
+"""Characters; about six minutes of speech."""
 MAX_METADATA: Final = 16
 MAX_METADATA_KEY: Final = 64
 MAX_METADATA_VALUE: Final = 256
@@ -57,6 +59,37 @@ class TalkingFaceOptions(SamplingOptions):
         ),
     ] = {}  # noqa: RUF012  pydantic copies it
 
+    text: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TEXT,
+            description="Instead of `audio`: what is said, read by the deployment's voice server.",
+        ),
+    ] = None
+    voice: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            pattern=r"^[\w .+()/-]+$",
+            description="Beside `text`: a voice by the voice server's name for it.",
+        ),
+    ] = None
+    language: Annotated[
+        str | None,
+        Field(
+            max_length=20,
+            pattern=r"^[A-Za-z]+(-[A-Za-z0-9]+)*$",
+            description="Beside `text`: its language, such as `en` or `pt-br`.",
+        ),
+    ] = None
+
+    @property
+    def spoken(self) -> dict[str, str]:
+        """What the voice server is told; empty where nothing is to be read."""
+        told = {"text": self.text, "voice": self.voice, "language": self.language}
+        return {name: value for name, value in told.items() if value is not None}
+
     def sampling(self) -> SamplingOptions:
         """What concerns the video itself; what was not sent is not among its `model_fields_set`."""
         return SamplingOptions.model_validate(
@@ -65,7 +98,7 @@ class TalkingFaceOptions(SamplingOptions):
 
 
 class TalkingFaceForm(TalkingFaceOptions):
-    """Exactly one of `image` and `video`, exactly one of `audio` and `seconds`, and any options."""
+    """Exactly one of `image` and `video`, exactly one of `audio`, `text` and `seconds`; any options."""
 
     # `service.upload` receives them; `worker.contract.intake.uploads` says which go together. Not as
     # `oneOf` in the document: client generators make a union of empty shapes of it.
@@ -73,8 +106,8 @@ class TalkingFaceForm(TalkingFaceOptions):
     audio: Annotated[
         UploadFile | None,
         Field(
-            description=f"The voice: {types_of('audio')}. Required, but for a photograph that "
-            "listens for `seconds`."
+            description=f"The voice: {types_of('audio')}. Required without `text`, but for a photograph "
+            "that listens for `seconds`."
         ),
     ] = None
     image: Annotated[

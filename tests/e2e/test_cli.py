@@ -72,7 +72,9 @@ def test_refusals_have_the_exit_status_of_their_problem(server: Any, portrait: P
 
 def check_cancel(url: str, portrait: Path) -> None:
     """A job that was only sent is found, stopped and waited for by its id."""
-    sent = talkface(url, "submit", "--image", portrait, "--set", "seconds=600", "--no-wait")
+    sent = talkface(
+        url, "submit", "--image", portrait, "--set", "seconds=60", "--set", "fps=60", "--no-wait"
+    )
     job = sent.stdout.decode().strip()
     assert len(job) == 32, sent.stderr
 

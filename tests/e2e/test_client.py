@@ -74,8 +74,8 @@ def test_what_is_wrong_is_told(client: Client, portrait: Path, tmp_path: Path) -
 
 
 def test_a_job_without_a_video_raises(client: Client, portrait: Path, tmp_path: Path) -> None:
-    # Ten minutes of frames are not drawn before the cancellation comes.
-    job = client.cancel(client.submit(portrait, None, seconds=600).id)
+    # 3600 frames are not drawn before the cancellation comes.
+    job = client.cancel(client.submit(portrait, None, seconds=60, fps=60).id)
     ended = client.wait(job.id)
 
     assert ended.state is JobState.cancelled
