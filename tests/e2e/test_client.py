@@ -33,6 +33,7 @@ def test_a_portrait_and_a_voice_become_a_file(
     assert told[-1].state is JobState.succeeded
     assert told[-1].input.options.preset == "preview"
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+    assert client.thumbnail(told[-1].id).startswith(b"\xff\xd8")
 
 
 def test_the_same_as_coroutines(server: Any, portrait: Path, voice: Path, tmp_path: Path) -> None:
