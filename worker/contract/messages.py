@@ -249,8 +249,7 @@ class JobInput(Message):
 
 def with_notes(job_input: JobInput, notes: tuple[str, ...]) -> JobInput:
     """An input with further sentences about its sound."""
-    audio = job_input.audio
-    told = audio.model_copy(update={"notes": (*audio.notes, *notes)})
+    told = job_input.audio.model_copy(update={"notes": (*job_input.audio.notes, *notes)})
     return job_input.model_copy(update={"audio": told})
 
 
@@ -360,8 +359,7 @@ class JobRecord(Message):
             does not; found when the record is read, never stored.
         stored_options: All options as they are stored, where some are not known; they are written
             again as they were.
-        face_boxes: The faces of the picture, largest first, pixels of the normalised picture; None =
-            nobody looked yet.
+        face_boxes: Largest first, pixels of the normalised picture; None = nobody looked yet.
         timings_s: Seconds per stage.
         result: The video of a job that succeeded.
         failure: Why it failed.

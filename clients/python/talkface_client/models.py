@@ -146,12 +146,16 @@ class SamplingOptions(BaseModel):
     Stored options come through `ledger_records.read_input`, which names those that are not known.
     """
 
-    audio_offset_ms: int = Field(
+    audio_offset_ms: Literal["auto"] | int = Field(
         0,
-        description="Milliseconds by which the sound is moved: above 0 it is heard later, after silence; below 0 earlier, its beginning cut off. Not with `seconds`.",
+        description="Milliseconds by which the sound is moved: above 0 it is heard later, after silence; below 0 earlier, its beginning cut off. Not with `seconds`. `auto`, for a `video` whose face says these very words: as its lips ask for, up to 0.6 s either way.",
     )
     blink: bool = Field(
         True, description="Whether the eyes of a photograph blink. Not with `video`."
+    )
+    check_face: bool = Field(
+        True,
+        description="Whether a face that looks away, or whose mouth is covered, is refused. `false`: it is drawn as well as it can be.",
     )
     face_index: int = Field(0, description="Which face speaks, 0 = the largest.")
     fps: float = Field(25.0, description="Frames per second of the video.")
@@ -200,8 +204,10 @@ class VideoUse(BaseModel):
         source_frames: Frames of the normalised upload.
         held_frames: Numbers of those without a face, where the last good pose was held.
         looped: The sound was longer, so the frames ran backwards and forwards again.
+        audio_offset_ms: By how much the sound was moved where `auto` was asked for.
     """
 
+    audio_offset_ms: int | None = None
     held_frames: list[int]
     looped: bool
     source_frames: int
