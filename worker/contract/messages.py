@@ -19,6 +19,7 @@ from worker.contract.errors import ErrorCode, ParamValue
 from worker.contract.option_values import (
     MOST_MOTION,
     MOST_OFFSET_MS,
+    Auto,
     MotionName,
     read_motion,
     read_offset_ms,
@@ -135,7 +136,7 @@ class SamplingOptions(Message):
         ),
     ] = None
     audio_offset_ms: Annotated[
-        Literal["auto"] | Annotated[int, Field(ge=-MOST_OFFSET_MS, le=MOST_OFFSET_MS)],
+        Auto | Annotated[int, Field(ge=-MOST_OFFSET_MS, le=MOST_OFFSET_MS)],
         BeforeValidator(read_offset_ms),
         Field(
             description="Milliseconds by which the sound is moved: above 0 it is heard later, after "
@@ -355,13 +356,12 @@ class JobRecord(Message):
         request_id: Of the request that made it.
         schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
-        unknown_options: Names of stored options that this release does not know, or whose values it
-            does not; found when the record is read, never stored.
+        unknown_options: Names of stored options that, or whose values, this release does not know.
         stored_options: All options as they are stored, where some are not known; they are written
             again as they were.
         face_boxes: Largest first, pixels of the normalised picture; None = nobody looked yet.
         timings_s: Seconds per stage.
-        result: The video of a job that succeeded.
+        result: Its video.
         failure: Why it failed.
     """
 

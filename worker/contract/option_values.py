@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
+from pydantic import WithJsonSchema
+
+# As a set of one word: generated clients do not get along with a constant beside a number.
+Auto = Annotated[Literal["auto"], WithJsonSchema({"type": "string", "enum": ["auto"]})]
 MotionName = Literal["still", "subtle", "natural"]
 
 MOST_MOTION: Final = 1.5

@@ -146,7 +146,7 @@ class SamplingOptions(BaseModel):
     Stored options come through `ledger_records.read_input`, which names those that are not known.
     """
 
-    audio_offset_ms: Literal["auto"] | int = Field(
+    audio_offset_ms: str | int = Field(
         0,
         description="Milliseconds by which the sound is moved: above 0 it is heard later, after silence; below 0 earlier, its beginning cut off. Not with `seconds`. `auto`, for a `video` whose face says these very words: as its lips ask for, up to 0.6 s either way.",
     )
