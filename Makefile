@@ -15,7 +15,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := service,worker,embedded,train,eval
+EXTRAS := service,worker,embedded,client,train,eval
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Most tests wait for processes and not for a core, so more of them run than there are cores; one thread each, because
@@ -45,7 +45,7 @@ $(BIN)/python:
 	echo "No Python 3.11 or 3.12 that can make an environment. On Debian 12 and Ubuntu 24.04: apt install python3-venv." >&2; \
 	echo "Or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1
 
-$(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt | $(BIN)/python
+$(STAMP): pyproject.toml clients/python/pyproject.toml requirements/constraints.txt requirements/no-deps.txt requirements/dev-no-deps.txt | $(BIN)/python
 	@$(PIP) install --quiet --constraint requirements/constraints.txt --upgrade pip
 	@set -eu; \
 	index="$(TORCH_INDEX_URL)"; \
@@ -56,8 +56,8 @@ $(STAMP): pyproject.toml requirements/constraints.txt requirements/no-deps.txt |
 	echo "installing torch$${index:+ (extra index $$index)}"; \
 	$(PIP) install --quiet --no-deps --constraint requirements/constraints.txt $${index:+--extra-index-url "$$index"} torch
 	@echo "installing the rest"
-	@$(PIP) install --quiet --constraint requirements/constraints.txt --group dev --editable '.[$(EXTRAS)]'
-	@$(PIP) install --quiet --no-deps --requirement requirements/no-deps.txt
+	@$(PIP) install --quiet --constraint requirements/constraints.txt --group dev --editable clients/python --editable '.[$(EXTRAS)]'
+	@$(PIP) install --quiet --no-deps --requirement requirements/no-deps.txt --requirement requirements/dev-no-deps.txt
 	@touch $@
 
 .PHONY: demo
@@ -71,6 +71,10 @@ test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
 .PHONY: corpus
 corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)
 	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
+
+.PHONY: batch
+batch: $(STAMP) ## 50 videos by `talkface submit`, service and command killed midway (make test sends 8)
+	@BATCH_ROWS=50 $(BIN)/python -m pytest tests/e2e/test_cli.py -k batch -q -s
 
 .PHONY: chaos
 chaos: $(STAMP) ## Five minutes of random kills; the last line says what was lost (docs/reliability.md)
@@ -101,8 +105,13 @@ av-sync: $(STAMP) ## Measure how far sound and picture come apart over five minu
 	@$(BIN)/python benchmarks/av_sync.py $(AV_SYNC_ARGS)
 
 .PHONY: openapi
-openapi: $(STAMP) ## Write openapi.json anew
+openapi: $(STAMP) ## Write openapi.json anew, and what the Python client has of it
 	@$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
+	@$(BIN)/python clients/python/generate.py
+
+.PHONY: clients
+clients: $(STAMP) ## Generate clients from openapi.json (Python, TypeScript) and make a video with each
+	@$(BIN)/python clients/generated/generate.py all
 
 .PHONY: reference
 reference: $(STAMP) ## Write docs/reference.md anew: settings, error codes, metrics

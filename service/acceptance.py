@@ -3,6 +3,7 @@
     key, scope, rate              the route's own, before this
     length, idempotency, places   before a byte of the body is read
     the form                      while it arrives (`service.upload`)
+    a text                        read by the voice server (`service.speech`)
     fingerprint, decoding         with what arrived; videos are only looked at
     files, then the ledger        all of it stored, or none
 
@@ -36,6 +37,7 @@ from service.quotas import Place
 from service.retention import retention_of
 from service.schemas.form import TalkingFaceOptions
 from service.security import Principal
+from service.speech import check_speech, speak
 from service.upload import Received, pieces, receive_form
 from service.webhook_targets import check_target
 from worker.contract.artifacts import StorageFullError
@@ -109,6 +111,9 @@ class Acceptance:
         try:
             await run_in_threadpool(self._before_body, held)
             received = await self._receive()
+            if received.options.text is not None and self._earlier is None:
+                sound = await speak(received.options, self._resources.settings, self._folder)
+                received.files["audio"] = [sound]
             accepted = await self._while_client_waits(received)
         except BaseException as error:
             # Also when the server stops: what is held must not stay held.
@@ -193,6 +198,7 @@ class Acceptance:
     def _check_options(self, options: TalkingFaceOptions) -> None:
         """Refuse what this deployment, or this caller's key, does not allow."""
         self._retention_s(options)
+        check_speech(options, self._resources.settings)
         if options.callback_url is not None:
             try:
                 check_target(options.callback_url, self._resources.webhook_targets)
@@ -292,6 +298,7 @@ class Acceptance:
             created_at=datetime.now(UTC),
             retention_s=self._retention_s(received.options),
             callback_url=received.options.callback_url,
+            metadata=received.options.metadata,
             request_id=self._request_id,
             schema_version=needed_schema(job_input),
             input=job_input,

@@ -29,4 +29,10 @@ def fingerprint(received: Received) -> str:
     if has_film and "fps" in options.model_fields_set and "fps" not in told["options"]:
         # A film at 25 frames a second, and one at its own rate, are two.
         told["options"]["fps"] = options.fps
+    if received.options.spoken:
+        # Not the speech: a voice server says nothing twice in the same way.
+        told["spoken"] = received.options.spoken
+        told["files"]["audio"] = []
+    if received.options.metadata:
+        told["metadata"] = received.options.metadata
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

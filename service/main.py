@@ -55,6 +55,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         # The framework's own pages load their scripts from elsewhere; `service.routers.pages` has ours.
         docs_url=None,
         redoc_url=None,
+        # Generated clients name their functions by it.
+        generate_unique_id_function=lambda route: route.name,
     )
     # Also in a process that was started by another API process, which has looked at the machine.
     confinement.mode, confinement.socket = settings.sandbox, settings.decoder_socket
@@ -84,7 +86,13 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+            allow_headers=[
+                "Authorization",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                "Prefer",
+                "X-Request-ID",
+            ],
             expose_headers=["Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"],
             max_age=600,
         )

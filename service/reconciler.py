@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from types import FrameType
@@ -40,6 +40,7 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name, unknown_variables
 from worker.contract.holders import Holders
 from worker.contract.ledger import Ledger
+from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, configure_logging, get_logger
 from worker.contract.media import EndedMedia, MediaIndex
 from worker.contract.outbox import Outbox, OutboxEvent
@@ -256,7 +257,8 @@ class Reconciler:
                 if not is_known:  # deleted meanwhile
                     self._outbox.done(event.id, "given_up")
                     return
-                self._settle(event, self._webhook_sender(), principal or ANONYMOUS)
+                metadata = self._metadata(event.job_id)
+                self._settle(event, self._webhook_sender(), principal or ANONYMOUS, metadata)
         except (RedisError, OSError, SecretFileError) as error:
             # The event comes up again by itself, under the same id.
             _log.warning("webhook_postponed", kind=type(error).__name__)
@@ -264,8 +266,21 @@ class Reconciler:
             with self._lock:
                 self._in_flight -= 1
 
-    def _settle(self, event: OutboxEvent, sender: WebhookSender, principal: str) -> None:
-        delivery = sender.send(event, principal=principal)
+    def _metadata(self, job_id: str) -> Mapping[str, str]:
+        try:
+            record = self._ledger.get(job_id)
+        except UnreadableRecordError:  # of a newer release; its end is told all the same
+            return {}
+        return {} if record is None else record.metadata
+
+    def _settle(
+        self,
+        event: OutboxEvent,
+        sender: WebhookSender,
+        principal: str,
+        metadata: Mapping[str, str],
+    ) -> None:
+        delivery = sender.send(event, principal=principal, metadata=metadata)
         delay_s, now = retry_delay_s(event.attempts), datetime.now(UTC)
         told = WebhookState(
             state="waiting",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from limits import parse
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.contract.intake.limits import IntakeLimits
@@ -186,6 +186,21 @@ class ServiceSettings(BaseSettings):
             description="PEM file of authorities that receivers may be signed by, beside the public ones."
         ),
     ] = None
+    tts_url: Annotated[
+        str | None,
+        Field(
+            pattern="^https?://[^ @]+$",
+            description="Voice server with OpenAI's POST /v1/audio/speech; unset: no `text`.",
+        ),
+    ] = None
+    tts_model: Annotated[str, Field(description="Its model.")] = "tts-1"
+    tts_voice: Annotated[str, Field(description="Its voice where a job names none.")] = "alloy"
+    tts_api_key: Annotated[
+        SecretStr | None, Field(description="Its key, sent as Authorization: Bearer.")
+    ] = None
+    tts_timeout_s: Annotated[
+        float, Field(gt=0, le=240, description="Longest wait for a spoken text, in seconds.")
+    ] = 120.0
     webhook_timeout_s: Annotated[
         float, Field(gt=0, le=60, description="Longest delivery of one webhook, in seconds.")
     ] = 10.0

@@ -167,5 +167,6 @@ class Sweeper:
 def _wanted(record: JobRecord) -> set[str]:
     if record.result is None or record.erased:
         return set()
-    keys = (record.result.key, FinishedRender.key_of(record.result.key))
-    return {key.rsplit("/", 1)[1] for key in keys}
+    result = record.result
+    keys = (result.key, FinishedRender.key_of(result.key), result.thumbnail_key)
+    return {key.rsplit("/", 1)[1] for key in keys if key is not None}

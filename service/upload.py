@@ -342,11 +342,10 @@ async def receive_form(
                 with contextlib.suppress(OSError):
                     one.stop()
     options = parser.options()
-    if "audio" not in parser.files and options.seconds is None:
-        raise _invalid({"audio": "Field required, or `seconds` for a photograph that listens"})
+    _check_voice(options, has_audio="audio" in parser.files)
     check_choices(
         options,
-        has_audio="audio" in parser.files,
+        has_audio="audio" in parser.files or options.text is not None,
         has_video="video" in parser.files,
         has_driving_video="driving_video" in parser.files,
     )
@@ -381,6 +380,25 @@ def _words_of(error: MultiPartException) -> str:
     return (
         f"{error.message.removesuffix('.')}. Send multipart/form-data as a browser or curl -F does."
     )
+
+
+def audio_file(folder: Path, limits: IntakeLimits) -> ReceivedFile:
+    """A sound on its way to the disk, to be received as one that is uploaded."""
+    return ReceivedFile(folder / "received-audio", _kinds(limits)["audio"])
+
+
+def _check_voice(options: TalkingFaceOptions, *, has_audio: bool) -> None:
+    """Refuse a form that has none of `audio`, `text` and `seconds`, or a text beside another."""
+    if not has_audio and options.text is None and options.seconds is None:
+        raise _invalid({"audio": "Field required, or `text`, or `seconds` for one who listens"})
+    if options.text is not None and (has_audio or options.seconds is not None):
+        other = "audio" if has_audio else "seconds"
+        raise WrongCombinationError("text", f"Send either `text` or `{other}`, not both of them.")
+    for name in options.spoken.keys() - {"text"}:
+        if options.text is None:
+            raise WrongCombinationError(
+                name, f"`{name}` is for a `text`. Leave it out, or send one."
+            )
 
 
 def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:

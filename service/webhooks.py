@@ -18,7 +18,7 @@ import ipaddress
 import json
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -130,18 +130,21 @@ class WebhookSender:
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
         self._agent = f"talkface/{version('talkface')}"
 
-    def send(self, event: OutboxEvent, *, principal: str) -> Delivery:
+    def send(
+        self, event: OutboxEvent, *, principal: str, metadata: Mapping[str, str] | None = None
+    ) -> Delivery:
         """Try once to deliver an event; never raises for what the receiver does.
 
         Args:
             event: The event. Its id and its body are the same in every try.
             principal: Owner of the job, whose secret signs.
+            metadata: The caller's words for the job.
 
         Raises:
             SecretFileError: The installation's secret cannot be trusted.
             OSError: It cannot be read.
         """
-        delivery = asyncio.run(self._try(event, *self._signed(event, principal)))
+        delivery = asyncio.run(self._try(event, *self._signed(event, principal, metadata or {})))
         _log.info(
             "webhook_tried",
             event_id=event.id,
@@ -175,12 +178,14 @@ class WebhookSender:
             # A certificate that is not valid for the name is an OSError too.
             return Delivery(Outcome.RETRY, None, "unreachable")
 
-    def _signed(self, event: OutboxEvent, principal: str) -> tuple[bytes, dict[str, str]]:
+    def _signed(
+        self, event: OutboxEvent, principal: str, metadata: Mapping[str, str]
+    ) -> tuple[bytes, dict[str, str]]:
         body = json.dumps(
             {
                 "type": event.type,
                 "timestamp": event.occurred_at.isoformat(),
-                "data": {"id": event.job_id, "object": "job"},
+                "data": {"id": event.job_id, "object": "job", "metadata": dict(metadata)},
             },
             separators=(",", ":"),
         )

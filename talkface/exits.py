@@ -18,6 +18,7 @@ class Exit(IntEnum):
     START_FAILED = 3
     PORT_TAKEN = 4
     INCOMPLETE = 5
+    UNREACHABLE = 6
     INTERRUPTED = 130
 
 
@@ -56,6 +57,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.DEADLINE_EXCEEDED: 46,
     ErrorCode.JOB_UNREADABLE: 47,
     ErrorCode.WEBHOOK_NOT_AVAILABLE: 48,
+    ErrorCode.SPEECH_UNAVAILABLE: 49,
     ErrorCode.MODEL_ERROR: 50,
     ErrorCode.OUT_OF_MEMORY: 51,
     ErrorCode.UNAUTHORIZED: 60,

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from talkface.exits import EXIT_STATUS, Exit
-from worker.contract.errors import ErrorCode, IntakeError, ParamValue
+from talkface.batch import BatchError, check_output
+from talkface.terminal import Bar, Report, file_or_stdin
+from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.entry import take_in
 from worker.contract.intake.file_checks import file_sha256
 from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage, with_notes
-from worker.failures import classify
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from worker.runtime import RenderResult
+    from worker.runtime import Renderer, RenderResult
 
 _MAX_VIDEO_BYTES: Final = 4 * 2**30
 """The file is the operator's own, so only the length of a video is a matter here."""
@@ -41,19 +35,19 @@ _MAX_VIDEO_BYTES: Final = 4 * 2**30
 FILE: Final = {"exists": True, "dir_okay": False}
 """An option that names a file to read."""
 
-# What a stage is called in front of the bar.
-STAGE_TITLES: dict[Stage, str] = {
-    Stage.VALIDATING: "reading the files",
-    Stage.DETECTING: "finding the face",
-    Stage.LANDMARKS: "listening to the speech",
-    Stage.GENERATING: "drawing",
-    Stage.ENCODING: "writing the film",
-}
-
 # The options that say what is animated, by what.
+_Batch = Annotated[
+    Path | None,
+    typer.Argument(
+        exists=True,
+        help="Several videos by one warm model: a folder of pictures and sounds that go together by "
+        "name, or a CSV or JSONL with the columns image, audio, video, driving_video, output and "
+        "options. `--output` is a folder then.",
+    ),
+]
 _Audio = Annotated[
     Path | None,
-    typer.Option(help=f"Speech: {types_of('audio')}.", **FILE),
+    typer.Option(help=f"Speech: {types_of('audio')}. -: standard input.", callback=file_or_stdin),
 ]
 _Seconds = Annotated[
     float | None,
@@ -128,9 +122,8 @@ _VideoLonger = Annotated[
 
 
 def generate(
-    output: Annotated[
-        Path, typer.Option(dir_okay=False, help="The MP4 to write; an existing file is replaced.")
-    ],
+    output: Annotated[Path, typer.Option(help="The MP4 to write; an existing file is replaced.")],
+    batch: _Batch = None,
     audio: _Audio = None,
     seconds: _Seconds = None,
     image: _Images = None,
@@ -176,8 +169,7 @@ def generate(
     ] = False,
 ) -> None:
     """Turn a portrait or a video, and a voice, into an MP4, without a server."""
-    report = _Report(as_json=as_json)
-    uploads = Uploads(audio, tuple(image or ()), video, driving_video)
+    report = Report(as_json=as_json)
     # What is not given is not told: whether it goes with the files depends on that.
     given = {
         "motion": motion,
@@ -191,79 +183,93 @@ def generate(
         "video_shorter": video_shorter,
         "video_longer": video_longer,
     }
-    options = _options(
-        report,
-        preset=preset,
-        seed=seed,
-        num_inference_steps=steps,
-        frame=frame,
-        face_index=face_index,
-        check_face=check_face,
-        lip_strength=lip_strength,
+    chosen: dict[str, Any] = {
+        "preset": preset,
+        "seed": seed,
+        "num_inference_steps": steps,
+        "frame": frame,
+        "face_index": face_index,
+        "check_face": check_face,
+        "lip_strength": lip_strength,
         **{name: value for name, value in given.items() if value is not None},
-    )
-    limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
-    settings = _settings(device, weights)
-    quiet_libraries()
-    try:
-        with _Bar() as bar:
-            summary = _generate(uploads, output, options, limits, settings, bar)
-    except IntakeError as error:
-        report.fail(error.code, error.detail, error.params)
-    except KeyboardInterrupt:
-        typer.echo("talkface: interrupted", err=True)
-        raise typer.Exit(Exit.INTERRUPTED) from None
-    except Exception as error:
-        # The table is the worker's, the sentence is the exception's own: here the caller is the
-        # operator. What the table does not know is a fault of ours and keeps its traceback.
-        code = _known_code(error)
-        if code is None:
-            raise
-        report.fail(code, str(error) or type(error).__name__)
-    report.succeed(output, summary)
-
-
-def _generate(
-    uploads: Uploads,
-    output: Path,
-    options: SamplingOptions,
-    limits: IntakeLimits,
-    settings: WorkerSettings,
-    bar: _Bar,
-) -> dict[str, Any]:
-    from worker.runtime import RenderRequest, load_renderer
-
-    started = time.perf_counter()
-    try:
-        # Beside the destination: the same file system, so the last step is a rename.
-        scratch = tempfile.TemporaryDirectory(prefix=".talkface-", dir=output.resolve().parent)
-    except OSError as error:
-        raise IntakeError(
-            ErrorCode.INVALID_OPTIONS, f"Cannot write to {output.parent}: {error.strerror}."
-        ) from error
-    with scratch as folder_name:
-        folder = Path(folder_name)
-        bar.stage(Stage.VALIDATING)
-        job_input = take_in(uploads, folder, options, limits)
-        accepted = time.perf_counter()
-
-        bar.title("loading the model")
-        renderer = load_renderer(settings)
-        loaded = time.perf_counter()
-
-        drawn = folder / "output.mp4"
-        request = RenderRequest.of(job_input, folder.joinpath, drawn)
-        result = renderer.render(request, bar)
-        job_input = with_notes(job_input, result.notes)
-        sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
-        os.replace(drawn, output)
-    timings_s = {
-        Stage.VALIDATING.value: round(accepted - started, 3),
-        "loading": round(loaded - accepted, 3),
-        **result.timings_s,
-        "total": round(time.perf_counter() - started, 3),
     }
-    return _summary(output, sha256, num_bytes, result, timings_s, job_input)
+    limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
+    studio = Studio(limits, _settings(device, weights))
+    quiet_libraries()
+    if batch is not None:
+        from talkface.generate_batch import generate_batch
+
+        if audio or image or video or driving_video:
+            report.fail(ErrorCode.INVALID_OPTIONS, "A batch names its own files; leave yours out.")
+        generate_batch(batch, output, chosen, studio, report)
+        return
+    with report.failures(), read_from_stdin(audio) as sound:
+        _check_output(output)
+        uploads = Uploads(sound, tuple(image or ()), video, driving_video)
+        with Bar() as bar:
+            summary = studio.make(uploads, output, sampling_options(chosen), bar)
+        report.succeed(output, summary)
+
+
+class Studio:
+    """Makes videos in this process; the model is loaded for the first one.
+
+    Args:
+        limits: What is tolerated of the files.
+        settings: The model's.
+    """
+
+    def __init__(self, limits: IntakeLimits, settings: WorkerSettings) -> None:
+        self._limits = limits
+        self._settings = settings
+        self._renderer: Renderer | None = None
+
+    def make(
+        self, uploads: Uploads, output: Path, options: SamplingOptions, bar: Bar
+    ) -> dict[str, Any]:
+        """Make one video; `output` is complete or does not change.
+
+        Returns:
+            A summary with timings.
+
+        Raises:
+            IntakeError: A file cannot be used, or the output cannot be written.
+            ModelError: The model cannot draw it.
+        """
+        from worker.runtime import RenderRequest, load_renderer
+
+        started = time.perf_counter()
+        try:
+            # Beside the destination: the same file system, so the last step is a rename.
+            scratch = tempfile.TemporaryDirectory(prefix=".talkface-", dir=output.resolve().parent)
+        except OSError as error:
+            raise IntakeError(
+                ErrorCode.INVALID_OPTIONS, f"Cannot write to {output.parent}: {error.strerror}."
+            ) from error
+        with scratch as folder_name:
+            folder = Path(folder_name)
+            bar.stage(Stage.VALIDATING)
+            job_input = take_in(uploads, folder, options, self._limits)
+            accepted = time.perf_counter()
+
+            if self._renderer is None:
+                bar.title("loading the model")
+                self._renderer = load_renderer(self._settings)
+            loaded = time.perf_counter()
+
+            drawn = folder / "output.mp4"
+            request = RenderRequest.of(job_input, folder.joinpath, drawn)
+            result = self._renderer.render(request, bar)
+            job_input = with_notes(job_input, result.notes)
+            sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
+            os.replace(drawn, output)
+        timings_s = {
+            Stage.VALIDATING.value: round(accepted - started, 3),
+            "loading": round(loaded - accepted, 3),
+            **result.timings_s,
+            "total": round(time.perf_counter() - started, 3),
+        }
+        return _summary(output, sha256, num_bytes, result, timings_s, job_input)
 
 
 def _summary(
@@ -291,96 +297,42 @@ def _summary(
     }
 
 
-class _Bar:
-    """Progress on standard error; nothing where that is no terminal. A `ProgressSink`."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(),
-            TextColumn("{task.fields[counted]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        self._task = self._progress.add_task("starting", total=None, counted="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def title(self, text: str) -> None:
-        """Say what goes on."""
-        if self._task is not None:
-            self._progress.update(self._task, description=text)
-
-    def stage(self, stage: Stage) -> None:
-        """A stage begins."""
-        self.title(STAGE_TITLES[stage])
-
-    def frames(self, done: int, total: int) -> None:
-        """`done` of `total` frames are written."""
-        if self._task is not None:
-            self._progress.update(
-                self._task, completed=done, total=total, counted=f"{done}/{total} frames"
-            )
-
-
-class _Report:
-    """How a run ends: for people on standard error, with --json for programs on standard output."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-
-    def succeed(self, output: Path, summary: dict[str, Any]) -> None:
-        if self._as_json:
-            typer.echo(json.dumps(summary, indent=2))
-            return
-        timings = summary["timings_s"]
-        typer.echo(
-            f"{output}: {summary['seconds']:g} s, {summary['width']}x{summary['height']}, "
-            f"{summary['num_frames']} frames in {timings['total']:.1f} s"
-        )
-        for name in ("audio", "video", "driving_video"):
-            for note in (summary["input"][name] or {}).get("notes", ()):
-                typer.echo(f"talkface: {name.replace('_', ' ')}: {note}", err=True)
-
-    def fail(
-        self, code: ErrorCode, detail: str, params: dict[str, ParamValue] | None = None
-    ) -> NoReturn:
-        if self._as_json:
-            error = {"code": code.value, "detail": detail, "params": params or {}}
-            typer.echo(json.dumps({"error": error}, indent=2))
-        typer.echo(f"talkface: {detail} [{code.value}]", err=True)
-        raise typer.Exit(EXIT_STATUS[code])
-
-
 def _settings(device: str | None, weights: Path | None) -> WorkerSettings:
     chosen: dict[str, Any] = {"device": device, "weights_dir": weights}
     return WorkerSettings(**{name: value for name, value in chosen.items() if value is not None})
 
 
-def _options(report: _Report, **chosen: str | float | None) -> SamplingOptions:
+def sampling_options(chosen: Mapping[str, Any]) -> SamplingOptions:
+    """The options of one video.
+
+    Raises:
+        IntakeError: invalid_options.
+    """
     try:
         return SamplingOptions.model_validate(chosen)
     except ValidationError as error:
-        report.fail(ErrorCode.INVALID_OPTIONS, _describe_options(error))
+        raise IntakeError(ErrorCode.INVALID_OPTIONS, _describe_options(error)) from None
 
 
-def _known_code(error: Exception) -> ErrorCode | None:
-    from model.errors import ModelError
+def _check_output(output: Path) -> None:
+    try:
+        check_output(output)
+    except BatchError as error:
+        raise IntakeError(ErrorCode.INVALID_OPTIONS, str(error)) from None
+    if output.is_dir():
+        raise IntakeError(ErrorCode.INVALID_OPTIONS, f"{output} is a folder. Name a file in it.")
 
-    # torch's own class has that name; torch may not even be imported here.
-    is_out_of_memory = type(error).__name__ == "OutOfMemoryError"
-    is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError))
-    return classify(error).code if is_known else None
+
+@contextmanager
+def read_from_stdin(path: Path | None) -> Iterator[Path | None]:
+    """A file for what `-` stands for; any other path as it is."""
+    if path != Path("-"):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="talkface-stdin-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _describe_options(error: ValidationError) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from model.errors import ModelError
+from model.media.thumbnail import write_thumbnail
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
 from worker.contract.ending import read_ending, read_finished
@@ -219,6 +221,7 @@ def _withdraw(context: WorkerContext, job_id: str, key: str) -> None:
     record = _insist(context, lambda: context.ledger.get(job_id))
     if record is None or record.result is None or record.result.key != key:
         context.store.delete(key)
+        context.store.delete(key.removesuffix(".mp4") + ".jpg")
         context.store.delete(FinishedRender.key_of(key))
 
 
@@ -246,8 +249,13 @@ def _render(
         # The token in the key lets a successor publish its own, should this claim turn out stale.
         key = f"results/{record.id}/{token}.mp4"
         sha256, num_bytes = file_sha256(output), output.stat().st_size
+        thumbnail = _make_thumbnail(output, drawn.seconds)
         store.put(key, output)
         context.heartbeat.note_progress()
+        thumbnail_key: str | None = None
+        if thumbnail is not None:
+            thumbnail_key = key.removesuffix(".mp4") + ".jpg"
+            store.put(thumbnail_key, thumbnail)
     result = JobResult(
         key=key,
         content_type="video/mp4",
@@ -261,6 +269,7 @@ def _render(
         face_bbox_xyxy=drawn.face_bbox_xyxy,
         renderer=drawn.info,
         video=drawn.video,
+        thumbnail_key=thumbnail_key,
     )
     finished = FinishedRender(result=result, timings_s=drawn.timings_s)
     with store.scratch() as folder:
@@ -268,6 +277,18 @@ def _render(
         (folder / "result.json").write_text(finished.model_dump_json())
         store.put(FinishedRender.key_of(key), folder / "result.json")
     return result, drawn.timings_s
+
+
+def _make_thumbnail(video: Path, seconds: float) -> Path | None:
+    """A JPEG beside the video; None where none could be made, which is no reason to lose the video."""
+    target = video.with_suffix(".jpg")
+    try:
+        # The middle: at its edges a loop or a sentence has a mouth that is shut.
+        write_thumbnail(video, target, at_s=seconds / 2)
+    except (ModelError, OSError):
+        _log.warning("no_thumbnail", exc_info=True)
+        return None
+    return target
 
 
 def _insist(context: WorkerContext, call: Callable[[], _Answer]) -> _Answer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from datetime import datetime
 from functools import partial
@@ -40,7 +38,7 @@ from service.schemas.examples import (
 from service.schemas.job import JobPage, JobPublic
 from service.schemas.problem import FieldError
 from service.security import Principal
-from service.watch import JobWatch, WatchFullError
+from service.waiting import MAX_WAIT_S, wait_for_end
 from worker.contract.answers import CancelOutcome
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
@@ -50,9 +48,6 @@ from worker.contract.messages import JobResult, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-MAX_WAIT_S = 60.0
-# How often who waits looks at the job itself: an event may have been trimmed, a client have gone.
-_LOOK_S = 5.0
 _RETRY = {"Retry-After": "1"}
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -69,6 +64,7 @@ def _check_moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_check_moment)]
 JobId = Annotated[str, Path(description="The `id` of a job.")]
 _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
+_JPEG = {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @router.get(
@@ -157,7 +153,7 @@ async def get_job(
     With `wait` the answer comes when the job has ended, or after so many seconds.
     """
     if wait > 0 and not watch.is_full():
-        await _wait_for_end(job_id, request, principal, views, watch, wait)
+        await wait_for_end(job_id, request, principal, views, watch, wait)
     return await run_in_threadpool(_job_or_video, job_id, request, principal, views, artifacts)
 
 
@@ -192,6 +188,47 @@ def get_content(
             headers={} if record.state.is_terminal else _RETRY,
         )
     return _video(request, artifacts, record.id, record.result)
+
+
+@router.get(
+    "/{job_id}/thumbnail",
+    summary="A frame of the video, as JPEG",
+    response_class=Response,
+    responses={
+        200: {"content": _JPEG, "description": "At most 320 pixels wide and high"},
+        304: {"description": "The client's copy is the current one"},
+        **problem_responses("job_not_found", "result_not_available", "result_expired"),
+    },
+)
+def get_thumbnail(
+    job_id: JobId,
+    request: Request,
+    principal: ContentReaderDep,
+    views: JobViewsDep,
+    artifacts: ArtifactsDep,
+) -> Response:
+    """A small picture for lists; erased with the video."""
+    record = views.find_kept(job_id, principal)
+    if record.result is None or record.result.thumbnail_key is None:
+        raise ProblemError(
+            ErrorCode.RESULT_NOT_AVAILABLE,
+            "There is no picture of this job's video."
+            if record.state.is_terminal
+            else f"The job is {record.state.value}; there is no picture of its video yet.",
+            params={"state": record.state.value},
+            headers={} if record.state.is_terminal else _RETRY,
+        )
+    # The picture follows from the video.
+    etag = f'"{record.result.sha256[:32]}-t"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _lists(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    with artifacts.local_copy(record.result.thumbnail_key) as path:
+        return Response(path.read_bytes(), headers=headers, media_type="image/jpeg")
 
 
 @router.post(
@@ -277,39 +314,6 @@ def _page(
     return JobPage(
         data=[views.public(record) for record in page.records], next_cursor=page.next_cursor
     )
-
-
-async def _wait_for_end(
-    job_id: str,
-    request: Request,
-    principal: Principal,
-    views: JobViews,
-    watch: JobWatch,
-    wait_s: float,
-) -> None:
-    """Return when the job has ended, the time is over, the client gone, or the server stops."""
-
-    async def has_ended() -> bool:
-        record = await run_in_threadpool(views.find, job_id, principal)
-        return record.state.is_terminal
-
-    record = await run_in_threadpool(views.find, job_id, principal)
-    caller = principal.waits_as(record.principal)
-    if record.state.is_terminal or watch.is_full(caller):
-        return
-    loop = asyncio.get_running_loop()
-    until = loop.time() + wait_s
-    # Somebody else may have taken the last place at this moment.
-    with contextlib.suppress(WatchFullError):
-        async with watch.subscribe(job_id, caller=caller) as events:
-            while (left_s := until - loop.time()) > 0:
-                event = await events.next(min(left_s, _LOOK_S))
-                if event is not None and not event.state.is_terminal:
-                    continue
-                if event is not None or events.is_closed or await request.is_disconnected():
-                    return
-                if await has_ended():
-                    return
 
 
 def _job_or_video(

@@ -67,11 +67,14 @@ QUEUED_JOB: Final[dict[str, Any]] = {
     "webhook": None,
     "result": None,
     "error": None,
+    "warnings": [],
+    "metadata": {"shot": "12"},
     "links": {
         "self": _SELF,
         "events": f"{_SELF}/events",
         "content": None,
         "cancel": f"{_SELF}/cancel",
+        "thumbnail": None,
     },
 }
 
@@ -158,7 +161,14 @@ SUCCEEDED_JOB: Final[dict[str, Any]] = (
             "device": "cpu",
             "video": None,
         },
-        "links": _ENDED["links"] | {"content": f"{_SELF}/content"},
+        "warnings": [
+            {
+                "code": "small_face",
+                "detail": "The face has 112 pixels; below 128 a mouth has few details.",
+            }
+        ],
+        "links": _ENDED["links"]
+        | {"content": f"{_SELF}/content", "thumbnail": f"{_SELF}/thumbnail"},
     }
 )
 

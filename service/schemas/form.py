@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, Final
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from service.webhook_targets import check_callback_url
 from worker.contract.intake.formats import types_of
 from worker.contract.messages import SamplingOptions
+
+MAX_TEXT: Final = 5000
+"""Characters; about six minutes of speech."""
+MAX_METADATA: Final = 16
+MAX_METADATA_KEY: Final = 64
+MAX_METADATA_VALUE: Final = 256
+
+
+def _json_object(value: object) -> object:
+    """A form sends an object as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('expected a JSON object of strings, such as {"shot": "12"}') from None
 
 
 class TalkingFaceOptions(SamplingOptions):
@@ -29,6 +46,50 @@ class TalkingFaceOptions(SamplingOptions):
         Field(description="An https address that is told of the job's end."),
     ] = None
 
+    metadata: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=MAX_METADATA_KEY)],
+            Annotated[str, Field(max_length=MAX_METADATA_VALUE)],
+        ],
+        BeforeValidator(_json_object),
+        Field(
+            max_length=MAX_METADATA,
+            description=f"A JSON object of at most {MAX_METADATA} strings of your own, each of at most "
+            f"{MAX_METADATA_VALUE} characters, which come back in the job and in its webhook.",
+        ),
+    ] = {}  # noqa: RUF012  pydantic copies it
+
+    text: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TEXT,
+            description="Instead of `audio`: what is said, read by the deployment's voice server.",
+        ),
+    ] = None
+    voice: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            pattern=r"^[\w .+()/-]+$",
+            description="Beside `text`: a voice by the voice server's name for it.",
+        ),
+    ] = None
+    language: Annotated[
+        str | None,
+        Field(
+            max_length=20,
+            pattern=r"^[A-Za-z]+(-[A-Za-z0-9]+)*$",
+            description="Beside `text`: its language, such as `en` or `pt-br`.",
+        ),
+    ] = None
+
+    @property
+    def spoken(self) -> dict[str, str]:
+        """What the voice server is told; empty where nothing is to be read."""
+        told = {"text": self.text, "voice": self.voice, "language": self.language}
+        return {name: value for name, value in told.items() if value is not None}
+
     def sampling(self) -> SamplingOptions:
         """What concerns the video itself; what was not sent is not among its `model_fields_set`."""
         return SamplingOptions.model_validate(
@@ -37,21 +98,16 @@ class TalkingFaceOptions(SamplingOptions):
 
 
 class TalkingFaceForm(TalkingFaceOptions):
-    """The files and the options, as the OpenAPI document shows them.
+    """Exactly one of `image` and `video`, exactly one of `audio`, `text` and `seconds`; any options."""
 
-    `service.upload` receives them. Which files go together is
-    `worker.contract.intake.uploads.check_combination`'s and `check_choices`'s to say.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["audio"]}, {"required": ["seconds"]}]}
-    )
+    # `service.upload` receives them; `worker.contract.intake.uploads` says which go together. Not as
+    # `oneOf` in the document: client generators make a union of empty shapes of it.
 
     audio: Annotated[
         UploadFile | None,
         Field(
-            description=f"The voice: {types_of('audio')}. Required, but for a photograph that "
-            "listens for `seconds`."
+            description=f"The voice: {types_of('audio')}. Required without `text`, but for a photograph "
+            "that listens for `seconds`."
         ),
     ] = None
     image: Annotated[
@@ -74,4 +130,26 @@ class TalkingFaceForm(TalkingFaceOptions):
 def request_body() -> dict[str, Any]:
     """How the form stands in the OpenAPI document."""
     schema = TalkingFaceForm.model_json_schema()
+    schema["properties"] = {name: _part(of) for name, of in schema["properties"].items()}
+    # Generators make a better name of the operation's than of both.
+    del schema["title"]
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _part(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field as client generators understand it.
+
+    A part of a form is sent or left out, it is never null; generators know a file by `format`, which
+    OpenAPI 3.1 no longer asks for; and a default they would send, also where it does not belong.
+    """
+    part = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    if schema.get("default") is not None:
+        part["description"] += f" Default: {json.dumps(schema['default'])}."
+    if "contentMediaType" in schema:
+        part["format"] = "binary"
+    if "items" in schema:
+        part["items"] = _part(schema["items"])
+    if "anyOf" in schema:
+        choices = [_part(choice) for choice in schema["anyOf"] if choice != {"type": "null"}]
+        part |= choices[0] if len(choices) == 1 else {"anyOf": choices}
+    return part

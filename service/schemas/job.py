@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.job_warnings import warnings_of
 from service.problems import problem_of_failure
 from service.schemas.examples import RUNNING_JOB
 from service.schemas.problem import Problem
@@ -26,12 +27,20 @@ from worker.contract.webhook_state import WebhookState
 
 
 class JobLinks(BaseModel):
-    """Where to go next; `content` appears with the video, `cancel` goes with the end."""
+    """Where to go next; `content` and `thumbnail` come with the video, `cancel` goes with the end."""
 
     self: str
     events: str
     content: str | None
     cancel: str | None
+    thumbnail: str | None = None
+
+
+class JobWarning(BaseModel):
+    """Something that did not stop the job and that a person may want to look at."""
+
+    code: str = Field(description="A stable word, such as `face_lost`; more may come.")
+    detail: str
 
 
 class ResultPublic(BaseModel):
@@ -90,6 +99,12 @@ class JobPublic(BaseModel):
     )
     result: ResultPublic | None
     error: Problem | None
+    warnings: tuple[JobWarning, ...] = Field(
+        default=(), description="What may be wrong with a video that was made all the same."
+    )
+    metadata: dict[str, str] = Field(
+        default_factory=dict, description="What was sent as `metadata`."
+    )
     links: JobLinks
 
 
@@ -131,6 +146,10 @@ class Links:
         """Its video."""
         return f"{self.job(job_id)}/content{self.query(job_id, 'content')}"
 
+    def thumbnail(self, job_id: str) -> str:
+        """A frame of its video; who may see the one may see the other."""
+        return f"{self.job(job_id)}/thumbnail{self.query(job_id, 'content')}"
+
 
 def public_job(
     record: JobRecord,
@@ -154,6 +173,7 @@ def public_job(
     if record.failure is not None:
         error = problem_of_failure(record.failure, record.request_id)
     self_link = links.job(record.id)
+    has_thumbnail = result is not None and record.result is not None and record.result.thumbnail_key
     return JobPublic(
         id=record.id,
         state=record.state,
@@ -175,10 +195,15 @@ def public_job(
         webhook=_webhook(record),
         result=result,
         error=error,
+        warnings=tuple(
+            JobWarning(code=code, detail=detail) for code, detail in warnings_of(record)
+        ),
+        metadata=record.metadata,
         links=JobLinks(
             self=self_link,
             events=links.events(record.id),
             content=result.url if result else None,
+            thumbnail=links.thumbnail(record.id) if has_thumbnail else None,
             cancel=None if record.state.is_terminal else f"{self_link}/cancel",
         ),
     )
@@ -186,7 +211,7 @@ def public_job(
 
 def _public_result(result: JobResult, record: JobRecord, url: str) -> ResultPublic:
     return ResultPublic(
-        **result.model_dump(exclude={"key", "renderer"}),
+        **result.model_dump(exclude={"key", "renderer", "thumbnail_key"}),
         **result.renderer.model_dump(),
         timings_s=record.timings_s,
         url=url,

@@ -94,6 +94,8 @@ EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
     ErrorCode.QUOTA_EXCEEDED: "Your open jobs have 580.0 of 600 seconds of sound, and this one has 45.0. "
     "Wait until one of them ends.",
     ErrorCode.QUEUE_FULL: "1000 jobs are waiting, as many as may. Try again later.",
+    ErrorCode.SPEECH_UNAVAILABLE: "The text could not be spoken: the voice server failed. It does not "
+    "answer, or says that it cannot now. Try again later, or send the voice as `audio`.",
     ErrorCode.STORE_UNAVAILABLE: "The job store cannot be reached; try again shortly.",
     ErrorCode.NOT_READY: "Not ready: no worker is alive.",
     ErrorCode.INSUFFICIENT_STORAGE: "The server's storage is full; try again later.",

@@ -198,7 +198,7 @@ def _untidy(redis: Redis, data_dir: Path) -> list[str]:
         wanted: set[str] = set()
         if record is not None and record.result is not None:
             stem = Path(record.result.key).stem
-            wanted = {f"{stem}.mp4", f"{stem}.json"}
+            wanted = {f"{stem}.mp4", f"{stem}.json", f"{stem}.jpg"}
         left += [
             f"results/{job_id}/{name}"
             for name in store.names(f"results/{job_id}")

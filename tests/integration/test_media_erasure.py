@@ -122,7 +122,8 @@ def test_after_success_no_media_is_left_but_the_mp4(
     eventually(lambda: set(store.names(f"inputs/{job_id}")) == {"job.json"}, "its media go")
     video = client.get(f"/v1/jobs/{job_id}/content")
     assert video.status_code == 200
-    assert {name.rpartition(".")[2] for name in store.names(f"results/{job_id}")} == {"mp4", "json"}
+    kept = {name.rpartition(".")[2] for name in store.names(f"results/{job_id}")}
+    assert kept == {"mp4", "json", "jpg"}
     eventually(lambda: bytes_of(redis, "anonymous") == len(video.content), "bytes are told")
     assert before > len(video.content)
 

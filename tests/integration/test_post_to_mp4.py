@@ -251,6 +251,7 @@ def test_the_documentation_names_every_answer(client: TestClient) -> None:
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/content",
         "/v1/jobs/{job_id}/events",
+        "/v1/jobs/{job_id}/thumbnail",
         "/v1/jobs/{job_id}/cancel",
         "/healthz",
         "/readyz",

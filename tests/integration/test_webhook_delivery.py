@@ -55,7 +55,12 @@ def reconciler(settings: ReconcilerSettings, receiver: Receiver) -> Reconciler:
 def ended(ledger: Ledger, url: str, principal: str = "me") -> JobRecord:
     """A job that has failed and wants to tell."""
     record = new_record().model_copy(
-        update={"id": uuid4().hex, "callback_url": url, "principal": principal}
+        update={
+            "id": uuid4().hex,
+            "callback_url": url,
+            "principal": principal,
+            "metadata": {"shot": "12"},
+        }
     )
     record = ledger.accept(record)
     assert ledger.end_open(record.id, FAILURE)
@@ -79,7 +84,7 @@ def test_the_owner_is_told_once(
     secret = webhook_secret(InstallSecret(settings.secret_path), "me")
     told = Webhook(secret).verify(body, headers)
     assert told["type"] == "job.failed"
-    assert told["data"] == {"id": record.id, "object": "job"}
+    assert told["data"] == {"id": record.id, "object": "job", "metadata": {"shot": "12"}}
     assert headers["webhook-id"] == f"evt_{record.id}"
 
 

@@ -25,16 +25,23 @@ def pins() -> dict[str, Version]:
 
 
 def declared() -> list[Requirement]:
-    """All requirements of pyproject.toml."""
+    """All requirements of pyproject.toml that come from elsewhere."""
     lines = list(PROJECT["project"]["dependencies"])
-    for extra in EXTRAS.values():
-        lines += extra
+    for name, extra in EXTRAS.items():
+        lines += extra if name != "client" else []
     return [Requirement(line) for line in lines + PROJECT["dependency-groups"]["dev"]]
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
 def test_each_requirement_has_a_pin_inside_its_range(requirement: Requirement) -> None:
     assert pins()[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_the_client_has_the_version_of_the_service() -> None:
+    project = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
+    assert EXTRAS["client"] == [project["name"]]
+    assert project["version"] == PROJECT["project"]["version"]
+    assert {Requirement(line).name for line in project["dependencies"]} == {"httpx2", "pydantic"}
 
 
 def test_packages_without_dependencies_have_exact_versions_and_are_no_extra() -> None:

@@ -64,6 +64,11 @@ SETTING_NAMES: Final = frozenset(
         "webhook_allow",
         "webhook_ca_file",
         "webhook_timeout_s",
+        "tts_url",
+        "tts_model",
+        "tts_voice",
+        "tts_api_key",
+        "tts_timeout_s",
         "max_open_jobs",
         "max_waiting_uploads",
         "max_watchers",
@@ -93,6 +98,9 @@ SETTING_NAMES: Final = frozenset(
     }
 )
 
+CLIENT_NAMES: Final = frozenset({"url", "api_key"})
+"""Read by the commands that talk to a service, and by talkface_client."""
+
 
 def process_name() -> str:
     """A name that no other process has or had; it begins with the host's."""
@@ -105,5 +113,5 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         name
         for name in environment
         if name.upper().startswith(PREFIX)
-        and name.upper().removeprefix(PREFIX).lower() not in SETTING_NAMES
+        and name.upper().removeprefix(PREFIX).lower() not in SETTING_NAMES | CLIENT_NAMES
     )

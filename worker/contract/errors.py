@@ -53,6 +53,7 @@ class ErrorCode(StrEnum):
     CONCURRENCY_LIMITED = "concurrency_limited"
     QUOTA_EXCEEDED = "quota_exceeded"
     QUEUE_FULL = "queue_full"
+    SPEECH_UNAVAILABLE = "speech_unavailable"
     # The installation.
     STORE_UNAVAILABLE = "store_unavailable"
     NOT_READY = "not_ready"

@@ -70,6 +70,7 @@ def to_hash(record: JobRecord) -> dict[Any, Any]:
         "deadline_at": _unix(record.deadline_at),
         "retention_s": None if record.retention_s is None else str(record.retention_s),
         "callback_url": record.callback_url,
+        "metadata": json.dumps(record.metadata) if record.metadata else None,
         "request_id": record.request_id,
         "input": _input_json(record),
         # For arithmetic inside Redis.
@@ -189,6 +190,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         "retention_s": float(fields["retention_s"]) if "retention_s" in fields else None,
         "erased": "erased" in fields,
         **_input_of(json.loads(fields["input"])),
+        "metadata": json.loads(fields.get("metadata", "{}")),
         "face_boxes": json.loads(fields["face_boxes"]) if "face_boxes" in fields else None,
         "timings_s": json.loads(fields.get("timings_s", "{}")),
         "result": JobResult.model_validate_json(fields["result"]) if "result" in fields else None,

@@ -250,8 +250,7 @@ class JobInput(Message):
 
 def with_notes(job_input: JobInput, notes: tuple[str, ...]) -> JobInput:
     """An input with further sentences about its sound."""
-    audio = job_input.audio
-    told = audio.model_copy(update={"notes": (*audio.notes, *notes)})
+    told = job_input.audio.model_copy(update={"notes": (*job_input.audio.notes, *notes)})
     return job_input.model_copy(update={"audio": told})
 
 
@@ -287,7 +286,7 @@ class VideoUse(Message):
 
 
 class JobResult(Message):
-    """A finished video. `key` is its artifact key and never leaves the installation."""
+    """A finished video. Its keys stay in the installation; `thumbnail_key` is a frame's, a JPEG."""
 
     key: str
     content_type: str
@@ -301,6 +300,7 @@ class JobResult(Message):
     face_bbox_xyxy: tuple[float, float, float, float] | None
     renderer: RendererInfo
     video: VideoUse | None = None
+    thumbnail_key: str | None = None
 
 
 class FinishedRender(Message):
@@ -354,15 +354,15 @@ class JobRecord(Message):
         erased: They are.
         callback_url: Where to tell about the end.
         webhook: What became of that; None before it was tried.
+        metadata: Words of the caller's, which come back as they are.
         request_id: Of the request that made it.
         schema_version: The oldest layout that a process must know to work on it.
         input: Everything that determines the video.
-        unknown_options: Names of stored options that this release does not know, or whose values;
-            found when the record is read, never stored.
+        unknown_options: Names of stored options that, or whose values, this release does not know.
         stored_options: All options as they are stored, where some are not known, to be kept.
-        face_boxes: Faces, largest first, pixels of the normalised picture; None: nobody looked yet.
+        face_boxes: Largest first, pixels of the normalised picture; None = nobody looked yet.
         timings_s: Seconds per stage.
-        result: The video of a job that succeeded.
+        result: Its video.
         failure: Why it failed.
     """
 
@@ -385,6 +385,7 @@ class JobRecord(Message):
     erased: bool = False
     callback_url: str | None = None
     webhook: WebhookState | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
     request_id: str
     schema_version: int = 1
     input: JobInput

@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+# As a set of one word: generated clients do not get along with a constant beside a number.
+Auto = Annotated[Literal["auto"], WithJsonSchema({"type": "string", "enum": ["auto"]})]
 MotionName = Literal["still", "subtle", "natural"]
 FrameName = Literal["source", "square", "portrait", "landscape"]
 AudioFor = Literal["film", "ranges"]
@@ -133,7 +135,7 @@ Motion = Annotated[
     ),
 ]
 AudioOffset = Annotated[
-    Literal["auto"] | Annotated[int, Field(ge=-MOST_OFFSET_MS, le=MOST_OFFSET_MS)],
+    Auto | Annotated[int, Field(ge=-MOST_OFFSET_MS, le=MOST_OFFSET_MS)],
     BeforeValidator(_offset_ms),
     Field(
         description="Milliseconds by which the sound is moved: above 0 it is heard later, after "

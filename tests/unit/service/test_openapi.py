@@ -35,7 +35,7 @@ def test_the_committed_document_is_current() -> None:
     [pytest.param(content, kind, id=f"{name} {kind}") for name, kind, content in responses()],
 )
 def test_every_answer_has_an_example(content: dict[str, Any], kind: str) -> None:
-    if kind == "video/mp4":
+    if kind in ("video/mp4", "image/jpeg"):
         assert content["schema"]["format"] == "binary"
         return
     name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]

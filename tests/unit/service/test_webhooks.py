@@ -114,7 +114,7 @@ def test_an_event_arrives_signed_for_its_caller_alone(
     assert json.loads(body) == {
         "type": "job.succeeded",
         "timestamp": "2026-11-21T10:00:00+00:00",
-        "data": {"id": "5f0c3b7e9d1a4c62a8e47b90c1d2e3f4", "object": "job"},
+        "data": {"id": "5f0c3b7e9d1a4c62a8e47b90c1d2e3f4", "object": "job", "metadata": {}},
     }
     assert Webhook(webhook_secret(secret, "me")).verify(body, headers) == json.loads(body)
     with pytest.raises(WebhookVerificationError):

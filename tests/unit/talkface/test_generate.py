@@ -115,6 +115,43 @@ def test_a_film_and_a_summary(portrait: Path, voice: Path, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
+def test_a_voice_from_standard_input(portrait: Path, voice: Path, tmp_path: Path) -> None:
+    output = tmp_path / "film.mp4"
+    command = [sys.executable, "-m", "talkface", "generate", "--image", portrait, "--audio", "-"]
+
+    ended = subprocess.run(
+        [*command, "--output", output, "--fps", "10"],
+        env={**os.environ, "TALKFACE_RENDERER": "test-card"},
+        input=voice.read_bytes(),
+        capture_output=True,
+        timeout=120.0,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert probe(output).audio_codec == "aac"
+
+
+def test_a_batch_is_made_by_one_model_and_goes_on(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    source, films = tmp_path / "batch.jsonl", tmp_path / "films"
+    good = {"image": str(portrait), "audio": str(voice), "output": "a/good.mp4", "fps": 10}
+    silent = {"image": str(portrait), "seconds": 1, "output": "silent.mp4"}
+    wrong = {"image": str(portrait), "audio": str(portrait), "output": "wrong.mp4"}
+    source.write_text("".join(json.dumps(row) + "\n" for row in (good, wrong, silent)))
+
+    ended = generate(None, None, films, str(source), "--json")
+    again = generate(None, None, films, str(source), "--json")
+
+    assert ended.returncode == again.returncode == 10, ended.stderr
+    first, second, third = json.loads(ended.stdout)
+    assert (first["fps"], probe(films / "a" / "good.mp4").fps) == (10.0, 10.0)
+    assert second["error"]["code"] == "unsupported_media_type"
+    assert "line 2" in ended.stderr
+    assert third["num_frames"] == 25
+    assert [row.get("was_there", False) for row in json.loads(again.stdout)] == [True, False, True]
+
+
 def test_an_existing_film_is_replaced(portrait: Path, voice: Path, tmp_path: Path) -> None:
     output = tmp_path / "film.mp4"
     output.write_bytes(b"an older film")

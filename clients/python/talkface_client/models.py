@@ -1,0 +1,360 @@
+"""The service's answers. Written by generate.py from openapi.json; not by hand."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+
+class AudioInput(BaseModel):
+    """The sound that was sent; `sha256` is of the bytes as they came.
+
+    Where `seconds` were asked for instead, it is silence: `format` says so, and there are no bytes.
+    `notes` are sentences for the person who sent it: what was chosen or mended.
+    """
+
+    bytes: int
+    channels: int
+    format: str
+    notes: list[str] = []
+    sample_rate_hz: int
+    seconds: float
+    sha256: str
+
+
+class FieldError(BaseModel):
+    """One field of a request that is wrong."""
+
+    field: str
+    message: str
+
+
+class FrameCount(BaseModel):
+    """How far a job has come."""
+
+    done: int
+    total: int
+
+
+class Health(BaseModel):
+    """The process runs."""
+
+    status: str = "ok"
+    version: str
+
+
+class ImageInput(BaseModel):
+    """The picture: its size after normalisation, `sha256` of the bytes as they came.
+
+    With `has_original` it is stored as large as it was sent as well.
+    """
+
+    bytes: int
+    format: str
+    has_original: bool = False
+    height: int
+    sha256: str
+    width: int
+
+
+class JobLinks(BaseModel):
+    """Where to go next; `content` and `thumbnail` come with the video, `cancel` goes with the end."""
+
+    cancel: str | None
+    content: str | None
+    events: str
+    self: str
+    thumbnail: str | None = None
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are terminal and are written once."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+class JobWarning(BaseModel):
+    """Something that did not stop the job and that a person may want to look at."""
+
+    code: str = Field(..., description="A stable word, such as `face_lost`; more may come.")
+    detail: str
+
+
+class Pending(BaseModel):
+    """Uploads that are stored as they came and still have to be decoded, and what is tolerated.
+
+    Args:
+        files: Names of their form fields.
+        max_audio_s: Longest sound in seconds.
+        max_video_s: Longest video in seconds.
+        max_side: Longest side of a normalised video in pixels.
+        background: What stands behind transparent parts, `#rrggbb`.
+        keeps_rate: Videos keep their own rate, as exactly as decoding tells it.
+    """
+
+    background: str = "#ffffff"
+    files: list[str]
+    keeps_rate: bool = False
+    max_audio_s: float
+    max_side: int
+    max_video_s: float
+
+
+class Problem(BaseModel):
+    """`application/problem+json`; branch on `code`, show `detail`."""
+
+    code: str = Field(..., description="Why a request was refused or a job failed.")
+    detail: str
+    errors: list[FieldError] | None = None
+    params: dict[str, Any] | None = None
+    request_id: str | None = None
+    status: int
+    title: str
+    type: str = Field(
+        ...,
+        description="A name for the kind of problem, `urn:talkface:problem:<code>`.",
+    )
+
+
+class Readiness(BaseModel):
+    """Jobs can be accepted and will be worked on."""
+
+    durable: bool | None = Field(
+        ...,
+        description="Whether Redis keeps each write on its disk; null where it does not tell.",
+    )
+    live_inspectors: int
+    live_reconcilers: int
+    live_validators: int
+    live_workers: int
+    quarantined: int = Field(
+        ..., description="Jobs that some process could not handle; the log says why."
+    )
+    redis: bool
+    status: str = "ready"
+    storage: bool
+
+
+class SamplingOptions(BaseModel):
+    """What a caller may choose for one video. The bounds are checked where the request comes in.
+
+    An unknown option is an error here: a choice that is silently ignored makes the wrong video.
+    Stored options come through `ledger_records.read_input`, which names those that are not known.
+    """
+
+    audio_for: str = Field(
+        "film",
+        description="With `ranges`, what the `audio` is: `film`, it runs from the film's beginning, and of it the ranges are heard; `ranges`, it is for them alone and is spoken in one after the other.",
+    )
+    audio_offset_ms: str | int = Field(
+        0,
+        description="Milliseconds by which the sound is moved: above 0 it is heard later, after silence; below 0 earlier, its beginning cut off. Not with `seconds`. `auto`, for a `video` whose face says these very words: as its lips ask for, up to 0.6 s either way.",
+    )
+    blink: bool = Field(
+        True, description="Whether the eyes of a photograph blink. Not with `video`."
+    )
+    check_face: bool = Field(
+        True,
+        description="Whether a face that looks away, or whose mouth is covered, is refused. `false`: it is drawn as well as it can be.",
+    )
+    face_index: int = Field(0, description="Which face speaks, 0 = the largest.")
+    fps: float | None = Field(
+        None,
+        description="Frames per second of the video. Left out: those of the `video` or `driving_video`, halved until they are at most 60; 25 for a photograph.",
+    )
+    frame: str = Field(
+        "source",
+        description="What is shown: the whole picture (`source`), or a window around head and shoulders, 1:1 (`square`), 9:16 (`portrait`) or 16:9 (`landscape`).",
+    )
+    lip_strength: float = Field(1.0, description="Scale of the lip motion, 1 = as predicted.")
+    loop: bool = Field(
+        False,
+        description="The last frame is the first one, for players that wait. Not with `video` or `driving_video`.",
+    )
+    motion: str | float | None = Field(
+        None,
+        description="How much the head of a photograph moves: `still`, `subtle`, `natural`, or a strength, 1 = `natural`. Left out: `natural`, or as the `driving_video` does. Not with `video` or `driving_video`.",
+    )
+    num_inference_steps: int | None = Field(
+        None, description="Denoising steps a frame; left out, the preset decides."
+    )
+    preset: str = Field(
+        "balanced",
+        description="Speed against detail; `preview` draws without diffusion.",
+    )
+    ranges: list[tuple[float, float]] | None = Field(
+        None,
+        description="The parts of a `video` that are dubbed: START-END in seconds, several with commas between them, such as `1.5-4,10-12`. The rest keeps its pictures and its sound. Left out: all of it.",
+    )
+    seconds: float | None = Field(
+        None, description="Instead of `audio`: a photograph that listens for so long."
+    )
+    seed: int = Field(0, description="Seed of the noise; the same seed gives the same video.")
+    video_longer: str = Field(
+        "cut",
+        description="Where the `video` is longer than the `audio`: it ends with it (`cut`), or its rest is kept with its own sound (`keep`). With `ranges` it is kept in any case.",
+    )
+    video_shorter: str = Field(
+        "bounce",
+        description="Where the `video` is shorter than the `audio`: it runs backwards and forwards again (`bounce`), begins again (`repeat`), stands still (`freeze`), or ends the sound (`cut`).",
+    )
+
+
+class VideoInput(BaseModel):
+    """A video: what it is after normalisation, `format` and `sha256` of the bytes as they came.
+
+    Size and length are None until the video has been decoded. `dubbed` are the seconds whose mouth is
+    drawn, None for all. `notes` are sentences for the person who sent it.
+    """
+
+    bytes: int
+    dubbed: list[tuple[float, float]] | None = None
+    format: str
+    fps: float
+    height: int | None = None
+    notes: list[str] = []
+    num_frames: int | None = None
+    seconds: float | None = None
+    sha256: str
+    width: int | None = None
+
+
+class VideoUse(BaseModel):
+    """What became of the video that was dubbed or drove a photograph.
+
+    Args:
+        source_frames: Frames of the normalised upload.
+        held_frames: Numbers of those without a face, where the last good pose was held.
+        looped: The sound was longer, so the frames ran backwards and forwards again.
+        audio_offset_ms: By how much the sound was moved where `auto` was asked for.
+    """
+
+    audio_offset_ms: int | None = None
+    held_frames: list[int]
+    looped: bool
+    source_frames: int
+
+
+class WebhookSecret(BaseModel):
+    """`GET /v1/webhook-secret`."""
+
+    object: Literal["webhook_secret"] = "webhook_secret"
+    secret: str = Field(
+        ...,
+        description="For any Standard Webhooks library; the same for all keys that share jobs.",
+    )
+
+
+class WebhookState(BaseModel):
+    """What became of the webhook of a job that has ended.
+
+    Args:
+        state: `waiting` for its next try, `delivered`, or `given_up`.
+        attempts: Tries so far.
+        status: What the receiver answered last; None: it could not be reached, or was not tried yet.
+        reason: A word about the last try, such as `unreachable`, `forbidden_address` or `refused`.
+        tried_at: When that was.
+        next_at: When it is tried again.
+    """
+
+    attempts: int = 0
+    next_at: AwareDatetime | None = None
+    reason: str | None = None
+    state: str
+    status: int | None = None
+    tried_at: AwareDatetime | None = None
+
+
+class JobInput(BaseModel):
+    """Everything that determines a video.
+
+    Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
+    `references` are further pictures of the same person. Until `pending` files are decoded, what is
+    said of them is what their heads say.
+    """
+
+    audio: AudioInput
+    driving_video: VideoInput | None = None
+    image: ImageInput | None = None
+    options: SamplingOptions
+    pending: Pending | None = None
+    references: list[ImageInput] = Field([], validate_default=True)
+    video: VideoInput | None = None
+
+
+class ResultPublic(BaseModel):
+    """A finished video and what made it."""
+
+    attention_backend: str | None
+    bytes: int
+    content_type: str
+    device: str
+    dtype: str
+    face_bbox_xyxy: tuple[float, float, float, float] | None
+    fps: float
+    height: int
+    model_name: str
+    num_frames: int
+    seconds: float
+    sha256: str
+    timings_s: dict[str, Any]
+    url: str
+    video: VideoUse | None
+    weights_sha256: str | None
+    width: int
+
+
+class JobPublic(BaseModel):
+    """`GET /v1/jobs/<id>`."""
+
+    attempt: int
+    cancel_requested_at: AwareDatetime | None
+    created_at: AwareDatetime
+    deadline_at: AwareDatetime | None
+    error: Problem | None
+    eta_s: float | None = Field(
+        ...,
+        description="Seconds to the end by measured speed, or null where nothing was measured.",
+    )
+    expires_at: AwareDatetime | None = Field(..., description="When the files are erased.")
+    face_boxes: list[tuple[float, float, float, float]] | None = Field(
+        ...,
+        description="Faces of the picture, largest first; null before anyone looked.",
+    )
+    finished_at: AwareDatetime | None
+    frames: FrameCount | None
+    id: str
+    input: JobInput
+    links: JobLinks
+    metadata: dict[str, Any] | None = Field(None, description="What was sent as `metadata`.")
+    object: Literal["job"] = "job"
+    progress: float = Field(..., description="0 to 1.")
+    queue_position: int | None = Field(..., description="Jobs that are started before this one.")
+    result: ResultPublic | None
+    stage: str | None
+    started_at: AwareDatetime | None
+    state: JobState
+    timings_s: dict[str, Any]
+    warnings: list[JobWarning] = Field(
+        [],
+        description="What may be wrong with a video that was made all the same.",
+        validate_default=True,
+    )
+    webhook: WebhookState | None = Field(
+        ...,
+        description="What became of the webhook; null before the end, or where nobody is told.",
+    )
+
+
+class JobPage(BaseModel):
+    """`GET /v1/jobs`: the caller's jobs, newest first."""
+
+    data: list[JobPublic]
+    next_cursor: str | None = Field(..., description="Send it as `cursor` for what is older.")
+    object: Literal["list"] = "list"
