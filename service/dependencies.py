@@ -10,9 +10,11 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis import Redis
 
+from service.audit import AuditLog
 from service.job_views import JobViews
 from service.keys import Scope
 from service.metrics import Metrics
+from service.provenance.policy import RefusedMedia
 from service.quotas import Quotas
 from service.schemas.job import Links
 from service.security import Guard, Principal
@@ -21,6 +23,7 @@ from service.upload import ReceivingBytes
 from service.watch import JobWatch
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
+from worker.contract.signing import SignerClient
 from worker.contract.statistics import StatisticsReader
 
 
@@ -41,6 +44,9 @@ class Resources:
         statistics: What was counted about all jobs.
         watch: Wakes who waits for a job.
         metrics: What this process counts.
+        audit: Who made and erased what.
+        refused: The operator's list of files that are refused.
+        signer: Whom the workers ask; here it is asked for its certificates.
     """
 
     settings: ServiceSettings
@@ -54,6 +60,9 @@ class Resources:
     statistics: StatisticsReader
     watch: JobWatch
     metrics: Metrics
+    audit: AuditLog
+    refused: RefusedMedia
+    signer: SignerClient
 
 
 def _resources(request: Request) -> Resources:
@@ -85,6 +94,10 @@ async def _watch(request: Request) -> JobWatch:
 
 async def _metrics(request: Request) -> Metrics:
     return _resources(request).metrics
+
+
+async def _audit(request: Request) -> AuditLog:
+    return _resources(request).audit
 
 
 async def _job_views(request: Request) -> JobViews:
@@ -139,6 +152,7 @@ SettingsDep = Annotated[ServiceSettings, Depends(_settings)]
 LedgerDep = Annotated[Ledger, Depends(_ledger)]
 ArtifactsDep = Annotated[ArtifactStore, Depends(_artifacts)]
 WatchDep = Annotated[JobWatch, Depends(_watch)]
+AuditDep = Annotated[AuditLog, Depends(_audit)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 JobViewsDep = Annotated[JobViews, Depends(_job_views)]
 RequestIdDep = Annotated[str, Depends(_request_id)]

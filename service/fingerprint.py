@@ -22,4 +22,6 @@ def fingerprint(received: Received) -> str:
     if received.options.retention_s is not None:
         # Only where it is used: what an older release knew has the same fingerprint here.
         told["retention_s"] = received.options.retention_s
+    if received.options.consent is not None:
+        told["consent"] = received.options.consent
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
+from service.audit import AuditLog
 from service.dependencies import Resources
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
+from service.provenance.policy import RefusedMedia
 from service.quotas import Quotas
-from service.routers import events, health, jobs, talking_face
+from service.routers import events, health, jobs, talking_face, verify
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.upload import ReceivingBytes
@@ -25,6 +27,7 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.queues import connect
+from worker.contract.signing import SignerClient, socket_path
 from worker.contract.statistics import StatisticsReader
 
 _DAY_S = 86_400.0
@@ -65,6 +68,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_waiting_per_caller=settings.max_watchers_per_caller,
         ),
         metrics=Metrics(),
+        audit=AuditLog(settings.data_dir),
+        refused=RefusedMedia(settings.refused_media),
+        signer=SignerClient(socket_path(settings.data_dir, settings.signer_socket)),
     )
     # The last that is added is the outermost.
     if settings.cors_origins:
@@ -77,7 +83,10 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             max_age=600,
         )
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
-    routers = (talking_face.router, jobs.router, events.router, health.router)
+    routers = (
+        *(talking_face.router, jobs.router, events.router, verify.router),
+        health.router,
+    )
     install_problem_handlers(app, [route for router in routers for route in router.routes])
     for router in routers:
         app.include_router(router)

@@ -75,6 +75,10 @@ class Received:
     options: TalkingFaceOptions
     files: dict[str, list[ReceivedFile]] = field(default_factory=dict)
 
+    def digests(self) -> list[str]:
+        """SHA-256 of each file as it came."""
+        return [one.sha256 for files in self.files.values() for one in files]
+
     def uploads(self) -> Uploads:
         """The files, for the intake; what does not go together is refused there."""
         paths = {name: [one.path for one in files] for name, files in self.files.items()}

@@ -15,6 +15,7 @@ from talkface.prepare import prepare
 from talkface.rebuild import rebuild
 from talkface.train import train
 from talkface.up import up
+from talkface.verify import verify
 
 app = typer.Typer(
     name="talkface",
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.command()(verify)
 app.command()(prepare)
 app.command()(train)
 app.command()(evaluate)

@@ -18,11 +18,15 @@ class Exit(IntEnum):
     START_FAILED = 3
     PORT_TAKEN = 4
     INCOMPLETE = 5
+    # `talkface verify`; 0 is "ours".
+    UNKNOWN_SIGNER = 80
+    TAMPERED = 81
+    NO_CREDENTIALS = 82
     INTERRUPTED = 130
 
 
 # Never renumbered: scripts depend on it. 10-29 the input, 30-39 the request, 40-49 the
-# installation, 50-59 the model, 60-69 who asks and how often, 70-79 more of the request.
+# installation, 50-59 the model, 60-69 who asks and how often, 70-79 more of the request, 80-89 what `verify` found.
 EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 10,
     ErrorCode.UNDECODABLE_MEDIA: 11,
@@ -32,6 +36,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.INVALID_OPTIONS: 15,
     ErrorCode.VIDEO_TOO_SHORT: 16,
     ErrorCode.VIDEO_TOO_LONG: 17,
+    ErrorCode.MEDIA_REFUSED: 18,
     ErrorCode.NO_FACE_FOUND: 20,
     ErrorCode.SEVERAL_FACES: 21,
     ErrorCode.FACE_TOO_SMALL: 22,
@@ -55,6 +60,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.WORKER_LOST: 45,
     ErrorCode.DEADLINE_EXCEEDED: 46,
     ErrorCode.JOB_UNREADABLE: 47,
+    ErrorCode.SIGNING_FAILED: 48,
     ErrorCode.MODEL_ERROR: 50,
     ErrorCode.OUT_OF_MEMORY: 51,
     ErrorCode.UNAUTHORIZED: 60,

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from talkface.exits import EXIT_STATUS, Exit
+from talkface.private_signer import sign_once
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.intake.entry import take_in
 from worker.contract.intake.file_checks import file_sha256
@@ -29,8 +30,10 @@ from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage, with_notes
+from worker.contract.signing import SigningError, SigningRequest
 from worker.failures import classify
 from worker.settings import WorkerSettings
+from worker.video_file import Labelling
 
 if TYPE_CHECKING:
     from worker.runtime import RenderResult
@@ -94,6 +97,18 @@ _CheckFace = Annotated[
         help="Refuse a face that looks away or whose mouth is covered, or draw it as well as it can be.",
     ),
 ]
+_Label = Annotated[
+    str | None,
+    typer.Option(
+        help="Visible label: off, intro (3 s) or always; default: TALKFACE_LABEL, always."
+    ),
+]
+_LabelLanguage = Annotated[
+    str | None, typer.Option(help="Its language, such as en, de or fr; default: en.")
+]
+_Consent = Annotated[
+    bool, typer.Option("--consent", help="State that the person agreed; the video says so.")
+]
 _AudioOffsetMs = Annotated[
     str | None,
     typer.Option(
@@ -129,6 +144,9 @@ def generate(
     blink: _Blink = None,
     loop: _Loop = None,
     audio_offset_ms: _AudioOffsetMs = None,
+    label: _Label = None,
+    label_language: _LabelLanguage = None,
+    consent: _Consent = False,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -153,6 +171,8 @@ def generate(
         "loop": loop,
         "seconds": seconds,
         "audio_offset_ms": audio_offset_ms,
+        "label": label,
+        "label_language": label_language,
     }
     options = _options(
         report,
@@ -170,7 +190,7 @@ def generate(
     quiet_libraries()
     try:
         with _Bar() as bar:
-            summary = _generate(uploads, output, options, limits, settings, bar)
+            summary = _generate(uploads, output, options, limits, settings, bar, consent)
     except IntakeError as error:
         report.fail(error.code, error.detail, error.params)
     except KeyboardInterrupt:
@@ -193,6 +213,7 @@ def _generate(
     limits: IntakeLimits,
     settings: WorkerSettings,
     bar: _Bar,
+    consent: bool,
 ) -> dict[str, Any]:
     from worker.runtime import RenderRequest, load_renderer
 
@@ -208,6 +229,8 @@ def _generate(
         folder = Path(folder_name)
         bar.stage(Stage.VALIDATING)
         job_input = take_in(uploads, folder, options, limits)
+        if consent:
+            job_input = job_input.model_copy(update={"consent": "stated"})
         accepted = time.perf_counter()
 
         bar.title("loading the model")
@@ -215,18 +238,28 @@ def _generate(
         loaded = time.perf_counter()
 
         drawn = folder / "output.mp4"
-        request = RenderRequest.of(job_input, folder.joinpath, drawn)
+        labelling = Labelling(settings.label, settings.label_language)
+        request = RenderRequest.of(job_input, folder.joinpath, drawn, labelling)
         result = renderer.render(request, bar)
         job_input = with_notes(job_input, result.notes)
+        credentials, rendered = None, time.perf_counter()
+        if settings.content_credentials:
+            bar.title("signing")
+            unsigned, drawn = drawn, folder / "signed.mp4"
+            credentials = sign_once(SigningRequest.of(job_input, result.info), unsigned, drawn)
         sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
         os.replace(drawn, output)
     timings_s = {
         Stage.VALIDATING.value: round(accepted - started, 3),
         "loading": round(loaded - accepted, 3),
         **result.timings_s,
+        "signing": round(time.perf_counter() - rendered, 3),
         "total": round(time.perf_counter() - started, 3),
     }
-    return _summary(output, sha256, num_bytes, result, timings_s, job_input)
+    told = _summary(output, sha256, num_bytes, result, timings_s, job_input)
+    told["label"] = request.labelling.name
+    told["credentials"] = None if credentials is None else credentials.model_dump()
+    return told
 
 
 def _summary(
@@ -341,7 +374,7 @@ def _known_code(error: Exception) -> ErrorCode | None:
 
     # torch's own class has that name; torch may not even be imported here.
     is_out_of_memory = type(error).__name__ == "OutOfMemoryError"
-    is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError))
+    is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError, SigningError))
     return classify(error).code if is_known else None
 
 

@@ -23,22 +23,24 @@ from worker.contract.intake.file_names import (
 )
 from worker.contract.messages import (
     INTAKE_OPTIONS,
+    WRITER_OPTIONS,
     JobInput,
-    RendererInfo,
     SamplingOptions,
     Stage,
-    VideoUse,
 )
+from worker.contract.results import RendererInfo, VideoUse
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
 from worker.sound_offset import put_sound_in_place
 from worker.stage_clock import StageClock
+from worker.video_file import NO_LABEL, Labelling, open_video
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from model.media.frames import FrameSource
+    from model.media.video_writer import VideoWriter
     from model.pipelines.options import RenderOptions
     from model.pipelines.outputs import RenderPlan
     from model.pipelines.talking_face import OnStage, TalkingFacePipeline
@@ -58,6 +60,7 @@ class RenderRequest:
         driving: `driving.mkv`, whose head motion the image takes over.
         references: Further pictures of the same person.
         original: `original.jpg`, the image as large as it was sent, where it was shrunk.
+        labelling: The visible label that the finished frames get.
 
     Raises:
         ValueError: Both or neither of `image` and `video`, or a driving video without an image.
@@ -72,6 +75,7 @@ class RenderRequest:
     driving: Path | None = None
     references: tuple[Path, ...] = ()
     original: Path | None = None
+    labelling: Labelling = NO_LABEL
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
@@ -80,13 +84,20 @@ class RenderRequest:
             raise ValueError("expected an image beside the driving video, got none")
 
     @classmethod
-    def of(cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path) -> RenderRequest:
+    def of(
+        cls,
+        job_input: JobInput,
+        path_of: Callable[[str], Path],
+        output: Path,
+        labelling: Labelling,
+    ) -> RenderRequest:
         """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 
         Args:
             job_input: What was accepted.
             path_of: Where the normalised file of a name lies.
             output: Where the MP4 goes.
+            labelling: The deployment's label, for callers who chose none.
         """
         has_driving = job_input.driving_video is not None
         has_original = job_input.image is not None and job_input.image.has_original
@@ -103,6 +114,7 @@ class RenderRequest:
                 path_of(reference_name(number)) for number in range(len(job_input.references))
             ),
             original=path_of(ORIGINAL) if has_original else None,
+            labelling=labelling.chosen(job_input.options),
         )
 
 
@@ -186,7 +198,6 @@ class PipelineRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames
-        from model.media.video_writer import VideoWriter
 
         clock = StageClock()
 
@@ -212,9 +223,7 @@ class PipelineRenderer:
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
         done = 0
-        with VideoWriter(
-            request.output, width=plan.width, height=plan.height, fps=plan.fps, sound=request.sound
-        ) as writer:
+        with _open_video(request, plan.width, plan.height, plan.fps) as writer:
             for frames in self._pipeline.render(plan):
                 with clock.aside(Stage.ENCODING):
                     for frame in frames:
@@ -284,7 +293,7 @@ def render_options(request: RenderRequest) -> RenderOptions:
     """
     from model.pipelines.options import RenderOptions
 
-    chosen = request.options.model_dump(exclude=set(INTAKE_OPTIONS))
+    chosen = request.options.model_dump(exclude=set(INTAKE_OPTIONS | WRITER_OPTIONS))
     if request.video is not None:
         chosen |= {"motion": None, "blink": None, "loop": False}
     elif request.driving is None and request.options.motion is None:
@@ -321,7 +330,6 @@ class TestCardRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames, boomerang, read_in_order
-        from model.media.video_writer import VideoWriter
         from worker.contract.intake.sounds import flac_stream
 
         clock = StageClock()
@@ -343,9 +351,7 @@ class TestCardRenderer:
             height, width = int(picture.shape[0]), int(picture.shape[1])
         clock.enter(Stage.GENERATING)
         progress.stage(Stage.GENERATING)
-        with VideoWriter(
-            request.output, width=width, height=height, fps=fps, sound=request.sound
-        ) as writer:
+        with _open_video(request, width, height, fps) as writer:
             for index, frame in enumerate(pictures):
                 if index % self.batch_size == 0:
                     progress.frames(index, total)
@@ -380,6 +386,18 @@ def load_renderer(settings: WorkerSettings) -> Renderer:
     if settings.renderer == "test-card":
         return TestCardRenderer(settings.test_card_frame_ms)
     return PipelineRenderer.load(settings)
+
+
+def _open_video(request: RenderRequest, width: int, height: int, fps: float) -> VideoWriter:
+    return open_video(
+        request.output,
+        request.sound,
+        request.labelling,
+        width=width,
+        height=height,
+        fps=fps,
+        is_edited=request.video is not None,
+    )
 
 
 def _read_rgb(path: Path) -> npt.NDArray[np.uint8]:

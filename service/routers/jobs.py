@@ -13,11 +13,13 @@ from starlette.responses import StreamingResponse
 
 from service.dependencies import (
     ArtifactsDep,
+    AuditDep,
     ContentReaderDep,
     JobViewsDep,
     LedgerDep,
     ListerDep,
     PrincipalDep,
+    RequestIdDep,
     WatchDep,
     WriterDep,
 )
@@ -41,7 +43,8 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_reader import CursorError
-from worker.contract.messages import JobResult, JobState
+from worker.contract.messages import JobState
+from worker.contract.results import JobResult
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -217,9 +220,12 @@ def delete_job(
     views: JobViewsDep,
     ledger: LedgerDep,
     artifacts: ArtifactsDep,
+    audit: AuditDep,
+    request_id: RequestIdDep,
 ) -> Response:
     """Nothing of a person's face or voice remains; a job that runs is stopped."""
     views.check(job_id, principal)
+    audit.write("erased", job_id, by=principal.id, request_id=request_id)
     # The ledger first: should this process end in between, the sweep finds files without a job.
     ledger.delete(job_id)
     for kind in ("inputs", "results"):

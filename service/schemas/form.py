@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, ConfigDict, Field
@@ -27,6 +27,14 @@ class TalkingFaceOptions(SamplingOptions):
     callback_url: Annotated[
         Annotated[str, AfterValidator(check_callback_url)] | None,
         Field(description="An https address that is told of the job's end."),
+    ] = None
+    consent: Annotated[
+        Literal["stated"] | None,
+        Field(
+            description="`stated`: you say that the person in the picture or video agreed. Kept with "
+            "the job and in the video's Content Credentials, without any name. Some deployments "
+            "require it."
+        ),
     ] = None
 
     def sampling(self) -> SamplingOptions:

@@ -14,7 +14,7 @@ from redis import Redis
 
 from worker.contract.ledger_scripts import OUTBOX, PREFIX, STATISTICS, TAKE_DUE
 from worker.contract.logs import get_logger
-from worker.contract.messages import Message
+from worker.contract.message import Message
 
 HIDDEN_S: Final = 60.0
 """How long an event that was taken is hidden: longer than one try to send it lasts."""

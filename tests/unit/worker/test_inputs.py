@@ -22,7 +22,8 @@ from worker.contract.intake.uploads import (
     check_choices,
     check_combination,
 )
-from worker.contract.messages import JobInput, JobResult, SamplingOptions, VideoInput
+from worker.contract.messages import JobInput, SamplingOptions, VideoInput
+from worker.contract.results import JobResult
 from worker.runtime import RenderRequest
 
 LIMITS = IntakeLimits()
