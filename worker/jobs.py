@@ -61,9 +61,9 @@ class WorkerContext:
         stop: Set when this process is asked to stop.
         lease_s: Length of a lease in seconds.
         deadline: How long a job may take, or None for ever.
+        broken: Filled with a reason when this process can render no more and has to be replaced.
         signer: Who signs finished videos, or None where the deployment does not sign.
         labelling: The label of videos whose caller chose none.
-        broken: Filled with a reason when this process can render no more and has to be replaced.
     """
 
     worker: str
@@ -75,9 +75,9 @@ class WorkerContext:
     stop: Stop
     lease_s: float
     deadline: DeadlinePolicy | None = None
+    broken: list[str] = field(default_factory=list)
     signer: SignerClient | None = None
     labelling: Labelling = NO_LABEL
-    broken: list[str] = field(default_factory=list)
 
 
 _installed: list[WorkerContext] = []

@@ -89,7 +89,7 @@ class RenderRequest:
         job_input: JobInput,
         path_of: Callable[[str], Path],
         output: Path,
-        labelling: Labelling,
+        labelling: Labelling = NO_LABEL,
     ) -> RenderRequest:
         """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final, cast
@@ -110,7 +111,7 @@ def _answer(packet: bytes, files: list[BinaryIO], signer: VideoSigner) -> Signin
         request = SigningRequest.model_validate_json(packet)
         if request.ask == "trust":
             trust = signer.trust()
-            return SigningAnswer(anchors=trust.anchors, signers=trust.signers)
+            return SigningAnswer(**asdict(trust))
         if len(files) != 2:
             raise SigningError(f"expected two open files beside the request, got {len(files)}")
         credentials = signer.sign(request, files[0], files[1])

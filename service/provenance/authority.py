@@ -99,16 +99,33 @@ class Authority:
             chain = (self._folder / "signer.pem").read_text()
             return identity(chain, read_key(self._folder / "signer.key"), "signer.pem")
 
-    def remember(self, certificate: x509.Certificate) -> None:
-        """From now on, what this certificate has signed counts as the installation's own."""
+    def remember(self, who: Identity) -> None:
+        """From now on, what this certificate has signed counts as the installation's own.
+
+        Raises:
+            AuthorityError: Its chain ends with itself, so nobody can be shown who vouches for it.
+        """
+        if len(x509.load_pem_x509_certificates(who.chain.encode())) < 2:
+            raise AuthorityError(
+                "the file of signing certificates has only one; append those up to its authority"
+            )
         with self._locked():
-            known, pem = self.trust().signers, certificate.public_bytes(Encoding.PEM).decode()
-            if pem not in known:
-                _write(self._folder / "others.pem", known + pem)
+            known = _text(self._folder / "others.pem")
+            if who.chain not in known:
+                _write(self._folder / "others.pem", f"{known}{who.chain.rstrip()}\n")
 
     def trust(self) -> Trust:
         """Whose signature is the installation's own; nobody's where nothing was ever signed."""
-        return Trust(*(_text(self._folder / name) for name in ("ca.pem", "others.pem")))
+        others = _text(self._folder / "others.pem")
+        certificates = x509.load_pem_x509_certificates(others.encode()) if others else []
+        issuers = [one for one in certificates if _is_authority(one)]
+        return Trust(
+            anchors=_text(self._folder / "ca.pem"),
+            other_anchors="".join(one.public_bytes(Encoding.PEM).decode() for one in issuers),
+            other_serials=tuple(
+                str(one.serial_number) for one in certificates if one not in issuers
+            ),
+        )
 
     def _is_fresh(self) -> bool:
         try:
@@ -221,6 +238,13 @@ def read_key(path: Path) -> str:
         if mode & 0o077:
             raise AuthorityError(f"{path} has mode {mode:04o}; expected 0600 (chmod 600 {path})")
         return stream.read()
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def _certificate(

@@ -41,8 +41,18 @@ def read_report(stream: BinaryIO, media_type: str | None, trust: Trust) -> Repor
     Raises:
         UnknownMediaError: It is nothing that the library knows, and has no mark of credentials.
     """
+    report = _read(stream, media_type, trust.anchors)
+    is_unknown = "signingCredential.untrusted" in report.get("failures", ())
+    if is_unknown and report["serial"] in trust.other_serials:
+        # It may be the operator's own; only its authority can say that the number is no imitation.
+        stream.seek(0)
+        report = _read(stream, media_type, trust.other_anchors)
+    return report
+
+
+def _read(stream: BinaryIO, media_type: str | None, anchors: str) -> Report:
     try:
-        with c2pa.Context(c2pa.Settings.from_dict(_settings(trust))) as context:
+        with c2pa.Context(c2pa.Settings.from_dict(_settings(anchors))) as context:
             reader = c2pa.Reader.try_create(media_type, stream, context=context)
             if reader is None:
                 return {"state": "none"}
@@ -79,6 +89,7 @@ def _extract(report: dict[str, Any]) -> Report:
     return {
         "state": "read",
         "manifest": _text(report["active_manifest"]),
+        "serial": _text(signature.get("cert_serial_number")),
         "failures": sorted({str(one["code"]) for one in results.get("failure", [])}),
         "successes": sorted({str(one["code"]) for one in results.get("success", [])}),
         "signature": {
@@ -102,9 +113,7 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)[:_MOST_CHARACTERS]
 
 
-def _settings(trust: Trust) -> dict[str, Any]:
-    # An empty text is no list of certificates for the library.
-    known = {"trust_anchors": trust.anchors, "allowed_list": trust.signers}
+def _settings(anchors: str) -> dict[str, Any]:
     return {
         "verify": {
             "verify_trust": True,
@@ -113,7 +122,8 @@ def _settings(trust: Trust) -> dict[str, Any]:
             "remote_manifest_fetch": False,
             "ocsp_fetch": False,
         },
-        "trust": {name: pem for name, pem in known.items() if pem},
+        # An empty text is no list of certificates for the library.
+        "trust": {"trust_anchors": anchors} if anchors else {},
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ def verify_file(source: Path, trust: Trust, *, limit_bytes: int) -> Verification
             credentials, or takes too much to read.
     """
     check_size(source, "file", limit_bytes)
-    request = {"source": str(source), "anchors": trust.anchors, "signers": trust.signers}
+    request = {"source": str(source), **asdict(trust)}
     command = [sys.executable, "-P", "-m", "service.provenance.reading_child", json.dumps(request)]
     end = run_limited(command, _LIMITS, what="file")
     # Nothing where it crashed, or was stopped by its limits.

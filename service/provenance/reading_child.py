@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from service.provenance.reader import Report, UnknownMediaError, read_report
 from service.provenance.trust import Trust
@@ -16,8 +17,8 @@ from service.provenance.trust import Trust
 
 def main(argument: str) -> int:
     """Answer on standard output: the report as JSON."""
-    request: dict[str, str] = json.loads(argument)
-    trust = Trust(request["anchors"], request["signers"])
+    request: dict[str, Any] = json.loads(argument)
+    trust = Trust(request["anchors"], request["other_anchors"], tuple(request["other_serials"]))
     with open(request["source"], "rb") as stream:
         try:
             report: Report = read_report(stream, None, trust)

@@ -55,7 +55,7 @@ class VideoSigner:
         """
         who = self._identity()
         if self.settings.signing_certificates is not None:
-            self._authority.remember(who.certificate)
+            self._authority.remember(who)
 
     def trust(self) -> Trust:
         """Whose signature is this installation's own."""

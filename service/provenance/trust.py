@@ -7,15 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose signature is this installation's own.
+    """Authorities and certificates that count as this installation.
 
     Args:
-        anchors: Its authorities, PEM.
-        signers: Single certificates, PEM: of an authority that issues to others, too.
+        anchors: Its own authorities, PEM: whatever they issued counts.
+        other_anchors: Authorities that issue to others, too, PEM.
+        other_serials: What counts of those: serial numbers in decimal digits.
     """
 
     anchors: str = ""
-    signers: str = ""
+    other_anchors: str = ""
+    other_serials: tuple[str, ...] = ()
 
     def __add__(self, other: Trust) -> Trust:
-        return Trust(self.anchors + other.anchors, self.signers + other.signers)
+        return Trust(
+            self.anchors + other.anchors,
+            self.other_anchors + other.other_anchors,
+            self.other_serials + other.other_serials,
+        )

@@ -71,7 +71,7 @@ def _trust(resources: Resources) -> Trust:
             ErrorCode.NOT_READY,
             "The signer does not answer, so nobody can say which files are ours. Try again shortly.",
         ) from None
-    return Trust(told.anchors, told.signers)
+    return Trust(told.anchors, told.other_anchors, told.other_serials)
 
 
 async def _receive(request: Request, resources: Resources, path: Path, limit_bytes: int) -> None:

@@ -25,6 +25,7 @@ from service.keys import KeyStore
 from service.main import create_app
 from service.settings import ServiceSettings
 from tests.films import film
+from tests.signer import shared_signer
 from tests.uploads import picture, tone
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
@@ -114,6 +115,7 @@ class WorkerProcess:
             "redis_url": redis_url,
             "data_dir": data_dir,
             "renderer": "test-card",
+            **({"signer_socket": shared_signer().socket} if module == "worker" else {}),
             **settings,
         }
         environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}

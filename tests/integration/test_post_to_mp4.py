@@ -69,6 +69,8 @@ def test_a_portrait_and_a_voice_become_an_mp4(
         "loop": False,
         "seconds": None,
         "audio_offset_ms": 0,
+        "label": None,
+        "label_language": None,
     }
     assert job["input"]["audio"]["seconds"] == 1.2
     assert (job["input"]["image"]["width"], job["input"]["image"]["height"]) == (98, 80)
@@ -247,6 +249,7 @@ def test_the_documentation_names_every_answer(client: TestClient) -> None:
         "/v1/jobs/{job_id}/content",
         "/v1/jobs/{job_id}/events",
         "/v1/jobs/{job_id}/cancel",
+        "/v1/verify",
         "/healthz",
         "/readyz",
         "/metrics",

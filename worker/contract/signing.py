@@ -103,14 +103,16 @@ class SigningAnswer(Message):
         error: Why nothing was; a sentence for the operator.
         is_lasting: Asking again will not help.
         anchors: The installation's own authorities, PEM.
-        signers: Certificates from elsewhere with which it signed, PEM.
+        other_anchors: Those of certificates from elsewhere with which it signed, PEM.
+        other_serials: Serial numbers of these certificates.
     """
 
     credentials: Credentials | None = None
     error: str | None = None
     is_lasting: bool = True
     anchors: str = ""
-    signers: str = ""
+    other_anchors: str = ""
+    other_serials: tuple[str, ...] = ()
 
 
 class SigningError(Exception):

@@ -40,7 +40,13 @@ def generate(
     command += [] if portrait is None else ["--image", str(portrait)]
     return subprocess.run(
         [*command, *arguments],
-        env={**inherited, "TALKFACE_RENDERER": "test-card", **environment},
+        env={
+            **inherited,
+            "TALKFACE_RENDERER": "test-card",
+            # Whose keys sign: those of the user who runs the tests stay out of it.
+            "XDG_DATA_HOME": str(output.parent / "home"),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=120.0,
