@@ -127,6 +127,13 @@ class Authority:
             ),
         )
 
+    def made_at(self) -> datetime | None:
+        """When the installation's authority was made, or None where there is none."""
+        pem = self.trust().anchors
+        if not pem:
+            return None
+        return x509.load_pem_x509_certificate(pem.encode()).not_valid_before_utc + _BACKDATED
+
     def _is_fresh(self) -> bool:
         try:
             certificate = x509.load_pem_x509_certificate((self._folder / "signer.pem").read_bytes())
