@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -124,3 +126,20 @@ def test_frames_of_another_size_are_refused_as_ever(tmp_path: Path) -> None:
         ) as writer,
     ):
         writer.write(picture("grey", 180, 320))
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    tags = {"title": "Talking face", "comment": "Synthetic media: généré"}
+
+    with VideoWriter(path, width=64, height=64, tags=tags) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+
+    described = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
+    assert "title           : Talking face" in described
+    assert "comment         : Synthetic media: généré" in described
