@@ -30,6 +30,11 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def home_of(file: Path) -> Path:
+    """Where the keys lie with which a test's file is signed: beside its folder."""
+    return file.parent.with_name(f"{file.parent.name}-home")
+
+
 def generate(
     portrait: Path | None, voice: Path | None, output: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -44,7 +49,7 @@ def generate(
             **inherited,
             "TALKFACE_RENDERER": "test-card",
             # Whose keys sign: those of the user who runs the tests stay out of it.
-            "XDG_DATA_HOME": str(output.parent / "home"),
+            "XDG_DATA_HOME": str(home_of(output)),
             **environment,
         },
         capture_output=True,
@@ -278,7 +283,7 @@ def test_what_was_generated_is_ours_and_a_copy_is_not(
     assert (found.returncode, json.loads(found.stdout)["verdict"]) == (0, "ours")
     assert json.loads(found.stdout)["manifest"] == summary["credentials"]["manifest"]
     # The keys are the user's, and nobody else's to read.
-    (key,) = (tmp_path / "home").glob("talkface/content-credentials/ca.key")
+    (key,) = home_of(output).glob("talkface/content-credentials/ca.key")
     assert key.stat().st_mode & 0o077 == 0
 
     ffmpeg("-i", output, "-c", "copy", copy)
@@ -298,14 +303,14 @@ def test_signing_can_be_left_to_others(portrait: Path, voice: Path, tmp_path: Pa
 
     assert json.loads(ended.stdout)["credentials"] is None
     assert verify(output).returncode == 82
-    assert not (tmp_path / "home").exists()
+    assert not home_of(output).exists()
 
 
 def verify(file: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
     return subprocess.run(
         [sys.executable, "-m", "talkface", "verify", str(file), *arguments],
-        env={**inherited, "XDG_DATA_HOME": str(file.parent / "home"), **environment},
+        env={**inherited, "XDG_DATA_HOME": str(home_of(file)), **environment},
         cwd=file.parent,
         capture_output=True,
         text=True,
