@@ -85,11 +85,7 @@ class RenderRequest:
 
     @classmethod
     def of(
-        cls,
-        job_input: JobInput,
-        path_of: Callable[[str], Path],
-        output: Path,
-        labelling: Labelling = NO_LABEL,
+        cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path, labelling: Labelling
     ) -> RenderRequest:
         """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 
@@ -389,15 +385,8 @@ def load_renderer(settings: WorkerSettings) -> Renderer:
 
 
 def _open_video(request: RenderRequest, width: int, height: int, fps: float) -> VideoWriter:
-    return open_video(
-        request.output,
-        request.sound,
-        request.labelling,
-        width=width,
-        height=height,
-        fps=fps,
-        is_edited=request.video is not None,
-    )
+    where = (request.output, request.sound, request.labelling)
+    return open_video(*where, width, height, fps, is_edited=request.video is not None)
 
 
 def _read_rgb(path: Path) -> npt.NDArray[np.uint8]:

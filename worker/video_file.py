@@ -35,10 +35,10 @@ def open_video(
     path: Path,
     sound: Path | None,
     labelling: Labelling,
-    *,
     width: int,
     height: int,
     fps: float,
+    *,
     is_edited: bool,
 ) -> VideoWriter:
     """A writer of finished frames. A watermark's place is in `marks`, before the label.
