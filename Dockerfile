@@ -14,8 +14,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/venv/bin:$PATH
 RUN groupadd --gid 10001 talkface \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin talkface \
- && install -d -o talkface -g talkface /var/lib/talkface \
- && install -d -o talkface -g talkface -m 700 /var/lib/talkface-secrets
+ && install -d -o talkface -g talkface /var/lib/talkface /run/talkface-signer \
+ && install -d -o talkface -g talkface -m 700 /var/lib/talkface-secrets /var/lib/talkface-signing
 WORKDIR /app
 
 # What the images need of pyproject.toml and no more, so that other changes of it keep the layers below.
@@ -35,7 +35,9 @@ RUN python -m venv /opt/venv \
 FROM build AS build-api
 COPY --from=wanted /app/api.txt ./
 RUN pip install --quiet --constraint requirements/constraints.txt --requirement api.txt \
- && pip uninstall --quiet --yes pip
+ && pip uninstall --quiet --yes pip \
+ # c2pa's wheel carries its library twice; this one is for linking Rust programs.
+ && rm /opt/venv/lib/python3.11/site-packages/c2pa/libs/*.rlib
 # Our packages are copied, not installed; this is what tells them their version.
 COPY pyproject.toml docker/dist_info.py ./
 RUN python dist_info.py pyproject.toml

@@ -38,7 +38,12 @@ POLL_S = 0.5
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 TERMINAL = {"succeeded", "failed", "cancelled"}
 # Settings of another installation, which this one must not touch; all others are passed on.
-FOREIGN = {"TALKFACE_REDIS_URL", "TALKFACE_PUBLIC_URL"}
+FOREIGN = {
+    "TALKFACE_REDIS_URL",
+    "TALKFACE_PUBLIC_URL",
+    "TALKFACE_SIGNER_SOCKET",
+    "TALKFACE_SIGNING_DIR",
+}
 
 console = Console(soft_wrap=True)
 

@@ -33,6 +33,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.dependencies import Resources
 from service.fingerprint import fingerprint
 from service.problems import ProblemError
+from service.provenance.policy import check_consent, check_label
 from service.quotas import Place
 from service.retention import retention_of
 from service.schemas.form import TalkingFaceOptions
@@ -199,6 +200,7 @@ class Acceptance:
         """Refuse what this deployment, or this caller's key, does not allow."""
         self._retention_s(options)
         check_speech(options, self._resources.settings)
+        check_label(options, self._resources.settings)
         if options.callback_url is not None:
             try:
                 check_target(options.callback_url, self._resources.webhook_targets)
@@ -262,13 +264,17 @@ class Acceptance:
         """Decode, store, and write the job into the ledger."""
         resources = self._resources
         began = time.perf_counter()
+        # Only now is the form complete, and before a file is decoded.
+        check_consent(received.options, resources.settings)
+        for digest in received.digests():
+            resources.refused.check(digest)
         job_input = take_in_later(
             received.uploads(),
             self._folder,
             received.options.sampling(),
             resources.settings.intake_limits,
             self._check_client,
-        )
+        ).model_copy(update={"consent": received.options.consent})
         self._check_client()
         decoded = time.perf_counter()
         assert self._place is not None, "only a replay has no place"
@@ -312,6 +318,10 @@ class Acceptance:
         except StorageFullError:
             resources.artifacts.delete_prefix(prefix)
             raise
+        # Before the ledger: a job without a line would be worse than a line without a job.
+        resources.audit.write(
+            "made", self._job_id, by=self._principal.id, request_id=self._request_id
+        )
         # If this raises `RedisError`, the job may have been accepted all the same, so its files
         # stay; the sweep finds them if it was not.
         return resources.ledger.accept(

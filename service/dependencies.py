@@ -10,19 +10,22 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis import Redis
 
+from service.audit import AuditLog
 from service.job_views import JobViews
 from service.keys import Scope
 from service.metrics import Metrics
+from service.provenance.policy import RefusedMedia
 from service.quotas import Quotas
+from service.receiving_bytes import ReceivingBytes
 from service.schemas.job import Links
 from service.security import Guard, Principal
 from service.settings import ServiceSettings
-from service.upload import ReceivingBytes
 from service.watch import JobWatch
 from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
 from worker.contract.outbox import Outbox
+from worker.contract.signing import SignerClient
 from worker.contract.statistics import StatisticsReader
 
 
@@ -45,6 +48,9 @@ class Resources:
         metrics: What this process counts.
         outbox: Webhooks that are due.
         webhook_targets: Receivers of webhooks that need not be public.
+        audit: Who made and erased what.
+        refused: The operator's list of files that are refused.
+        signer: Whom the workers ask; here it is asked for its certificates.
     """
 
     settings: ServiceSettings
@@ -60,6 +66,9 @@ class Resources:
     metrics: Metrics
     outbox: Outbox
     webhook_targets: AllowedTargets
+    audit: AuditLog
+    refused: RefusedMedia
+    signer: SignerClient
 
 
 def _resources(request: Request) -> Resources:
@@ -91,6 +100,10 @@ async def _watch(request: Request) -> JobWatch:
 
 async def _metrics(request: Request) -> Metrics:
     return _resources(request).metrics
+
+
+async def _audit(request: Request) -> AuditLog:
+    return _resources(request).audit
 
 
 async def _job_views(request: Request) -> JobViews:
@@ -145,6 +158,7 @@ SettingsDep = Annotated[ServiceSettings, Depends(_settings)]
 LedgerDep = Annotated[Ledger, Depends(_ledger)]
 ArtifactsDep = Annotated[ArtifactStore, Depends(_artifacts)]
 WatchDep = Annotated[JobWatch, Depends(_watch)]
+AuditDep = Annotated[AuditLog, Depends(_audit)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 JobViewsDep = Annotated[JobViews, Depends(_job_views)]
 RequestIdDep = Annotated[str, Depends(_request_id)]

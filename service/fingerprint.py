@@ -35,4 +35,6 @@ def fingerprint(received: Received) -> str:
         told["files"]["audio"] = []
     if received.options.metadata:
         told["metadata"] = received.options.metadata
+    if received.options.consent is not None:
+        told["consent"] = received.options.consent
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

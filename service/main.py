@@ -11,17 +11,19 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
+from service.audit import AuditLog
 from service.dependencies import Resources
 from service.head_requests import HeadMiddleware
 from service.metrics import Metrics
 from service.metrics_port import MetricsPort
 from service.middleware import RequestMiddleware
 from service.problems import install_problem_handlers
+from service.provenance.policy import RefusedMedia
 from service.quotas import Quotas
-from service.routers import events, health, jobs, pages, talking_face, webhooks
+from service.receiving_bytes import ReceivingBytes
+from service.routers import events, health, jobs, pages, talking_face, verify, webhooks
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
-from service.upload import ReceivingBytes
 from service.watch import JobWatch
 from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
@@ -30,6 +32,7 @@ from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.outbox import Outbox
 from worker.contract.queues import connect
+from worker.contract.signing import SignerClient, socket_path
 from worker.contract.statistics import StatisticsReader
 
 _DAY_S = 86_400.0
@@ -79,6 +82,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         metrics=Metrics(),
         outbox=Outbox(redis),
         webhook_targets=AllowedTargets.of(settings.webhook_allow),
+        audit=AuditLog(settings.data_dir),
+        refused=RefusedMedia(settings.refused_media),
+        signer=SignerClient(socket_path(settings.data_dir, settings.signer_socket)),
     )
     # The last that is added is the outermost.
     if settings.cors_origins:
@@ -99,10 +105,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
     routers = (
-        talking_face.router,
-        jobs.router,
-        events.router,
-        webhooks.router,
+        *(talking_face.router, jobs.router, events.router, webhooks.router, verify.router),
         health.router,
         pages.router,
     )

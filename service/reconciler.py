@@ -28,6 +28,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 from redis import RedisError
 
+from service.audit import AuditLog
 from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from service.secret_file import InstallSecret, SecretFileError
@@ -119,6 +120,7 @@ class Reconciler:
             self._eraser,
             orphan_after_s=settings.orphan_after_s,
             record_kept_s=settings.record_retention_s,
+            audit=AuditLog(settings.data_dir, settings.audit_retention_s),
             on_progress=self._beat,
         )
         self._sender = sender

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.intake.uploads import MAX_REFERENCES
+from worker.contract.results import LabelName
 
 
 class ServiceSettings(BaseSettings):
@@ -220,6 +221,28 @@ class ServiceSettings(BaseSettings):
     retention_s: Annotated[
         float, Field(ge=0, description="Results are erased so long after a job's end; 0: never.")
     ] = 7 * 86_400.0
+    label: Annotated[
+        LabelName,
+        Field(description="Label of videos whose caller chose none: off, intro (3 s) or always."),
+    ] = "always"
+    label_fixed: Annotated[
+        bool, Field(description="Callers may not choose another label than this one.")
+    ] = False
+    require_consent: Annotated[
+        bool, Field(description="Refuse requests that do not say `consent=stated`.")
+    ] = False
+    refused_media: Annotated[
+        Path | None,
+        Field(description="A text file of SHA-256 digests, one a line: uploads that are refused."),
+    ] = None
+    audit_retention_s: Annotated[
+        float,
+        Field(ge=0, description="Who made and erased what is kept so long, in seconds; 0: ever."),
+    ] = 365 * 86_400.0
+    signer_socket: Annotated[
+        Path | None,
+        Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),
+    ] = None
     require_durable_redis: Annotated[
         bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
     ] = True

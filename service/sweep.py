@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from service.audit import AuditLog
 from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
@@ -20,8 +21,9 @@ from worker.contract.ending import media_names
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
-from worker.contract.messages import FinishedRender, JobRecord
+from worker.contract.messages import JobRecord
 from worker.contract.recovery import ExpiredJob, Recovery
+from worker.contract.results import FinishedRender
 
 _MARKS: Final = "ledger"
 _LOOKED_AT: Final = 64
@@ -40,6 +42,7 @@ class Sweeper:
         orphan_after_s: Age from which files without a job are nobody's: longer than any upload
             takes from its first file to the ledger's word.
         record_kept_s: How long a job that has expired is remembered without its files.
+        audit: Is told of what expired.
         on_progress: Called again and again during a long sweep.
     """
 
@@ -53,6 +56,7 @@ class Sweeper:
         *,
         orphan_after_s: float,
         record_kept_s: float,
+        audit: AuditLog | None = None,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -62,11 +66,14 @@ class Sweeper:
         self._eraser = eraser
         self._orphan_after_s = orphan_after_s
         self._record_kept_s = record_kept_s
+        self._audit = audit
         self._on_progress = on_progress
 
     def expire(self, job: ExpiredJob) -> None:
         """Erase the files of a job whose time is over, or a record that outlived its files."""
         self._erase(job.job_id)
+        if self._audit is not None and not job.is_erased:
+            self._audit.write("expired", job.job_id)
         if job.is_erased:
             self._ledger.delete(job.job_id)
         else:
@@ -90,6 +97,8 @@ class Sweeper:
                     removed += sweep_one(job_id, age_s)
                 self._on_progress()
         self._correct_bytes()
+        if self._audit is not None:
+            removed += self._audit.sweep()
         # Last, because it may need the room.
         if kept := self._keys.keep():
             _log.info("keys_kept", keys=kept)

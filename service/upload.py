@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -79,6 +78,10 @@ class Received:
     options: TalkingFaceOptions
     files: dict[str, list[ReceivedFile]] = field(default_factory=dict)
 
+    def digests(self) -> list[str]:
+        """SHA-256 of each file as it came."""
+        return [one.sha256 for files in self.files.values() for one in files]
+
     def uploads(self) -> Uploads:
         """The files, for the intake; what does not go together is refused there."""
         paths = {name: [one.path for one in files] for name, files in self.files.items()}
@@ -90,51 +93,6 @@ class Received:
             driving_video=next(iter(paths.get("driving_video", [])), None),
             digests={one.path: one.sha256 for one in every},
         )
-
-
-class ReceivingBytes:
-    """How much all unfinished uploads of this process hold.
-
-    Args:
-        limit_bytes: The most.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-
-    def check_room(self, num_bytes: int) -> None:
-        """Refuse a body of so many bytes where there is no room for it.
-
-        Raises:
-            ProblemError: queue_full.
-        """
-        if self._bytes + num_bytes > self._limit_bytes:
-            raise ProblemError(
-                ErrorCode.QUEUE_FULL,
-                "Too many uploads are on their way. Try again in a moment.",
-                headers={"Retry-After": "5"},
-            )
-
-    @contextmanager
-    def body(self) -> Iterator[Callable[[int], None]]:
-        """Count the pieces of one body, until the context ends.
-
-        Raises:
-            ProblemError: queue_full; from what is yielded.
-        """
-        received = 0
-
-        def add(num_bytes: int) -> None:
-            nonlocal received
-            self.check_room(num_bytes)
-            received += num_bytes
-            self._bytes += num_bytes
-
-        try:
-            yield add
-        finally:
-            self._bytes -= received
 
 
 class ReceivedFile(UploadFile):

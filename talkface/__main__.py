@@ -20,6 +20,7 @@ from talkface.remote.jobs import cancel, download, list_jobs, status, wait
 from talkface.remote.submit import submit
 from talkface.train import train
 from talkface.up import up
+from talkface.verify import verify
 
 app = typer.Typer(
     name="talkface",
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.command()(verify)
 app.command()(prepare)
 app.command()(train)
 app.command()(evaluate)

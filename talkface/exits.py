@@ -19,11 +19,15 @@ class Exit(IntEnum):
     PORT_TAKEN = 4
     INCOMPLETE = 5
     UNREACHABLE = 6
+    # `talkface verify`; 0 is "ours".
+    UNKNOWN_SIGNER = 80
+    TAMPERED = 81
+    NO_CREDENTIALS = 82
     INTERRUPTED = 130
 
 
 # Never renumbered: scripts depend on it. 10-29 the input, 30-39 the request, 40-49 the
-# installation, 50-59 the model, 60-69 who asks and how often, 70-79 more of the request.
+# installation, 50-59 the model, 60-69 who asks and how often, 70-79 more of the request, 80-89 what `verify` found.
 EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 10,
     ErrorCode.UNDECODABLE_MEDIA: 11,
@@ -33,6 +37,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.INVALID_OPTIONS: 15,
     ErrorCode.VIDEO_TOO_SHORT: 16,
     ErrorCode.VIDEO_TOO_LONG: 17,
+    ErrorCode.MEDIA_REFUSED: 18,
     ErrorCode.NO_FACE_FOUND: 20,
     ErrorCode.SEVERAL_FACES: 21,
     ErrorCode.FACE_TOO_SMALL: 22,
@@ -56,7 +61,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.WORKER_LOST: 45,
     ErrorCode.DEADLINE_EXCEEDED: 46,
     ErrorCode.JOB_UNREADABLE: 47,
-    ErrorCode.WEBHOOK_NOT_AVAILABLE: 48,
+    ErrorCode.SIGNING_FAILED: 48,
     ErrorCode.SPEECH_UNAVAILABLE: 49,
     ErrorCode.MODEL_ERROR: 50,
     ErrorCode.OUT_OF_MEMORY: 51,
@@ -67,6 +72,7 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.QUOTA_EXCEEDED: 64,
     ErrorCode.HEADER_TOO_LARGE: 70,
     ErrorCode.REQUEST_TIMEOUT: 71,
+    ErrorCode.WEBHOOK_NOT_AVAILABLE: 72,
 }
 
 

@@ -16,6 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from talkface.batch import BatchError, check_output
+from talkface.private_signer import sign_once
 from talkface.terminal import Bar, Report, file_or_stdin
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.entry import take_in
@@ -24,7 +25,9 @@ from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage, with_notes
+from worker.contract.signing import SigningRequest
 from worker.settings import WorkerSettings
+from worker.video_file import Labelling
 
 if TYPE_CHECKING:
     from worker.runtime import Renderer, RenderResult
@@ -87,6 +90,18 @@ _CheckFace = Annotated[
         "--check-face/--any-face",
         help="Refuse a face that looks away or whose mouth is covered, or draw it as well as it can be.",
     ),
+]
+_Label = Annotated[
+    str | None,
+    typer.Option(
+        help="Visible label: off, intro (3 s) or always; default: TALKFACE_LABEL, always."
+    ),
+]
+_LabelLanguage = Annotated[
+    str | None, typer.Option(help="Its language, such as en, de or fr; default: en.")
+]
+_Consent = Annotated[
+    bool, typer.Option("--consent", help="State that the person agreed; the video says so.")
 ]
 _AudioOffsetMs = Annotated[
     str | None,
@@ -154,6 +169,9 @@ def generate(
         str,
         typer.Option(help="What is shown: source (all), or square, portrait, landscape."),
     ] = "source",
+    label: _Label = None,
+    label_language: _LabelLanguage = None,
+    consent: _Consent = False,
     max_side: Annotated[
         int, typer.Option(min=64, max=2160, help="Longest side of the video in pixels.")
     ] = 1920,
@@ -182,6 +200,8 @@ def generate(
         "audio_for": audio_for,
         "video_shorter": video_shorter,
         "video_longer": video_longer,
+        "label": label,
+        "label_language": label_language,
     }
     chosen: dict[str, Any] = {
         "preset": preset,
@@ -194,7 +214,7 @@ def generate(
         **{name: value for name, value in given.items() if value is not None},
     }
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
-    studio = Studio(limits, _settings(device, weights))
+    studio = Studio(limits, _settings(device, weights), states_consent=consent)
     quiet_libraries()
     if batch is not None:
         from talkface.generate_batch import generate_batch
@@ -216,12 +236,16 @@ class Studio:
 
     Args:
         limits: What is tolerated of the files.
-        settings: The model's.
+        settings: The model's, and what marks the videos.
+        states_consent: Whoever asks says that the people agreed.
     """
 
-    def __init__(self, limits: IntakeLimits, settings: WorkerSettings) -> None:
+    def __init__(
+        self, limits: IntakeLimits, settings: WorkerSettings, *, states_consent: bool = False
+    ) -> None:
         self._limits = limits
         self._settings = settings
+        self._states_consent = states_consent
         self._renderer: Renderer | None = None
 
     def make(
@@ -235,6 +259,7 @@ class Studio:
         Raises:
             IntakeError: A file cannot be used, or the output cannot be written.
             ModelError: The model cannot draw it.
+            SigningError: It cannot be signed.
         """
         from worker.runtime import RenderRequest, load_renderer
 
@@ -250,6 +275,8 @@ class Studio:
             folder = Path(folder_name)
             bar.stage(Stage.VALIDATING)
             job_input = take_in(uploads, folder, options, self._limits)
+            if self._states_consent:
+                job_input = job_input.model_copy(update={"consent": "stated"})
             accepted = time.perf_counter()
 
             if self._renderer is None:
@@ -258,18 +285,28 @@ class Studio:
             loaded = time.perf_counter()
 
             drawn = folder / "output.mp4"
-            request = RenderRequest.of(job_input, folder.joinpath, drawn)
+            labelling = Labelling(self._settings.label, self._settings.label_language)
+            request = RenderRequest.of(job_input, folder.joinpath, drawn, labelling)
             result = self._renderer.render(request, bar)
             job_input = with_notes(job_input, result.notes)
+            credentials, rendered = None, time.perf_counter()
+            if self._settings.content_credentials:
+                bar.title("signing")
+                unsigned, drawn = drawn, folder / "signed.mp4"
+                credentials = sign_once(SigningRequest.of(job_input, result.info), unsigned, drawn)
             sha256, num_bytes = file_sha256(drawn), drawn.stat().st_size
             os.replace(drawn, output)
         timings_s = {
             Stage.VALIDATING.value: round(accepted - started, 3),
             "loading": round(loaded - accepted, 3),
             **result.timings_s,
+            "signing": round(time.perf_counter() - rendered, 3),
             "total": round(time.perf_counter() - started, 3),
         }
-        return _summary(output, sha256, num_bytes, result, timings_s, job_input)
+        told = _summary(output, sha256, num_bytes, result, timings_s, job_input)
+        told["label"] = request.labelling.name
+        told["credentials"] = None if credentials is None else credentials.model_dump()
+        return told
 
 
 def _summary(

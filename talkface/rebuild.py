@@ -13,6 +13,8 @@ from redis import RedisError
 
 from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
+from service.provenance.authority import Authority
+from service.provenance.settings import SignerSettings
 from service.sweep import Sweeper
 from talkface.exits import Exit, fail
 from talkface.redis_address import running_redis_url
@@ -66,6 +68,7 @@ def rebuild(
         fail(Exit.START_FAILED, f"cannot reach Redis ({type(error).__name__}). {_REMEDY}")
     except (ArtifactError, OSError) as error:
         fail(Exit.FAILED, f"cannot use the files in {data_dir}: {error}")
+    typer.echo(_signing(data_dir))
     typer.echo(
         f"keys: {keys.restored} brought back, {keys.known} known already, "
         f"{keys.unreadable} without a readable key.json; revoked among them: {keys.revoked}"
@@ -75,6 +78,18 @@ def rebuild(
         f"{told.known} known already, {told.unreadable} without a readable job.json, "
         f"{told.ended} failed or cancelled, {told.without_media} failed because their media are gone"
     )
+
+
+def _signing(data_dir: Path) -> str:
+    """Whether videos that were signed before will still be called ours."""
+    folder = SignerSettings(data_dir=data_dir).folder
+    made_at = Authority(folder).made_at()
+    if made_at is None:
+        return (
+            f"signing: no keys in {folder}. If the signer has none elsewhere, restore them from the "
+            "backup: videos that other keys signed are called those of an unknown signer"
+        )
+    return f"signing: keys of {made_at:%Y-%m-%d %H:%M} UTC in {folder}; what they signed is ours"
 
 
 if __name__ == "__main__":

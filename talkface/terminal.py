@@ -22,6 +22,7 @@ from rich.progress import (
 from talkface.exits import EXIT_STATUS, Exit, fail
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.messages import Stage
+from worker.contract.signing import SigningError
 from worker.failures import classify
 
 # What a stage is called in front of the bar.
@@ -134,7 +135,7 @@ def _known_code(error: Exception) -> ErrorCode | None:
 
     # torch's own class has that name; torch may not even be imported here.
     is_out_of_memory = type(error).__name__ == "OutOfMemoryError"
-    is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError))
+    is_known = is_out_of_memory or isinstance(error, (ModelError, MemoryError, SigningError))
     return classify(error).code if is_known else None
 
 

@@ -3,6 +3,7 @@
     talkface up ──┬── private Redis   only when TALKFACE_REDIS_URL is not set
                   ├── API             on the socket that `up` has bound
                   ├── reconciler      re-delivery, deadlines, webhooks, retention
+                  ├── signer          signs finished videos; holds the key, decodes nothing
                   ├── validator       decodes videos after they were accepted
                   ├── inspector       looks for faces while jobs wait; CPU only
                   └── worker 1..N
@@ -48,6 +49,7 @@ from worker.contract.start import MISCONFIGURED, settings_sentence
 TICK_S = 0.1
 PROBE_TIMEOUT_S = 1.0
 PROBE_INTERVAL_S = 0.5
+_OFF = ("false", "0", "no", "off", "f", "n")  # as pydantic reads it
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,17 @@ def _programs(
             hopeless_status=MISCONFIGURED,
         ),
     ]
+    if environment.get("TALKFACE_CONTENT_CREDENTIALS", "true").lower() not in _OFF:
+        programs.append(
+            Program(
+                name="signer",
+                command=[*python, "service.provenance"],
+                environment=environment,
+                # Workers that finish what they draw still need it.
+                stop_order=1,
+                failure_hint=api.failure_hint,
+            )
+        )
     programs.append(
         Program(
             name="validator",

@@ -12,12 +12,14 @@ from worker.contract.ledger import Ledger
 from worker.contract.logs import get_logger
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
+from worker.contract.signing import SignerClient, socket_path
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
 from worker.runtime import load_renderer
 from worker.settings import WorkerSettings
+from worker.video_file import Labelling
 
 BROKEN = 71
 """Exit status of a process whose device failed; another one may start anew (EX_OSERR)."""
@@ -54,6 +56,8 @@ def main() -> int:
             stop=stop,
             lease_s=settings.lease_s,
             deadline=deadline_policy(settings, renderer.info.device),
+            signer=_signer(settings),
+            labelling=Labelling(settings.label, settings.label_language),
         )
         install(context)
         listen(settings.redis_url, name, stop, RENDER_QUEUE)
@@ -62,6 +66,13 @@ def main() -> int:
         return BROKEN
     _log.info("worker_stopped")
     return 0
+
+
+def _signer(settings: WorkerSettings) -> SignerClient | None:
+    if not settings.content_credentials:
+        _log.warning("videos_are_not_signed")
+        return None
+    return SignerClient(socket_path(settings.data_dir, settings.signer_socket))
 
 
 def deadline_policy(settings: WorkerSettings, device: str) -> DeadlinePolicy:

@@ -28,6 +28,7 @@ from model.errors import (
 from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.messages import JobFailure
+from worker.contract.signing import SigningError
 
 FULL_PAUSE_S: Final = 3.0
 """How long a process waits when its volume is full, before the job is tried again, in seconds."""
@@ -78,6 +79,7 @@ _OUT_OF_MEMORY = Cause(
     ErrorCode.OUT_OF_MEMORY, True, "The worker ran out of memory. Try a smaller picture or later."
 )
 _FULL = Cause(ErrorCode.INSUFFICIENT_STORAGE, True, "The server's storage is full; try later.")
+_UNSIGNED = "The video could not be signed, so it was not published. Tell the operator."
 _GONE = Cause(ErrorCode.MODEL_ERROR, False, "The job's input files are gone; send them again.")
 
 
@@ -139,6 +141,8 @@ def classify(error: BaseException) -> Cause:
         return _FULL
     if isinstance(error, ArtifactNotFoundError):
         return _GONE
+    if isinstance(error, SigningError):
+        return Cause(ErrorCode.SIGNING_FAILED, not error.is_lasting, _UNSIGNED)
     return CAUSES[ModelError]
 
 

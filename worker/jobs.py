@@ -22,10 +22,12 @@ from worker.contract.intake.file_checks import file_sha256
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, get_logger
-from worker.contract.messages import FinishedRender, JobRecord, JobResult, with_notes
+from worker.contract.messages import JobInput, JobRecord, with_notes
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import REDIS_AWAY
 from worker.contract.recovery import deadline_failure
+from worker.contract.results import Credentials, FinishedRender, JobResult
+from worker.contract.signing import SignerClient, SigningRequest
 from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_full
 from worker.progress import (
@@ -37,7 +39,8 @@ from worker.progress import (
     LedgerProgress,
     Stop,
 )
-from worker.runtime import Renderer, RenderRequest
+from worker.runtime import Renderer, RenderRequest, RenderResult
+from worker.video_file import NO_LABEL, Labelling
 
 MAX_RETRIES: Final = 1
 PASS_ON_PAUSE_S: Final = 1.0
@@ -61,6 +64,8 @@ class WorkerContext:
         lease_s: Length of a lease in seconds.
         deadline: How long a job may take, or None for ever.
         broken: Filled with a reason when this process can render no more and has to be replaced.
+        signer: Who signs finished videos, or None where the deployment does not sign.
+        labelling: The label of videos whose caller chose none.
     """
 
     worker: str
@@ -73,6 +78,8 @@ class WorkerContext:
     lease_s: float
     deadline: DeadlinePolicy | None = None
     broken: list[str] = field(default_factory=list)
+    signer: SignerClient | None = None
+    labelling: Labelling = NO_LABEL
 
 
 _installed: list[WorkerContext] = []
@@ -242,10 +249,11 @@ def _render(
         def local_copy(name: str) -> Path:
             return stack.enter_context(store.local_copy(f"inputs/{record.id}/{name}"))
 
-        request = RenderRequest.of(job_input, local_copy, output)
+        request = RenderRequest.of(job_input, local_copy, output, context.labelling)
         drawn = context.renderer.render(request, progress)
         if drawn.notes:
             context.ledger.report_input(record.id, token, with_notes(job_input, drawn.notes))
+        output, credentials, timings_s = _sign(context, job_input, drawn, output, progress)
         # The token in the key lets a successor publish its own, should this claim turn out stale.
         key = f"results/{record.id}/{token}.mp4"
         sha256, num_bytes = file_sha256(output), output.stat().st_size
@@ -270,13 +278,36 @@ def _render(
         renderer=drawn.info,
         video=drawn.video,
         thumbnail_key=thumbnail_key,
+        label=request.labelling.name,
+        credentials=credentials,
     )
-    finished = FinishedRender(result=result, timings_s=drawn.timings_s)
+    finished = FinishedRender(result=result, timings_s=timings_s)
     with store.scratch() as folder:
         # So that a ledger that was lost can be told what has been rendered (`talkface rebuild`).
         (folder / "result.json").write_text(finished.model_dump_json())
         store.put(FinishedRender.key_of(key), folder / "result.json")
-    return result, drawn.timings_s
+    return result, timings_s
+
+
+def _sign(
+    context: WorkerContext,
+    job_input: JobInput,
+    drawn: RenderResult,
+    output: Path,
+    progress: LedgerProgress,
+) -> tuple[Path, Credentials | None, dict[str, float]]:
+    """Have the finished file signed, the last thing that happens to it.
+
+    Returns:
+        What is to be published, what it was signed with, and the seconds of all stages.
+    """
+    if context.signer is None:
+        return output, None, drawn.timings_s
+    began, signed = time.perf_counter(), output.with_name("signed.mp4")
+    request = SigningRequest.of(job_input, drawn.info)
+    credentials = context.signer.sign(request, output, signed, progress.signing)
+    signing_s = round(time.perf_counter() - began, 3)
+    return signed, credentials, {**drawn.timings_s, "signing": signing_s}
 
 
 def _make_thumbnail(video: Path, seconds: float) -> Path | None:

@@ -268,10 +268,21 @@ class LedgerProgress:
         Raises:
             RenderInterruptedError: The render must stop.
         """
+        self._look("while decoding")
+
+    def signing(self) -> None:
+        """Called again and again while the signer works, or is not there.
+
+        Raises:
+            RenderInterruptedError: The render must stop.
+        """
+        self._look("while it was to be signed")
+
+    def _look(self, where: str) -> None:
         self._heartbeat.note_progress()
         if self._heartbeat.is_lost:
             raise LeaseLostError(self._record.id)
-        self._check("while decoding")
+        self._check(where)
         # Also how the wish to cancel is heard.
         if time.monotonic() - self._written_at >= self.DECODING_WRITES_EVERY_S:
             self._write()

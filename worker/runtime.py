@@ -21,23 +21,25 @@ from worker.contract.intake.file_names import (
 )
 from worker.contract.messages import (
     INTAKE_OPTIONS,
+    WRITER_OPTIONS,
     JobInput,
-    RendererInfo,
     SamplingOptions,
     Stage,
-    VideoUse,
 )
 from worker.contract.option_types import Range
+from worker.contract.results import RendererInfo, VideoUse
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
 from worker.sound_offset import put_sound_in_place
 from worker.stage_clock import StageClock
+from worker.video_file import NO_LABEL, Labelling, open_video
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from model.media.frames import FrameSource
+    from model.media.video_writer import VideoWriter
     from model.pipelines.options import RenderOptions
     from model.pipelines.outputs import RenderPlan
     from model.pipelines.talking_face import OnStage, TalkingFacePipeline
@@ -58,6 +60,7 @@ class RenderRequest:
         references: Further pictures of the same person.
         original: `original.jpg`, the image as large as it was sent, where it was shrunk.
         dubbed: Seconds of the video whose mouth is drawn, None for all.
+        labelling: The visible label that the finished frames get.
 
     Raises:
         ValueError: Both or neither of `image` and `video`, or a driving video without an image.
@@ -73,6 +76,7 @@ class RenderRequest:
     references: tuple[Path, ...] = ()
     original: Path | None = None
     dubbed: tuple[Range, ...] | None = None
+    labelling: Labelling = NO_LABEL
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
@@ -81,13 +85,16 @@ class RenderRequest:
             raise ValueError("expected an image beside the driving video, got none")
 
     @classmethod
-    def of(cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path) -> RenderRequest:
+    def of(
+        cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path, labelling: Labelling
+    ) -> RenderRequest:
         """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 
         Args:
             job_input: What was accepted.
             path_of: Where the normalised file of a name lies.
             output: Where the MP4 goes.
+            labelling: The deployment's label, for callers who chose none.
         """
         has_driving = job_input.driving_video is not None
         has_original = job_input.image is not None and job_input.image.has_original
@@ -105,6 +112,7 @@ class RenderRequest:
             ),
             original=path_of(ORIGINAL) if has_original else None,
             dubbed=None if job_input.video is None else job_input.video.dubbed,
+            labelling=labelling.chosen(job_input.options),
         )
 
 
@@ -188,7 +196,6 @@ class PipelineRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames
-        from model.media.video_writer import VideoWriter
 
         clock = StageClock()
 
@@ -215,9 +222,7 @@ class PipelineRenderer:
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
         done = 0
-        with VideoWriter(
-            request.output, width=plan.width, height=plan.height, fps=plan.fps, sound=request.sound
-        ) as writer:
+        with open_output(request, plan.width, plan.height, plan.fps) as writer:
             for frames in self._pipeline.render(plan):
                 with clock.aside(Stage.ENCODING):
                     for frame in frames:
@@ -291,7 +296,7 @@ def render_options(request: RenderRequest) -> RenderOptions:
     """
     from model.pipelines.options import RenderOptions
 
-    chosen = request.options.model_dump(exclude=set(INTAKE_OPTIONS))
+    chosen = request.options.model_dump(exclude=set(INTAKE_OPTIONS | WRITER_OPTIONS))
     if request.video is not None:
         chosen |= {"motion": None, "blink": None, "loop": False, "dubbed": request.dubbed}
     elif request.driving is None and request.options.motion is None:
@@ -310,6 +315,12 @@ def load_renderer(settings: WorkerSettings) -> Renderer:
 
         return TestCardRenderer(settings.test_card_frame_ms)
     return PipelineRenderer.load(settings)
+
+
+def open_output(request: RenderRequest, width: int, height: int, fps: float) -> VideoWriter:
+    """A writer of the finished frames of a request; see `open_video`."""
+    where = (request.output, request.sound, request.labelling)
+    return open_video(*where, width, height, fps, is_edited=request.video is not None)
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.contract.intake.sandbox import SandboxMode
+from worker.contract.messages import LabelLanguage
+from worker.contract.results import LabelName
 
 
 class WorkerSettings(BaseSettings):
@@ -74,6 +76,20 @@ class WorkerSettings(BaseSettings):
     deadline_per_audio_s: Annotated[
         float | None,
         Field(ge=0, description="... plus this times the sound; unset: 60 on a CPU, 10 on a GPU."),
+    ] = None
+    label: Annotated[
+        LabelName,
+        Field(description="Label of videos whose caller chose none: off, intro (3 s) or always."),
+    ] = "always"
+    label_language: Annotated[
+        LabelLanguage, Field(description="Its language, such as en, de or fr.")
+    ] = "en"
+    content_credentials: Annotated[
+        bool, Field(description="Every video is signed before it is published (C2PA).")
+    ] = True
+    signer_socket: Annotated[
+        Path | None,
+        Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),
     ] = None
     test_card_frame_ms: Annotated[
         float,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 
-from worker.contract.messages import RendererInfo, Stage, VideoUse
+from worker.contract.messages import Stage
+from worker.contract.results import RendererInfo, VideoUse
 from worker.progress import ProgressSink
-from worker.runtime import RenderRequest, RenderResult, read_rgb
+from worker.runtime import RenderRequest, RenderResult, open_output, read_rgb
 from worker.stage_clock import StageClock
 
 
@@ -40,7 +41,6 @@ class TestCardRenderer:
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
         from model.media.frames import VideoFrames, read_in_order, shown_numbers
-        from model.media.video_writer import VideoWriter
         from worker.contract.intake.sounds import flac_stream
 
         clock = StageClock()
@@ -63,9 +63,7 @@ class TestCardRenderer:
             height, width = int(picture.shape[0]), int(picture.shape[1])
         clock.enter(Stage.GENERATING)
         progress.stage(Stage.GENERATING)
-        with VideoWriter(
-            request.output, width=width, height=height, fps=fps, sound=request.sound
-        ) as writer:
+        with open_output(request, width, height, fps) as writer:
             for index, frame in enumerate(pictures):
                 if index % self.batch_size == 0:
                     progress.frames(index, total)

@@ -1,6 +1,6 @@
 """Frames and a sound into an MP4, streamed.
 
-    VideoWriter(path, ...)    uint8 (H, W, 3) ──raw RGB over a pipe──▶ ffmpeg ──▶ H.264
+    VideoWriter(path, ...)    uint8 (H, W, 3) ──marks──▶ raw RGB over a pipe ──▶ ffmpeg ──▶ H.264
                               close: H.264 + sound ──▶ ffmpeg ──▶ MP4
 
 Nothing here holds more than a few frames, whatever the length of the video.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Final, Self
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from model.errors import EncodingError, ShapeError, UnsupportedMediaError
 from model.media.ffmpeg import SCALE_FLAGS, ChildStderr, end_child, ffmpeg_path, input_arguments
+from model.media.frame_marks import FrameMark
 from model.media.probe import probe
 
 SOUND_RATE_HZ: Final = 48_000
@@ -48,6 +50,8 @@ class VideoWriter:
         fps: Frames per second.
         sound: A file with a sound track, or None for a silent film without one.
         crf: x264's constant rate factor; 18 is visually lossless.
+        marks: What is put on each frame, in this order; frames that are written stay as they are.
+        tags: Metadata of the file, by ffmpeg's names, such as `title` and `comment`.
 
     Raises:
         ShapeError: A side is odd or not positive (yuv420p halves both), or a frame has another
@@ -65,6 +69,8 @@ class VideoWriter:
         fps: float = 25.0,
         sound: str | os.PathLike[str] | None = None,
         crf: int = 18,
+        marks: Sequence[FrameMark] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ShapeError(f"a video needs even sides of at least 2 pixels, got {width}x{height}")
@@ -74,6 +80,8 @@ class VideoWriter:
         self.num_frames = 0
         self._shape = (height, width, 3)
         self._fps = fps
+        self._marks = tuple(marks)
+        self._tags = dict(tags or {})
         self._sound = None if sound is None else Path(sound)
         self._sound_channels = 0 if sound is None else _check_sound(Path(sound))
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,7 +91,9 @@ class VideoWriter:
             self._pictures.open("wb").close()
         except OSError as error:
             raise EncodingError(f"cannot write a video to {self.path}: {error.strerror}") from error
-        command = _encode_command(self._pictures, width=width, height=height, fps=fps, crf=crf)
+        command = _encode_command(
+            self._pictures, width=width, height=height, fps=fps, crf=crf, tags=self._tags
+        )
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -104,6 +114,10 @@ class VideoWriter:
             raise ShapeError(
                 f"expected a uint8 frame {self._shape}, got {frame.dtype} {frame.shape}"
             )
+        if self._marks:
+            frame = frame.copy()
+            for mark in self._marks:
+                mark.apply(frame, self.num_frames)
         try:
             self._stdin().write(np.ascontiguousarray(frame).data)
         except OSError as error:
@@ -141,6 +155,7 @@ class VideoWriter:
             self._partial,
             channels=self._sound_channels,
             num_samples=round(self.num_frames / self._fps * SOUND_RATE_HZ),
+            tags=self._tags,
         )
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -203,13 +218,16 @@ def _check_sound(sound: Path) -> int:
     return channels
 
 
-# No metadata of the upload (it may name people and places) and none of the encoder's version.
-_MP4_ARGUMENTS = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
-_MP4_ARGUMENTS += ["-movflags", "+faststart", "-f", "mp4"]
+def _mp4_arguments(tags: Mapping[str, str]) -> list[str]:
+    # No metadata of the upload (it may name people and places) and none of the encoder's version.
+    arguments = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
+    for name, text in tags.items():
+        arguments += ["-metadata", f"{name}={text}"]
+    return [*arguments, "-movflags", "+faststart", "-f", "mp4"]
 
 
 def _encode_command(
-    destination: Path, *, width: int, height: int, fps: float, crf: int
+    destination: Path, *, width: int, height: int, fps: float, crf: int, tags: Mapping[str, str]
 ) -> list[str]:
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
@@ -217,14 +235,20 @@ def _encode_command(
     # The conversion is spelled out: ffmpeg's default for RGB is the BT.601 matrix without any tag,
     # which players read as BT.709 on large pictures, and skin changes its colour.
     conversion = f"scale=out_color_matrix=bt709:out_range=tv:flags={SCALE_FLAGS},format=yuv420p"
-    tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-    command += ["-vf", f"{conversion},{tags}", "-fps_mode", "passthrough"]
+    colours = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    command += ["-vf", f"{conversion},{colours}", "-fps_mode", "passthrough"]
     command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium", "-tune", "film"]
-    return [*command, *_MP4_ARGUMENTS, f"file:{destination}"]
+    return [*command, *_mp4_arguments(tags), f"file:{destination}"]
 
 
 def _mux_command(
-    pictures: Path, sound: Path, destination: Path, *, channels: int, num_samples: int
+    pictures: Path,
+    sound: Path,
+    destination: Path,
+    *,
+    channels: int,
+    num_samples: int,
+    tags: Mapping[str, str],
 ) -> list[str]:
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += [*input_arguments(pictures), *input_arguments(sound)]
@@ -234,4 +258,4 @@ def _mux_command(
     bitrate_kbps = max(MIN_SOUND_BITRATE_KBPS, SOUND_BITRATE_PER_CHANNEL_KBPS * channels)
     command += ["-af", f"aresample={SOUND_RATE_HZ},{length}", "-c:a", "aac"]
     command += ["-b:a", f"{bitrate_kbps}k", "-ar", str(SOUND_RATE_HZ)]
-    return [*command, *_MP4_ARGUMENTS, f"file:{destination}"]
+    return [*command, *_mp4_arguments(tags), f"file:{destination}"]

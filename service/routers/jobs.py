@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from service.dependencies import (
     ArtifactsDep,
+    AuditDep,
     ContentReaderDep,
     JobViewsDep,
     LedgerDep,
     ListerDep,
     PrincipalDep,
+    RequestIdDep,
     WatchDep,
     WriterDep,
 )
 from service.job_views import JobViews
 from service.keys import Scope
 from service.problems import RETRY_AFTER, ProblemError, problem_responses
-from service.query_parameters import check_known_parameters
+from service.query_parameters import Moment, check_known_parameters
 from service.ranges import parse_range
 from service.schemas.examples import (
     CANCELLED_JOB,
@@ -44,24 +43,12 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_reader import CursorError, JobFilter
-from worker.contract.messages import JobResult, JobState
+from worker.contract.messages import JobState
+from worker.contract.results import JobResult
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _RETRY = {"Retry-After": "1"}
-_RFC_3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
-
-
-def _check_moment(value: object) -> object:
-    """A number would be taken for seconds since 1970, which nobody means in an address."""
-    if not _RFC_3339.fullmatch(str(value)):
-        raise ValueError("expected a time with its zone, such as 2026-11-29T12:00:00Z")
-    return value
-
-
-Moment = Annotated[datetime, BeforeValidator(_check_moment)]
 JobId = Annotated[str, Path(description="The `id` of a job.")]
 _MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
 _JPEG = {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}
@@ -281,9 +268,12 @@ def delete_job(
     views: JobViewsDep,
     ledger: LedgerDep,
     artifacts: ArtifactsDep,
+    audit: AuditDep,
+    request_id: RequestIdDep,
 ) -> Response:
     """Nothing of a person's face or voice remains; a job that runs is stopped."""
     views.check(job_id, principal)
+    audit.write("erased", job_id, by=principal.id, request_id=request_id)
     # The ledger first: should this process end in between, the sweep finds files without a job.
     ledger.delete(job_id)
     for kind in ("inputs", "results"):

@@ -141,7 +141,13 @@ SUCCEEDED_JOB: Final[dict[str, Any]] = (
         "state": "succeeded",
         "progress": 1.0,
         "frames": {"done": 250, "total": 250},
-        "timings_s": {"queued": 1.0, "landmarks": 0.9, "generating": 16.2, "total": 20.0},
+        "timings_s": {
+            "queued": 1.0,
+            "landmarks": 0.9,
+            "generating": 16.2,
+            "signing": 0.1,
+            "total": 20.0,
+        },
         "result": {
             "content_type": "video/mp4",
             "bytes": 1843200,
@@ -160,6 +166,12 @@ SUCCEEDED_JOB: Final[dict[str, Any]] = (
             "dtype": "float32",
             "device": "cpu",
             "video": None,
+            "label": "always",
+            "credentials": {
+                "manifest": "urn:c2pa:6e038cd6-fd55-4911-84a0-4455c30bfe2b",
+                "certificate_sha256": "e" * 64,
+                "timestamp": None,
+            },
         },
         "warnings": [
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -44,6 +44,14 @@ class TalkingFaceOptions(SamplingOptions):
     callback_url: Annotated[
         Annotated[str, AfterValidator(check_callback_url)] | None,
         Field(description="An https address that is told of the job's end."),
+    ] = None
+    consent: Annotated[
+        Literal["stated"] | None,
+        Field(
+            description="`stated`: you say that the person in the picture or video agreed. Kept with "
+            "the job and in the video's Content Credentials, without any name. Some deployments "
+            "require it."
+        ),
     ] = None
 
     metadata: Annotated[

@@ -13,16 +13,8 @@ from service.job_warnings import warnings_of
 from service.problems import problem_of_failure
 from service.schemas.examples import RUNNING_JOB
 from service.schemas.problem import Problem
-from worker.contract.messages import (
-    BboxXyxy,
-    FrameCount,
-    JobInput,
-    JobRecord,
-    JobResult,
-    JobState,
-    Stage,
-    VideoUse,
-)
+from worker.contract.messages import BboxXyxy, FrameCount, JobInput, JobRecord, JobState, Stage
+from worker.contract.results import Credentials, JobResult, LabelName, VideoUse
 from worker.contract.webhook_state import WebhookState
 
 
@@ -65,6 +57,10 @@ class ResultPublic(BaseModel):
     dtype: str
     device: str
     video: VideoUse | None
+    label: LabelName | None = Field(description="The visible label that the video has.")
+    credentials: Credentials | None = Field(
+        description="Its Content Credentials; null where the deployment does not sign."
+    )
 
 
 class JobPublic(BaseModel):

@@ -67,6 +67,7 @@ EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
     "to 60.",
     ErrorCode.FACE_TOO_SMALL: "The picture has 60 x 40 pixels, so no face in it can have the 64 "
     "pixels that are needed. Send a larger picture.",
+    ErrorCode.MEDIA_REFUSED: "A file is on this deployment's list of files that it does not work with.",
     ErrorCode.MALFORMED_REQUEST: "Missing boundary in multipart.",
     ErrorCode.HEADER_TOO_LARGE: "The request line and headers have more than 65536 bytes. Send "
     "fewer.",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from service.provenance.authority import Authority
+from service.provenance.trust import Trust
 from talkface.private_redis import find_redis_binary
 from tests.chaos.processes import Victim
 
@@ -84,6 +86,16 @@ class Deployment:
         """What decodes videos, of a code tree."""
         command = [sys.executable, "-P", "-m", "worker.validation"]
         return Victim(name, command, self._environment(tree))
+
+    def signer(self, tree: Path = THIS_TREE) -> Victim:
+        """What signs the videos of all workers."""
+        command = [sys.executable, "-P", "-m", "service.provenance"]
+        return Victim("signer", command, self._environment(tree))
+
+    @property
+    def trust(self) -> Trust:
+        """Whose signature is this installation's own."""
+        return Authority(self.data_dir / "secrets" / "content-credentials").trust()
 
     def worker(self, name: str, tree: Path = THIS_TREE) -> Victim:
         """A worker of a code tree."""

@@ -15,6 +15,9 @@ from typing import cast
 import imageio_ffmpeg
 from redis import Redis, RedisError
 
+from service.provenance.reader import read_report
+from service.provenance.trust import Trust
+from service.provenance.verdict import judge as judge_report
 from tests.chaos.deployment import Deployment
 from tests.chaos.processes import Storm
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
@@ -99,6 +102,7 @@ def judge(
     redis: Redis,
     deployment: Deployment,
     *,
+    signed: bool = True,
     cancelled: Collection[str] = (),
     deleted: Collection[str] = (),
 ) -> None:
@@ -109,10 +113,12 @@ def judge(
         accepted: Ids that were answered with 202.
         redis: A client.
         deployment: Where the files and the webhooks are.
+        signed: Every video has to be signed by this installation; older releases do not sign.
         cancelled: Jobs that a client asked to cancel; they may have succeeded all the same.
         deleted: Jobs that a client asked to delete; they may be gone.
     """
     ledger, store = Ledger(redis), ArtifactStore(deployment.data_dir)
+    trust = deployment.trust if signed else None
     events_of = _webhooks(report, deployment.deliveries)
     report.accepted = len(accepted)
     for job_id in accepted:
@@ -128,7 +134,7 @@ def judge(
             continue
         report.states[record.state.value] += 1
         report.attempts[record.attempt] += 1
-        if reason := _wrong_end(record, store, may_be_cancelled=job_id in cancelled):
+        if reason := _wrong_end(record, store, trust, may_be_cancelled=job_id in cancelled):
             report.lost.append(f"{job_id}: {reason}")
         ends = [event for event in ledger.read_events(job_id) if event.state.is_terminal]
         if len(ends) != 1:
@@ -158,22 +164,29 @@ def _webhooks(report: Report, deliveries: Path) -> dict[str, set[str]]:
     return events_of
 
 
-def _wrong_end(record: JobRecord, store: ArtifactStore, *, may_be_cancelled: bool) -> str:
+def _wrong_end(
+    record: JobRecord, store: ArtifactStore, trust: Trust | None, *, may_be_cancelled: bool
+) -> str:
     """Why an ended job did not end as it should, or an empty string."""
     if record.state is JobState.CANCELLED and may_be_cancelled:
         return ""
     if record.state is not JobState.SUCCEEDED:
         return f"{record.state.value}: {record.failure}"
-    return _broken(record, store)
+    return _broken(record, store, trust)
 
 
-def _broken(record: JobRecord, store: ArtifactStore) -> str:
+def _broken(record: JobRecord, store: ArtifactStore, trust: Trust | None) -> str:
     """What is wrong with a job's video, or an empty string."""
     assert record.result is not None
     try:
         with store.local_copy(record.result.key) as path:
             if hashlib.sha256(path.read_bytes()).hexdigest() != record.result.sha256:
                 return "the file is not the one that was recorded"
+            if trust is not None:
+                with path.open("rb") as stream:
+                    found = judge_report(read_report(stream, "video/mp4", trust))
+                if found.verdict != "ours":
+                    return f"unsigned: {found.verdict} {found.problems}"
             ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
             arguments = [ffmpeg, "-v", "error", "-i", str(path), "-f", "null", "-"]
             played = subprocess.run(arguments, capture_output=True, text=True)

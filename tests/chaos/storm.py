@@ -2,8 +2,8 @@
 
     python -m tests.chaos.storm --seconds 300
 
-Three workers that draw real files at 20 ms a frame, the API, the validator, the reconciler and a real
-Redis that writes each answer to disk first. Clients post photographs, and now and then a video to dub,
+Three workers that draw real files at 20 ms a frame, the API, the validator, the reconciler, the signer and
+a real Redis that writes each answer to disk first. Clients post photographs, and now and then a video to dub,
 until the end of the storm. The last line reads
 `accepted N, kills N, N lost, N doubled`; the exit status is 0 if nothing was.
 """
@@ -98,6 +98,7 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
             deployment.api("api", listener),
             deployment.reconciler("reconciler"),
             deployment.validator("validator"),
+            deployment.signer(),
             *(deployment.worker(f"worker {number}") for number in range(1, NUM_WORKERS + 1)),
         ]
         storm = Storm(victims, folder, seed, pause_s)

@@ -102,6 +102,7 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
                     clients.accepted,
                     redis,
                     deployment,
+                    signed=False,
                     cancelled=clients.cancelled,
                     deleted=clients.deleted,
                 )
@@ -125,6 +126,7 @@ def _victims(
         deployment.reconciler("previous reconciler", trees.previous),
         deployment.reconciler("next reconciler", trees.next),
         deployment.validator("next validator", trees.next),
+        deployment.signer(trees.next),
         *(deployment.worker(f"previous worker {number}", trees.previous) for number in numbers),
         *(deployment.worker(f"next worker {number}", trees.next) for number in numbers),
     ]

@@ -26,6 +26,7 @@ from service.main import create_app
 from service.settings import ServiceSettings
 from talkface.redis_users import OPERATOR, password_path, write_users
 from tests.films import film
+from tests.signer import shared_signer
 from tests.uploads import picture, tone
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
@@ -122,6 +123,7 @@ class WorkerProcess:
             "redis_url": redis_url,
             "data_dir": data_dir,
             "renderer": "test-card",
+            **({"signer_socket": shared_signer().socket} if module == "worker" else {}),
             **settings,
         }
         environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}

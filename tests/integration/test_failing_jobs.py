@@ -14,8 +14,8 @@ from model.errors import NoFaceError, SamplingError
 from tests.integration.conftest import RedisServer
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.ledger import Ledger
-from worker.contract.messages import RendererInfo
 from worker.contract.quarantine import Quarantine
+from worker.contract.results import RendererInfo
 from worker.gpu_worker import GpuWorker
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.progress import Heartbeat, ProgressSink, Stop

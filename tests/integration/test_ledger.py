@@ -10,17 +10,10 @@ from redis import Redis
 from tests.integration.conftest import ID, new_record
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
-from worker.contract.messages import (
-    FrameCount,
-    JobFailure,
-    JobRecord,
-    JobResult,
-    JobState,
-    RendererInfo,
-    Stage,
-)
+from worker.contract.messages import FrameCount, JobFailure, JobRecord, JobState, Stage
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import JOB_FUNCTION, open_queue
+from worker.contract.results import JobResult, RendererInfo
 
 QUEUE = "rq:queue:render"
 

@@ -24,10 +24,11 @@ from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import to_json
 from worker.contract.ledger_scripts import job_key
 from worker.contract.media import MediaIndex
-from worker.contract.messages import FinishedRender, JobRecord, JobState
+from worker.contract.messages import JobRecord, JobState
 from worker.contract.queues import open_queue
 from worker.contract.rebuild import Rebuilt, rebuild
 from worker.contract.recovery import Recovered, Recovery
+from worker.contract.results import FinishedRender
 from worker.contract.stored_bytes import bytes_of
 
 MEDIA = "tf:{j}:media"

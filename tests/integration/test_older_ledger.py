@@ -14,7 +14,8 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.ending import media_names, write_ending
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
-from worker.contract.messages import FinishedRender, JobState
+from worker.contract.messages import JobState
+from worker.contract.results import FinishedRender
 
 
 @pytest.mark.parametrize("kept", ["video", "failure", "cancelled", "nothing"])

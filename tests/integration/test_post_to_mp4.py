@@ -74,6 +74,8 @@ def test_a_portrait_and_a_voice_become_an_mp4(
         "video_shorter": "bounce",
         "video_longer": "cut",
         "frame": "source",
+        "label": None,
+        "label_language": None,
     }
     assert job["input"]["audio"]["seconds"] == 1.2
     assert (job["input"]["image"]["width"], job["input"]["image"]["height"]) == (98, 80)
@@ -253,6 +255,7 @@ def test_the_documentation_names_every_answer(client: TestClient) -> None:
         "/v1/jobs/{job_id}/events",
         "/v1/jobs/{job_id}/thumbnail",
         "/v1/jobs/{job_id}/cancel",
+        "/v1/verify",
         "/healthz",
         "/readyz",
         "/metrics",

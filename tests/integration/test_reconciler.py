@@ -25,11 +25,12 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.media import MediaIndex
-from worker.contract.messages import FinishedRender, JobRecord, JobState
+from worker.contract.messages import JobRecord, JobState
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import open_queue
 from worker.contract.rebuild import rebuild
 from worker.contract.recovery import Recovered, Recovery
+from worker.contract.results import FinishedRender
 
 QUEUE = "rq:queue:render"
 

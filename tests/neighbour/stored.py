@@ -23,7 +23,7 @@ from tests.integration.conftest import RedisServer
 from tests.neighbour.processes import run_in
 from tests.previous_release import PREVIOUS_VERSION, extract
 from worker.contract.artifacts import ArtifactStore
-from worker.contract.messages import FinishedRender
+from worker.contract.results import FinishedRender
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "data" / f"release-{PREVIOUS_VERSION}"
 Pairs = list[tuple[bytes, Any]]

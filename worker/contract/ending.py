@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from worker.contract.artifacts import ArtifactExistsError, ArtifactNotFoundError, ArtifactStore
 from worker.contract.ledger_records import read_failure
-from worker.contract.messages import FinishedRender, JobFailure, JobRecord, JobState, Message
+from worker.contract.message import Message
+from worker.contract.messages import JobFailure, JobRecord, JobState
+from worker.contract.results import FinishedRender
 
 JOB: Final = "job.json"
 ENDED: Final = "ended.json"

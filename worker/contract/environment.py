@@ -95,6 +95,22 @@ SETTING_NAMES: Final = frozenset(
         "deadline_base_s",
         "deadline_per_audio_s",
         "test_card_frame_ms",
+        # the label, by service and worker
+        "label",
+        "label_language",
+        "label_fixed",
+        # content credentials
+        "content_credentials",
+        "signer_socket",
+        "signing_dir",
+        "signing_certificates",
+        "signing_key",
+        "timestamp_url",
+        "timestamp_required",
+        # consent and audit, by service and reconciler
+        "require_consent",
+        "refused_media",
+        "audit_retention_s",
     }
 )
 

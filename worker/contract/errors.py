@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     VIDEO_TOO_SHORT = "video_too_short"
     VIDEO_TOO_LONG = "video_too_long"
     INVALID_OPTIONS = "invalid_options"
+    MEDIA_REFUSED = "media_refused"
     # The face, found by the worker.
     NO_FACE_FOUND = "no_face_found"
     SEVERAL_FACES = "several_faces"
@@ -64,6 +65,7 @@ class ErrorCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     WORKER_LOST = "worker_lost"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    SIGNING_FAILED = "signing_failed"
 
 
 class IntakeError(Exception):

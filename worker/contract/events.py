@@ -14,7 +14,8 @@ from redis.client import Pipeline
 
 from worker.contract.ledger_records import word_or_none
 from worker.contract.ledger_scripts import MAX_EVENTS, events_key
-from worker.contract.messages import FrameCount, JobState, Message, Stage
+from worker.contract.message import Message
+from worker.contract.messages import FrameCount, JobState, Stage
 
 FIRST: Final = "0-0"
 """Reading after this id begins with the oldest event that is kept."""

@@ -19,7 +19,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from worker.contract.ledger_scripts import PREFIX
-from worker.contract.messages import Message
+from worker.contract.message import Message
 
 KEPT_S: Final = 86_400
 """How long a key leads to its job, in seconds."""

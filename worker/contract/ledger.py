@@ -43,17 +43,9 @@ from worker.contract.ledger_scripts import (
     open_key,
 )
 from worker.contract.ledger_waiting import WaitingLedger
-from worker.contract.messages import (
-    FinishedRender,
-    FrameCount,
-    JobFailure,
-    JobInput,
-    JobRecord,
-    JobResult,
-    QueueName,
-    Stage,
-)
+from worker.contract.messages import FrameCount, JobFailure, JobInput, JobRecord, QueueName, Stage
 from worker.contract.queues import deliver, delivery_id
+from worker.contract.results import FinishedRender, JobResult
 from worker.contract.stored_bytes import counted_jobs, store_bytes
 
 

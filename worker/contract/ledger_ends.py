@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from worker.contract.messages import JobFailure, JobRecord, JobResult, JobState
+from worker.contract.messages import JobFailure, JobRecord, JobState
+from worker.contract.results import JobResult
 
 Fields = dict[str, str | int]
 Measured = tuple[str, float, float]

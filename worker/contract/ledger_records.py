@@ -21,11 +21,11 @@ from worker.contract.messages import (
     JobFailure,
     JobInput,
     JobRecord,
-    JobResult,
     SamplingOptions,
     Stage,
     needed_schema,
 )
+from worker.contract.results import JobResult
 from worker.contract.webhook_state import WebhookState
 
 _PLAIN: Final = (

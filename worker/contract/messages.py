@@ -13,9 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from worker.contract.errors import ErrorCode, ParamValue
+from worker.contract.message import Message
 from worker.contract.option_types import (
     AudioOffset,
     ForRanges,
@@ -27,11 +28,13 @@ from worker.contract.option_types import (
     WhereLonger,
     WhereShorter,
 )
+from worker.contract.results import JobResult, LabelName
 from worker.contract.webhook_state import WebhookState
 
 QueueName = Literal["validate", "inspect", "render"]
 BboxXyxy = tuple[float, float, float, float]
 PresetName = Literal["preview", "fast", "balanced", "quality"]
+LabelLanguage = Literal["en", "cs", "da", "de", "el", "es", "fr", "it", "nl", "pl", "pt", "sv"]
 
 SCHEMA: Final = 3
 """The newest layout of a job that this release can work on.
@@ -66,13 +69,6 @@ class Stage(StrEnum):
     LANDMARKS = "landmarks"
     GENERATING = "generating"
     ENCODING = "encoding"
-
-
-class Message(BaseModel):
-    """Base of all messages: frozen, and an unknown field is ignored."""
-
-    # `protected_namespaces=()`: `model_name` is the field's own word here.
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
 class SamplingOptions(Message):
@@ -137,6 +133,17 @@ class SamplingOptions(Message):
     video_shorter: WhereShorter = "bounce"
     video_longer: WhereLonger = "cut"
     frame: Frame = "source"
+    label: Annotated[
+        LabelName | None,
+        Field(
+            description="The visible label that says that AI made the video: `off`, `intro` (its "
+            "first 3 seconds) or `always`. Left out: what the deployment says, by default `always`."
+        ),
+    ] = None
+    label_language: Annotated[
+        LabelLanguage | None,
+        Field(description="Language of the label; left out: the deployment's, by default `en`."),
+    ] = None
 
     @model_validator(mode="after")
     def _steps_need_diffusion(self) -> Self:
@@ -152,6 +159,10 @@ INTAKE_OPTIONS: Final = frozenset(
     {"audio_offset_ms", "seconds", "ranges", "audio_for", "video_longer"}
 )
 """Options that the intake has carried out before anything is drawn."""
+
+
+WRITER_OPTIONS: Final = frozenset({"label", "label_language"})
+"""Options that concern what is put on the finished frames, not how they are drawn."""
 
 
 class AudioInput(Message):
@@ -228,7 +239,8 @@ class JobInput(Message):
 
     Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
     `references` are further pictures of the same person. Until `pending` files are decoded, what is
-    said of them is what their heads say.
+    said of them is what their heads say. `consent` is whether whoever sent it stated that the person
+    agreed; nobody is named.
     """
 
     audio: AudioInput
@@ -238,6 +250,7 @@ class JobInput(Message):
     references: tuple[ImageInput, ...] = ()
     options: SamplingOptions
     pending: Pending | None = None
+    consent: Literal["stated"] | None = None
 
     @model_validator(mode="after")
     def _one_thing_moves(self) -> Self:
@@ -257,62 +270,6 @@ def with_notes(job_input: JobInput, notes: tuple[str, ...]) -> JobInput:
 def needed_schema(job_input: JobInput) -> int:
     """The oldest layout that a process must know to work on an input."""
     return _SCHEMA_OF_DECODED if job_input.pending is None else SCHEMA
-
-
-class RendererInfo(Message):
-    """What drew the frames; recorded in each result so that a video can be explained later."""
-
-    model_name: str
-    weights_sha256: str | None
-    attention_backend: str | None
-    dtype: str
-    device: str
-
-
-class VideoUse(Message):
-    """What became of the video that was dubbed or drove a photograph.
-
-    Args:
-        source_frames: Frames of the normalised upload.
-        held_frames: Numbers of those without a face, where the last good pose was held.
-        looped: The sound was longer, so the frames ran backwards and forwards again.
-        audio_offset_ms: By how much the sound was moved where `auto` was asked for.
-    """
-
-    source_frames: int
-    held_frames: tuple[int, ...]
-    looped: bool
-    audio_offset_ms: int | None = None
-
-
-class JobResult(Message):
-    """A finished video. Its keys stay in the installation; `thumbnail_key` is a frame's, a JPEG."""
-
-    key: str
-    content_type: str
-    bytes: int
-    sha256: str
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    seconds: float
-    face_bbox_xyxy: tuple[float, float, float, float] | None
-    renderer: RendererInfo
-    video: VideoUse | None = None
-    thumbnail_key: str | None = None
-
-
-class FinishedRender(Message):
-    """What is stored beside a video, so that a lost ledger can be rebuilt."""
-
-    result: JobResult
-    timings_s: dict[str, float]
-
-    @staticmethod
-    def key_of(video_key: str) -> str:
-        """Its artifact key, from that of the video."""
-        return f"{video_key.removesuffix('.mp4')}.json"
 
 
 class JobFailure(Message):

@@ -19,7 +19,7 @@ from worker.contract.ledger_scripts import (
     TAKE_DUE,
 )
 from worker.contract.logs import get_logger
-from worker.contract.messages import Message
+from worker.contract.message import Message
 from worker.contract.webhook_scripts import NOTE_WEBHOOK, REDELIVER
 from worker.contract.webhook_state import WebhookState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, RootModel
 
 
 class AudioInput(BaseModel):
@@ -22,6 +22,20 @@ class AudioInput(BaseModel):
     sample_rate_hz: int
     seconds: float
     sha256: str
+
+
+class Credentials(BaseModel):
+    """The Content Credentials in a video.
+
+    Args:
+        manifest: Name of the manifest, unique.
+        certificate_sha256: Digest of the certificate that signed.
+        timestamp: Whether an independent server told the time; None = none was asked.
+    """
+
+    certificate_sha256: str
+    manifest: str
+    timestamp: str | None = None
 
 
 class FieldError(BaseModel):
@@ -57,6 +71,14 @@ class ImageInput(BaseModel):
     height: int
     sha256: str
     width: int
+
+
+class ConsentEnum(StrEnum):
+    stated = "stated"
+
+
+class Consent(RootModel[ConsentEnum | None]):
+    root: ConsentEnum | None = None
 
 
 class JobLinks(BaseModel):
@@ -172,6 +194,14 @@ class SamplingOptions(BaseModel):
         "source",
         description="What is shown: the whole picture (`source`), or a window around head and shoulders, 1:1 (`square`), 9:16 (`portrait`) or 16:9 (`landscape`).",
     )
+    label: str | None = Field(
+        None,
+        description="The visible label that says that AI made the video: `off`, `intro` (its first 3 seconds) or `always`. Left out: what the deployment says, by default `always`.",
+    )
+    label_language: str | None = Field(
+        None,
+        description="Language of the label; left out: the deployment's, by default `en`.",
+    )
     lip_strength: float = Field(1.0, description="Scale of the lip motion, 1 = as predicted.")
     loop: bool = Field(
         False,
@@ -204,6 +234,67 @@ class SamplingOptions(BaseModel):
         "bounce",
         description="Where the `video` is shorter than the `audio`: it runs backwards and forwards again (`bounce`), begins again (`repeat`), stands still (`freeze`), or ends the sound (`cut`).",
     )
+
+
+class Signer(BaseModel):
+    """Who signed, as the certificate says.
+
+    Args:
+        name: The certificate's common name.
+        organization: Its organization.
+        is_known: Whether it is this installation; if not, the name is only a claim.
+    """
+
+    is_known: bool
+    name: str | None
+    organization: str | None
+
+
+class Software(BaseModel):
+    """A program, as the manifest names it."""
+
+    name: str
+    version: str | None = None
+
+
+class TimeStamp(BaseModel):
+    """When an independent server saw the signature, where one was asked."""
+
+    state: str
+    time: str | None = None
+
+
+class Consent1Enum(StrEnum):
+    """`stated`: whoever had it made said that the person agreed."""
+
+    stated = "stated"
+
+
+class Consent1(RootModel[Consent1Enum | None]):
+    root: Consent1Enum | None = Field(
+        None, description="`stated`: whoever had it made said that the person agreed."
+    )
+
+
+class Verification(BaseModel):
+    """What a file says of itself, and what that is worth."""
+
+    consent: Consent1 | None = Field(
+        None, description="`stated`: whoever had it made said that the person agreed."
+    )
+    created_at: str | None = Field(None, description="When it was made, as whoever signed says.")
+    manifest: str | None = Field(None, description="Name of the manifest, unique.")
+    problems: list[str] = Field([], description="What does not fit, in C2PA's codes.")
+    signer: Signer | None = None
+    software: list[Software] = Field([], validate_default=True)
+    source_types: list[str] = Field(
+        [],
+        description="How the pictures came about, in IPTC's terms; `trainedAlgorithmicMedia` and `compositeWithTrainedAlgorithmicMedia` mean AI.",
+    )
+    summary: str = Field(..., description="The same in plain words.")
+    timestamp: TimeStamp | None = Field(None, description="What an independent server says.")
+    verdict: str
+    watermark: Literal["not_looked_for"] = "not_looked_for"
 
 
 class VideoInput(BaseModel):
@@ -276,10 +367,12 @@ class JobInput(BaseModel):
 
     Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
     `references` are further pictures of the same person. Until `pending` files are decoded, what is
-    said of them is what their heads say.
+    said of them is what their heads say. `consent` is whether whoever sent it stated that the person
+    agreed; nobody is named.
     """
 
     audio: AudioInput
+    consent: Consent | None = None
     driving_video: VideoInput | None = None
     image: ImageInput | None = None
     options: SamplingOptions
@@ -294,11 +387,16 @@ class ResultPublic(BaseModel):
     attention_backend: str | None
     bytes: int
     content_type: str
+    credentials: Credentials | None = Field(
+        ...,
+        description="Its Content Credentials; null where the deployment does not sign.",
+    )
     device: str
     dtype: str
     face_bbox_xyxy: tuple[float, float, float, float] | None
     fps: float
     height: int
+    label: str | None = Field(..., description="The visible label that the video has.")
     model_name: str
     num_frames: int
     seconds: float

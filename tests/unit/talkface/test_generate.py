@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from model.media.probe import probe
-from tests.films import film
+from tests.films import ffmpeg, film
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,11 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def home_of(file: Path) -> Path:
+    """Where the keys lie with which a test's file is signed: beside its folder."""
+    return file.parent.with_name(f"{file.parent.name}-home")
+
+
 def generate(
     portrait: Path | None, voice: Path | None, output: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -40,7 +45,13 @@ def generate(
     command += [] if portrait is None else ["--image", str(portrait)]
     return subprocess.run(
         [*command, *arguments],
-        env={**inherited, "TALKFACE_RENDERER": "test-card", **environment},
+        env={
+            **inherited,
+            "TALKFACE_RENDERER": "test-card",
+            # Whose keys sign: those of the user who runs the tests stay out of it.
+            "XDG_DATA_HOME": str(home_of(output)),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=120.0,
@@ -293,3 +304,52 @@ def test_broken_weights_are_told_by_name(portrait: Path, voice: Path, tmp_path: 
     error = json.loads(ended.stdout)["error"]
     assert error["code"] == "model_error"
     assert str(weights) in error["detail"]
+
+
+def test_what_was_generated_is_ours_and_a_copy_is_not(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    output, copy, changed = (tmp_path / name for name in ("film.mp4", "copy.mp4", "changed.mp4"))
+
+    ended = generate(portrait, voice, output, "--json", "--consent", "--label", "off")
+
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert (summary["label"], summary["input"]["consent"]) == ("off", "stated")
+    found = verify(output, "--json")
+    assert (found.returncode, json.loads(found.stdout)["verdict"]) == (0, "ours")
+    assert json.loads(found.stdout)["manifest"] == summary["credentials"]["manifest"]
+    # The keys are the user's, and nobody else's to read.
+    (key,) = home_of(output).glob("talkface/content-credentials/ca.key")
+    assert key.stat().st_mode & 0o077 == 0
+
+    ffmpeg("-i", output, "-c", "copy", copy)
+    data = bytearray(output.read_bytes())
+    data[-50] ^= 1
+    changed.write_bytes(data)
+    assert [verify(path).returncode for path in (copy, changed)] == [82, 81]
+    stranger = verify(output, XDG_DATA_HOME=str(tmp_path / "elsewhere"))
+    assert stranger.returncode == 80
+    assert "the signer is unknown here" in stranger.stdout
+
+
+def test_signing_can_be_left_to_others(portrait: Path, voice: Path, tmp_path: Path) -> None:
+    output = tmp_path / "film.mp4"
+
+    ended = generate(portrait, voice, output, "--json", TALKFACE_CONTENT_CREDENTIALS="false")
+
+    assert json.loads(ended.stdout)["credentials"] is None
+    assert verify(output).returncode == 82
+    assert not home_of(output).exists()
+
+
+def verify(file: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "talkface", "verify", str(file), *arguments],
+        env={**inherited, "XDG_DATA_HOME": str(home_of(file)), **environment},
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+        timeout=120.0,
+    )

@@ -8,6 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from service.provenance.settings import SignerSettings
 from service.reconciler import ReconcilerSettings
 from worker.contract.environment import SETTING_NAMES, unknown_variables
 from worker.contract.messages import SamplingOptions
@@ -41,7 +42,8 @@ def test_the_decoder_child_imports_next_to_nothing() -> None:
 
 
 def test_every_setting_of_every_process_is_a_known_variable() -> None:
-    fields = {*ReconcilerSettings.model_fields, *WorkerSettings.model_fields}
+    kinds = (ReconcilerSettings, WorkerSettings, SignerSettings)
+    fields = {name for kind in kinds for name in kind.model_fields}
 
     assert fields == SETTING_NAMES
 

@@ -22,8 +22,10 @@ from worker.contract.intake.uploads import (
     check_choices,
     check_combination,
 )
-from worker.contract.messages import JobInput, JobResult, SamplingOptions, VideoInput
+from worker.contract.messages import JobInput, SamplingOptions, VideoInput
+from worker.contract.results import JobResult
 from worker.runtime import RenderRequest
+from worker.video_file import NO_LABEL
 
 LIMITS = IntakeLimits()
 OPTIONS = SamplingOptions(fps=20)
@@ -151,7 +153,7 @@ def test_a_listening_photograph_hears_silence(tmp_path: Path, folder: Path) -> N
     assert taken.audio.notes == ()
     assert flac_stream(folder / "speech.flac").num_samples == 24_000
     assert sorted(path.name for path in folder.iterdir()) == sorted(input_files(taken))
-    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")
+    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4", NO_LABEL)
     assert request.sound is None
 
 
@@ -188,7 +190,7 @@ def test_the_first_image_is_the_portrait_and_the_others_are_references(
     assert (taken.image.width, [image.width for image in taken.references]) == (100, [110, 120])
     assert (taken.driving_video.num_frames, taken.driving_video.fps) == (20, 20.0)
     assert taken.video is None
-    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")
+    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4", NO_LABEL)
     assert request.video is None
     assert request.driving == folder / "driving.mkv"
     assert request.references == (folder / "reference-1.png", folder / "reference-2.png")
@@ -207,7 +209,7 @@ def test_beside_a_video_every_image_is_a_reference(
     assert taken.image is None
     assert taken.video is not None
     assert (taken.video.width, taken.video.num_frames, taken.video.seconds) == (160, 20, 1.0)
-    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4")
+    request = RenderRequest.of(taken, folder.joinpath, tmp_path / "out.mp4", NO_LABEL)
     assert (request.image, request.video) == (None, folder / "input.mkv")
     assert request.references == (folder / "reference-1.png",)
 

@@ -18,7 +18,8 @@ from worker.contract.intake.file_names import VIDEO
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.sounds import accept_audio
 from worker.contract.intake.videos import accept_video
-from worker.contract.messages import SamplingOptions, Stage, VideoUse
+from worker.contract.messages import SamplingOptions, Stage
+from worker.contract.results import VideoUse
 from worker.progress import HandBackError
 from worker.runtime import RenderRequest, load_renderer
 from worker.settings import WorkerSettings

@@ -1,8 +1,8 @@
 """`python -m worker.contract.intake.decoder_server`: decodes for others, and knows nothing else.
 
 For a container without a network, without Redis and without the installation's secret: what breaks
-out of a decoder's sandbox there finds uploads and nothing more. It runs ffmpeg and the picture child,
-whatever it is asked to run.
+out of a decoder's sandbox there finds uploads and nothing more. It runs ffmpeg, the picture child and the
+one that reads Content Credentials, whatever it is asked to run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.logs import LogLevel, configure_logging, get_logger
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 
-_MODULES: Final = ("worker.contract.intake.picture_child",)
+_MODULES: Final = ("worker.contract.intake.picture_child", "service.provenance.reading_child")
 _LONGEST_ORDER: Final = 2**16
 _log = get_logger("decoder")
 

@@ -1,0 +1,22 @@
+"""Whether the signer of this deployment answers: `python -m service.provenance.health`."""
+
+from __future__ import annotations
+
+import sys
+
+from service.provenance.settings import SignerSettings
+from worker.contract.signing import SignerClient, SignerGoneError, SigningError
+
+
+def main() -> int:
+    """0 if it answers."""
+    try:
+        SignerClient(SignerSettings().socket_path).trust()
+    except (SignerGoneError, SigningError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The MP4 that a render goes into: with its label, and with tags that say how it was made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from worker.contract.messages import LabelLanguage, SamplingOptions
+from worker.contract.results import LabelName
+
+if TYPE_CHECKING:
+    from model.media.frame_marks import FrameMark
+    from model.media.video_writer import VideoWriter
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Which label a video has, and in which language."""
+
+    name: LabelName = "off"
+    language: LabelLanguage = "en"
+
+    def chosen(self, options: SamplingOptions) -> Labelling:
+        """What a caller chose, and this where they chose nothing."""
+        return Labelling(options.label or self.name, options.label_language or self.language)
+
+
+NO_LABEL: Final = Labelling()
+
+
+def open_video(
+    path: Path,
+    sound: Path | None,
+    labelling: Labelling,
+    width: int,
+    height: int,
+    fps: float,
+    *,
+    is_edited: bool,
+) -> VideoWriter:
+    """A writer of finished frames. A watermark's place is in `marks`, before the label.
+
+    Args:
+        path: The MP4.
+        sound: What is muxed, or None.
+        labelling: The visible label.
+        width: In pixels, even.
+        height: In pixels, even.
+        fps: Frames per second.
+        is_edited: It is a film that was changed, not a picture that was animated.
+
+    Raises:
+        model.errors.ModelError: See `VideoWriter` and `Label`.
+    """
+    from model.media.label import INTRO_S, Label
+    from model.media.video_writer import VideoWriter
+
+    marks: list[FrameMark] = []
+    if labelling.name != "off":
+        num_frames = math.ceil(INTRO_S * fps) if labelling.name == "intro" else None
+        marks.append(
+            Label(
+                width,
+                height,
+                language=labelling.language,
+                is_edited=is_edited,
+                num_frames=num_frames,
+            )
+        )
+    how = "altered" if is_edited else "generated"
+    tags = {
+        "title": f"Talking face, {how} with AI",
+        "comment": f"Synthetic media: {how} with AI by talkface {version('talkface')}",
+    }
+    return VideoWriter(
+        path, width=width, height=height, fps=fps, sound=sound, marks=marks, tags=tags
+    )
