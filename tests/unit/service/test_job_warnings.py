@@ -13,12 +13,10 @@ from worker.contract.messages import (
     ImageInput,
     JobInput,
     JobRecord,
-    JobResult,
     JobState,
-    RendererInfo,
     SamplingOptions,
-    VideoUse,
 )
+from worker.contract.results import JobResult, RendererInfo, VideoUse
 
 
 def record(notes: tuple[str, ...] = (), faces: int = 1, **result: Any) -> JobRecord:
