@@ -15,7 +15,7 @@ import typer
 from talkface.batch import BatchError, Row, read_batch
 from talkface.batch_state import BatchState, key_of
 from talkface.exits import EXIT_STATUS, Exit, fail
-from talkface.generate import Studio, sampling_options
+from talkface.studio import Studio, sampling_options
 from talkface.terminal import Bar, Report, failure_of
 from worker.contract.errors import ErrorCode
 from worker.contract.intake.uploads import Uploads

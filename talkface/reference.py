@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings
 
 from service.metrics import Metrics, SnapshotCollector
 from service.problems import STATUS
+from service.provenance.settings import SignerSettings
 from service.reconciler import ReconcilerSettings
 from service.schemas.problem import EXAMPLE_DETAILS
 from service.settings import ServiceSettings
@@ -58,6 +59,11 @@ def reference() -> str:
             "Settings of the decoder server (`python -m worker.contract.intake.decoder_server`)",
             DecoderSettings,
             set(),
+        ),
+        (
+            "Settings of the signer (`python -m service.provenance`)",
+            SignerSettings,
+            set(_settings(ServiceSettings)),
         ),
     )
     for title, kind, known in sections:

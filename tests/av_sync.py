@@ -26,6 +26,7 @@ from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import SamplingOptions, Stage
 from worker.runtime import RenderRequest
 from worker.test_card import TestCardRenderer
+from worker.video_file import NO_LABEL
 
 RATE_HZ: Final = 48_000
 FLASH_FRAMES: Final = 3
@@ -107,7 +108,7 @@ def measure(film: Path, folder: Path, **options: Any) -> Shifts:
         _onsets_s(*soundfile.read(folder / "sound.flac", always_2d=True)),
     )
     output = folder / "output.mp4"
-    TestCardRenderer().render(RenderRequest.of(job, folder.joinpath, output), Nobody())
+    TestCardRenderer().render(RenderRequest.of(job, folder.joinpath, output, NO_LABEL), Nobody())
     times_s = _shown_s(output)
     heard = folder / "heard.wav"
     ffmpeg("-copyts", "-i", output, "-af", "aresample=async=1:first_pts=0", heard)

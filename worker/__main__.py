@@ -17,7 +17,7 @@ from worker.contract.start import StartError, check_data_dir, check_sandbox, rea
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
-from worker.runtime import load_renderer
+from worker.renderers import load_renderer
 from worker.settings import WorkerSettings
 from worker.video_file import Labelling
 

@@ -304,19 +304,6 @@ def render_options(request: RenderRequest) -> RenderOptions:
     return RenderOptions(**chosen)
 
 
-def load_renderer(settings: WorkerSettings) -> Renderer:
-    """The renderer that the settings name, loaded and not yet warm.
-
-    Raises:
-        model.errors.CheckpointError: The weights are absent, incomplete or altered.
-    """
-    if settings.renderer == "test-card":
-        from worker.test_card import TestCardRenderer
-
-        return TestCardRenderer(settings.test_card_frame_ms)
-    return PipelineRenderer.load(settings)
-
-
 def open_output(request: RenderRequest, width: int, height: int, fps: float) -> VideoWriter:
     """A writer of the finished frames of a request; see `open_video`."""
     where = (request.output, request.sound, request.labelling)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from service.provenance.reader import Report, UnknownMediaError, read_report
 from service.provenance.trust import Trust
 
 
-def main(argument: str) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Answer on standard output: the report as JSON."""
-    request: dict[str, Any] = json.loads(argument)
+    request: dict[str, Any] = json.loads(arguments[0])
     trust = Trust(request["anchors"], request["other_anchors"], tuple(request["other_serials"]))
     with open(request["source"], "rb") as stream:
         try:
@@ -29,4 +30,4 @@ def main(argument: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ from model.media.frames import Ending
 from model.pipelines.framing import SHAPES
 from model.pipelines.options import RenderOptions
 from model.pipelines.presets import MOST_STRENGTH, STRENGTHS, Frame
-from worker.contract.messages import INTAKE_OPTIONS, SamplingOptions
+from worker.contract.messages import INTAKE_OPTIONS, WRITER_OPTIONS, SamplingOptions
 from worker.contract.option_types import MOST_MOTION, FrameName, VideoShorter
 from worker.runtime import RenderRequest, render_options
 
@@ -26,9 +26,10 @@ def request(options: SamplingOptions, **files: Any) -> RenderRequest:
 def test_every_option_of_a_caller_is_one_of_the_pipeline() -> None:
     options = {field.name for field in dataclasses.fields(RenderOptions)}
 
-    # what the intake has carried out is not drawn
-    assert options >= {*SamplingOptions.model_fields} - INTAKE_OPTIONS
-    assert not options & INTAKE_OPTIONS
+    # what the intake has carried out is not drawn, nor what is put on finished frames
+    others = INTAKE_OPTIONS | WRITER_OPTIONS
+    assert options >= {*SamplingOptions.model_fields} - others
+    assert not options & others
     assert render_options(request(SamplingOptions())).preset == SamplingOptions().preset
 
 

@@ -287,6 +287,8 @@ def _compose(
         ],
         limits.child(max_file_bytes=int(limits.max_video_s + 62) * rate_hz * 4 + 2**20),
         what="audio",
+        reads=sources,
+        writes=made.parent,
         on_wait=on_wait,
     )
     if end.status != 0 or not made.is_file():

@@ -144,6 +144,8 @@ def _times_s(source: Path, sniffed: Sniffed, limits: IntakeLimits, what: str) ->
             ],
             limits.child(max_file_bytes=_LISTING_BYTES),
             what=what,
+            reads=[source],
+            writes=listing.parent,
         )
         text = listing.read_text("ascii", "replace") if listing.is_file() else ""
     finally:

@@ -210,6 +210,7 @@ def find_white(
         ],
         limits.child(max_file_bytes=2**20),
         what=what,
+        reads=[source],
     )
     found = [int(luma) for luma in _BRIGHTEST.findall(end.output.decode("ascii", "replace"))]
     if not found or max(found) > _LUMA_WITHIN_SDR[colours.transfer]:
