@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.reconciler import Reconciler, ReconcilerSettings
@@ -24,7 +25,10 @@ class FileSender(WebhookSender):
         super().__init__(secret)
         self._path = path
 
-    def send(self, event: OutboxEvent, *, principal: str) -> Delivery:
+    def send(
+        self, event: OutboxEvent, *, principal: str, metadata: Mapping[str, str] | None = None
+    ) -> Delivery:
+        # The release before has no metadata, and this file is what both run.
         line = f"{event.id} {event.job_id} {event.type}\n".encode()
         # One write of a short line is whole even if this process is killed.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

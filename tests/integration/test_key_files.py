@@ -307,7 +307,7 @@ def test_fields_of_a_newer_version_are_ignored_and_kept(
 
 
 def lose_everything(redis_server: RedisServer) -> None:
-    with redis_server.client() as redis:
+    with redis_server.operator() as redis:
         redis.flushall()
 
 

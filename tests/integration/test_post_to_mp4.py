@@ -255,6 +255,8 @@ def test_the_documentation_names_every_answer(client: TestClient) -> None:
         "/v1/jobs/{job_id}/events",
         "/v1/jobs/{job_id}/thumbnail",
         "/v1/jobs/{job_id}/cancel",
+        "/v1/jobs/{job_id}/webhook",
+        "/v1/webhook-secret",
         "/v1/verify",
         "/healthz",
         "/readyz",

@@ -46,6 +46,7 @@ def environment_of(redis_url: str, data_dir: Path) -> dict[str, str]:
         "TALKFACE_REDIS_URL": redis_url,
         "TALKFACE_DATA_DIR": str(data_dir),
         "TALKFACE_RENDERER": "test-card",
+        "TALKFACE_CONTENT_CREDENTIALS": "false",  # nobody signs here
     }
 
 
