@@ -54,7 +54,7 @@ from worker.contract.ledger_records import to_json
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobInput, JobRecord, JobState, needed_schema
 
-_RENEW_EVERY_S: Final = 60.0
+_RENEW_EVERY_S: Final = 8.0
 _log = get_logger(__name__)
 
 

@@ -23,8 +23,12 @@ from worker.contract.message import Message
 
 KEPT_S: Final = 86_400
 """How long a key leads to its job, in seconds."""
-RESERVED_S: Final = 300
-"""How long a reservation holds without an outcome, in seconds."""
+RESERVED_S: Final = 30
+"""How long a reservation holds without an outcome or a renewal, in seconds.
+
+Whoever asks again because the server died waits so long. It may run out under a request that is still
+decoded: a twin then does the same work, and `watch` lets one of them become the job.
+"""
 
 
 class IdempotencyKey(Message):
