@@ -111,7 +111,7 @@ def test_a_moving_face_is_dubbed_and_the_rest_stays(
     # The face is away from 0.8 s on, and one second is used.
     assert video["held_frames"]
     assert all(number >= 23 for number in video["held_frames"])
-    before = np.stack(list(read_frames(moving_face)))[:30].astype(int)
+    before = np.stack(list(read_frames(moving_face, fps=30.0)))[:30].astype(int)
     after = np.stack(list(read_frames(dubbed))).astype(int)
     change = np.abs(after - before)
     # Hair and wall stay but for the encoder; the mouth no longer smiles.
