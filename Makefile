@@ -69,7 +69,7 @@ test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: corpus
-corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 13th)
+corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 29th)
 	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
 
 .PHONY: batch

@@ -14,6 +14,9 @@ import skimage.data
 import soundfile
 from PIL import Image
 
+# One service for them all: starting one costs more than they do.
+pytestmark = pytest.mark.xdist_group("service")
+
 
 def write_huge_png(path: Path) -> None:
     """A genuine PNG of 25 000 x 25 000 grey pixels, some 100 kB small."""

@@ -12,9 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from model.media.probe import probe
 from talkface.batch_state import NAME
 from tests.uploads import picture, tone
+
+# One service for them all: starting one costs more than they do.
+pytestmark = pytest.mark.xdist_group("service")
 
 # `make batch` sends 50.
 ROWS = int(os.environ.get("BATCH_ROWS", "8"))

@@ -12,6 +12,9 @@ import pytest
 from model.media.probe import probe
 from talkface_client import ApiError, AsyncClient, Client, JobEndedError, JobPublic, JobState
 
+# One service for them all: starting one costs more than they do.
+pytestmark = pytest.mark.xdist_group("service")
+
 
 @pytest.fixture
 def client(server: Any) -> Iterator[Client]:

@@ -15,6 +15,9 @@ from model.media.probe import probe
 from model.media.video_reader import read_frames
 from tests.films import H264, ffmpeg, film
 
+# One service for them all: starting one costs more than they do.
+pytestmark = pytest.mark.xdist_group("model")
+
 
 @pytest.fixture(scope="module")
 def model_server(run_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:

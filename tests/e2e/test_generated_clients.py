@@ -12,6 +12,9 @@ import pytest
 
 from model.media.probe import probe
 
+# One service for them all: starting one costs more than they do.
+pytestmark = pytest.mark.xdist_group("service")
+
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "clients" / "generated"
 
