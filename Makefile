@@ -66,14 +66,18 @@ demo: $(STAMP) ## Start everything on a free port, turn the example into out/dem
 
 .PHONY: test
 test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not long" $(PYTEST_ARGS)
+
+.PHONY: long
+long: $(STAMP) ## Run the tests that make test leaves out: two releases at once, a killed batch, further signals
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m long
 
 .PHONY: corpus
 corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 29th)
 	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
 
 .PHONY: batch
-batch: $(STAMP) ## 50 videos by `talkface submit`, service and command killed midway (make test sends 8)
+batch: $(STAMP) ## 50 videos by `talkface submit`, service and command killed midway (make long sends 8)
 	@BATCH_ROWS=50 $(BIN)/python -m pytest tests/e2e/test_cli.py -k batch -q -s
 
 .PHONY: chaos

@@ -11,6 +11,7 @@ from tests.chaos.versions import run
 from tests.previous_release import NoHistoryError
 
 
+@pytest.mark.long
 def test_two_releases_at_once_lose_double_and_misread_nothing() -> None:
     # Not below tmp_path: the name of a unix socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="tf-chaos-") as folder:

@@ -119,6 +119,7 @@ def wait_for(num_videos: int, folder: Path, process: subprocess.Popen[bytes]) ->
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_a_batch_goes_on_after_service_and_command_were_killed(run_up: Any, tmp_path: Path) -> None:
     source, films = make_batch(tmp_path / "batch"), tmp_path / "films"
     port = str(free_port())

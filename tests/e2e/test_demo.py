@@ -70,7 +70,7 @@ def test_demo_makes_a_playable_video_and_stops_everything(tmp_path: Path) -> Non
     assert processes_with(mark) == []
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.long), "SIGTERM"])
 def test_interrupted_demo_leaves_nothing_running(name: str, tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     settings = {"TALKFACE_RENDERER": "test-card", "TALKFACE_TEST_CARD_FRAME_MS": "500"}
@@ -83,6 +83,7 @@ def test_interrupted_demo_leaves_nothing_running(name: str, tmp_path: Path) -> N
     assert list(tmp_path.glob("talkface-demo-*")) == []
 
 
+@pytest.mark.long
 def test_refused_upload_ends_the_demo_with_the_servers_reason(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     (tmp_path / "empty.wav").touch()

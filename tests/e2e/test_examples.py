@@ -119,6 +119,7 @@ def running_site(portrait: Path, voice: Path) -> Iterator[Site]:
 @pytest.mark.skipif(
     not any(map(shutil.which, BROWSERS)), reason="no chromium (README: optional packages)"
 )
+@pytest.mark.long
 def test_javascript_in_a_browser(run_up: Any, portrait: Path, voice: Path, tmp_path: Path) -> None:
     browser = next(found for found in map(shutil.which, BROWSERS) if found)
     arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -115,7 +115,7 @@ def test_a_moving_face_is_dubbed_and_the_rest_stays(
     assert video["held_frames"]
     assert all(number >= 23 for number in video["held_frames"])
     before = np.stack(list(read_frames(moving_face, fps=30.0)))[:30].astype(int)
-    after = np.stack(list(read_frames(dubbed))).astype(int)
+    after = np.stack(list(read_frames(dubbed, fps=30.0))).astype(int)
     change = np.abs(after - before)
     # Hair and wall stay but for the encoder; the mouth no longer smiles.
     assert change[:, :60].mean() < 4

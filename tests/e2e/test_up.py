@@ -124,7 +124,9 @@ def test_accepted_jobs_survive_the_death_of_redis_and_of_everything(
         assert up.client.get(job["links"]["content"]).status_code == 200
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL]
+)
 def test_nothing_is_left_when_up_ends(run_up: Any, tmp_path: Path, kind: signal.Signals) -> None:
     with run_up(tmp_path / "data", "--workers", "2") as up:
         children = up.children()

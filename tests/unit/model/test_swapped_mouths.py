@@ -48,11 +48,12 @@ def test_the_source_s_own_mouth_hardly_moves_the_drawn_opening(
     places = np.stack([in_pixels(plan, face) for face in targets])
 
     sources = [plan]
-    for at in (0.1, 0.25):  # the same photograph, its mouth open
-        picture = draw(pipeline, plan, targets)[int(np.searchsorted(openings, at))]
-        sources.append(pipeline.prepare(picture, speech, options))
+    picture = draw(pipeline, plan, targets)[int(np.searchsorted(openings, 0.25))]
+    sources.append(
+        pipeline.prepare(picture, speech, options)
+    )  # the same photograph, its mouth open
     shown = [mouth_opening(x.reference_landmarks) for x in sources]
-    assert shown[2] - shown[0] > 0.15, "the sources' mouths are to differ"
+    assert shown[1] - shown[0] > 0.15, "the sources' mouths are to differ"
 
     found = []
     for source in sources:
