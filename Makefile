@@ -65,7 +65,7 @@ demo: $(STAMP) ## Start everything on a free port, turn the example into out/dem
 	@exec $(BIN)/python examples/demo.py
 
 .PHONY: test
-test: $(STAMP) ## Run all tests (tests/gpu skip where there is no CUDA)
+test: $(STAMP) ## Run the tests (tests/gpu skip where there is no CUDA)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not long" $(PYTEST_ARGS)
 
 .PHONY: long
