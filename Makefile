@@ -69,7 +69,7 @@ test: $(STAMP) ## Run the tests (tests/gpu skip where there is no CUDA)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not long" $(PYTEST_ARGS)
 
 .PHONY: long
-long: $(STAMP) ## Run the tests that make test leaves out: two releases at once, a killed batch, further signals
+long: $(STAMP) ## Run the tests that make test leaves out: the page in Chromium, two releases at once, a killed batch
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m long
 
 .PHONY: corpus

@@ -69,8 +69,8 @@ class Watched:
     requests: list[str] = field(default_factory=list)
 
 
-# Of this folder and no longer: while its driver runs, no other test of the process can start an event loop.
-@pytest.fixture(scope="package")
+# Of one module and no longer: while its driver runs, no other test of the process can start an event loop.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = find_chromium()
     if path is None:
@@ -82,8 +82,8 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
-def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The application, a worker that draws a test card, and an inspector that really looks for faces."""
     data_dir = tmp_path_factory.mktemp("data")
     with tempfile.TemporaryDirectory(prefix="tf-redis-") as folder, ExitStack() as running:

@@ -22,7 +22,7 @@ from tests.browser.steps import (
 )
 from tests.films import film
 
-pytestmark = pytest.mark.xdist_group("chromium")
+pytestmark = [pytest.mark.xdist_group("chromium"), pytest.mark.long]
 MAX_PAGE_BYTES = 150_000
 
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Served, Watched
 from tests.browser.steps import fill_in, is_wider_than_window, play, press, wait_for_video
 
-pytestmark = pytest.mark.xdist_group("chromium")
+pytestmark = [pytest.mark.xdist_group("chromium"), pytest.mark.long]
 
 
 def serious_findings(page: Page) -> list[tuple[str, Any]]:

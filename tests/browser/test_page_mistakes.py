@@ -13,7 +13,7 @@ from playwright.sync_api import FilePayload, expect
 from tests.browser.conftest import MAX_IMAGE_BYTES, Served, Watched
 from tests.browser.steps import fill_in, picture, press, voice, wait_for_video
 
-pytestmark = pytest.mark.xdist_group("chromium")
+pytestmark = [pytest.mark.xdist_group("chromium"), pytest.mark.long]
 
 
 def told(watched: Watched, field: str, sentence: str) -> None:
