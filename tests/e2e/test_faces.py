@@ -98,7 +98,8 @@ def moving_face(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_moving_face_is_dubbed_and_the_rest_stays(
     model_server: Any, moving_face: Path, voice: Path, tmp_path: Path
 ) -> None:
-    answer = model_server.post_files(("video", moving_face), ("audio", voice), preset="preview")
+    files = ("video", moving_face), ("audio", voice)
+    answer = model_server.post_files(*files, preset="preview", label="off")
     job = model_server.wait_for_end(answer.json())
     assert job["state"] == "succeeded", job
 
