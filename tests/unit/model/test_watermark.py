@@ -75,6 +75,7 @@ def test_busiest_frames_keep_the_psnr() -> None:
     assert cv2.PSNR(frame, _marked(frame)) > 43
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_mark_is_found_and_read_after_an_attack(name: str, film: Path, tmp_path: Path) -> None:
     attacked = tmp_path / "attacked.mp4"
