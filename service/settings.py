@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator
@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.intake.uploads import MAX_REFERENCES
-from worker.contract.results import LabelName
+from worker.contract.logs import LogLevel
+from worker.contract.shared_settings import DecoderSocket, DefaultLabel, Sandbox, SignerSocket
 
 
 class ServiceSettings(BaseSettings):
@@ -27,19 +28,9 @@ class ServiceSettings(BaseSettings):
     data_dir: Annotated[
         Path, Field(description="Folder of uploads and results, shared with the workers.")
     ] = Path("talkface-data")
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least level logged.")
-    ] = "INFO"
-    decoder_socket: Annotated[
-        Path | None,
-        Field(description="Socket of the decoder server that decodes uploads; none: done here."),
-    ] = None
-    sandbox: Annotated[
-        SandboxMode,
-        Field(
-            description="`require`: decode nothing where the kernel cannot confine decoders; `warn`."
-        ),
-    ] = SandboxMode.WARN
+    log_level: Annotated[LogLevel, Field(description="Least level logged.")] = "INFO"
+    decoder_socket: DecoderSocket = None
+    sandbox: Sandbox = SandboxMode.WARN
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
     metrics_host: Annotated[str, Field(description="Address of the port for metrics.")] = (
@@ -221,10 +212,7 @@ class ServiceSettings(BaseSettings):
     retention_s: Annotated[
         float, Field(ge=0, description="Results are erased so long after a job's end; 0: never.")
     ] = 7 * 86_400.0
-    label: Annotated[
-        LabelName,
-        Field(description="Label of videos whose caller chose none: off, intro (3 s) or always."),
-    ] = "always"
+    label: DefaultLabel = "always"
     label_fixed: Annotated[
         bool, Field(description="Callers may not choose another label than this one.")
     ] = False
@@ -239,10 +227,7 @@ class ServiceSettings(BaseSettings):
         float,
         Field(ge=0, description="Who made and erased what is kept so long, in seconds; 0: ever."),
     ] = 365 * 86_400.0
-    signer_socket: Annotated[
-        Path | None,
-        Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),
-    ] = None
+    signer_socket: SignerSocket = None
     require_durable_redis: Annotated[
         bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
     ] = True

@@ -9,8 +9,9 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.contract.intake.sandbox import SandboxMode
+from worker.contract.logs import LogLevel
 from worker.contract.messages import LabelLanguage
-from worker.contract.results import LabelName
+from worker.contract.shared_settings import DecoderSocket, DefaultLabel, Sandbox, SignerSocket
 
 
 class WorkerSettings(BaseSettings):
@@ -26,19 +27,11 @@ class WorkerSettings(BaseSettings):
         Path, Field(description="Folder of uploads and results, shared with the service.")
     ] = Path("talkface-data")
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        LogLevel,
         Field(description="Least level that is logged."),
     ] = "INFO"
-    decoder_socket: Annotated[
-        Path | None,
-        Field(description="Socket of the decoder server that decodes uploads; none: done here."),
-    ] = None
-    sandbox: Annotated[
-        SandboxMode,
-        Field(
-            description="`require`: decode nothing where the kernel cannot confine decoders; `warn`."
-        ),
-    ] = SandboxMode.WARN
+    decoder_socket: DecoderSocket = None
+    sandbox: Sandbox = SandboxMode.WARN
     renderer: Annotated[
         Literal["pipeline", "test-card"],
         Field(description="What draws: the model, or moving bars for tests of the queue."),
@@ -77,20 +70,14 @@ class WorkerSettings(BaseSettings):
         float | None,
         Field(ge=0, description="... plus this times the sound; unset: 60 on a CPU, 10 on a GPU."),
     ] = None
-    label: Annotated[
-        LabelName,
-        Field(description="Label of videos whose caller chose none: off, intro (3 s) or always."),
-    ] = "always"
+    label: DefaultLabel = "always"
     label_language: Annotated[
         LabelLanguage, Field(description="Its language, such as en, de or fr.")
     ] = "en"
     content_credentials: Annotated[
         bool, Field(description="Every video is signed before it is published (C2PA).")
     ] = True
-    signer_socket: Annotated[
-        Path | None,
-        Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),
-    ] = None
+    signer_socket: SignerSocket = None
     test_card_frame_ms: Annotated[
         float,
         Field(ge=0, description="What one frame of the test card costs, to imitate a render."),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.contract.logs import LogLevel
+from worker.contract.shared_settings import SignerSocket
 from worker.contract.signing import socket_path
 
 
@@ -19,13 +21,8 @@ class SignerSettings(BaseSettings):
     data_dir: Annotated[
         Path, Field(description="Folder of uploads and results, shared with the workers.")
     ] = Path("talkface-data")
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least level logged.")
-    ] = "INFO"
-    signer_socket: Annotated[
-        Path | None,
-        Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),
-    ] = None
+    log_level: Annotated[LogLevel, Field(description="Least level logged.")] = "INFO"
+    signer_socket: SignerSocket = None
     signing_dir: Annotated[
         Path | None,
         Field(description="Folder of its keys; unset: <data_dir>/secrets/content-credentials."),
