@@ -121,6 +121,11 @@ clients: $(STAMP) ## Generate clients from openapi.json (Python, TypeScript) and
 reference: $(STAMP) ## Write docs/reference.md anew: settings, error codes, metrics
 	@$(BIN)/python -m talkface.reference docs/reference.md
 
+.PHONY: docs
+docs: $(STAMP) ## Make the documentation a site in out/site, links checked (REPOSITORY_URL: where links to code lead)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "$(BIN)/python -m http.server --directory out/site serves it"
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .

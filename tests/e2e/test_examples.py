@@ -20,11 +20,11 @@ from model.media.probe import probe
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LIMIT_S = 180.0
-PAGE = """<!doctype html><title>example</title><script type="module">
-import { makeVideo } from "/make_video.mjs";
-
 # One service for them all: starting one costs more than they do.
 pytestmark = pytest.mark.xdist_group("service")
+
+PAGE = """<!doctype html><title>example</title><script type="module">
+import { makeVideo } from "/make_video.mjs";
 const file = async (name) => (await fetch(name)).blob();
 let told;
 try {
