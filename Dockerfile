@@ -7,6 +7,9 @@
 # No CUDA base image is needed: torch's wheels carry the CUDA libraries, the host lends the driver.
 # docs/deployment.md says which build runs with which driver and card.
 
+# The release that the images are labelled with (tests/unit/test_packaging.py).
+ARG VERSION=0.2.1
+
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
     GLOG_minloglevel=2 \
@@ -83,6 +86,10 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 ENV TALKFACE_HOST=0.0.0.0 TALKFACE_PORT=8000 TALKFACE_DATA_DIR=/var/lib/talkface
 CMD ["python", "-m", "service"]
+ARG VERSION
+LABEL org.opencontainers.image.title="talkface api" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 FROM base AS inspector
 COPY --from=build-inspector /opt/venv /opt/venv
@@ -97,6 +104,10 @@ COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/e
 ENV TALKFACE_DATA_DIR=/var/lib/talkface HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 USER 10001:10001
 CMD ["python", "-m", "worker.inspection"]
+ARG VERSION
+LABEL org.opencontainers.image.title="talkface inspector" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 FROM base AS worker
 COPY --from=build-worker /opt/venv /opt/venv
@@ -119,6 +130,10 @@ RUN install -d -o 10001 -g 10001 /opt/cache && HOME=/opt/cache MPLCONFIGDIR=/opt
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["python", "docker/worker_health.py"]
 CMD ["sh", "-c", "cp -r /opt/cache/. /tmp && exec python -m worker"]
+ARG VERSION
+LABEL org.opencontainers.image.title="talkface worker" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 FROM valkey/valkey:8-alpine AS redis
 COPY docker/redis.conf /etc/talkface-redis.conf
@@ -127,3 +142,7 @@ RUN mkdir -p /var/lib/talkface-redis && chown 10001:10001 /var/lib/talkface-redi
 USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s --retries=5 CMD ["valkey-cli", "ping"]
 CMD ["valkey-server", "/etc/talkface-redis.conf"]
+ARG VERSION
+LABEL org.opencontainers.image.title="talkface redis" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.licenses="Apache-2.0"

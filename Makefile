@@ -126,6 +126,15 @@ docs: $(STAMP) ## Make the documentation a site in out/site, links checked (REPO
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "$(BIN)/python -m http.server --directory out/site serves it"
 
+.PHONY: release
+release: $(STAMP) ## Build the wheels of service and client into dist/; refused where versions or CHANGELOG disagree
+	@test -z "$$(git status --porcelain)" || { echo "release: commit your changes first (git status)" >&2; exit 1; }
+	@$(BIN)/python -m pytest -q -n 0 tests/unit/test_packaging.py
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build --directory dist
+	@cd clients/python && ../../$(BIN)/python -m hatchling build --directory ../../dist
+	@ls -l dist
+
 .PHONY: lint
 lint: $(STAMP) ## ruff (lint and format), import contracts
 	@$(BIN)/ruff check .

@@ -44,6 +44,17 @@ def test_the_client_has_the_version_of_the_service() -> None:
     assert {Requirement(line).name for line in project["dependencies"]} == {"httpx2", "pydantic"}
 
 
+def test_the_release_is_dated_in_the_changelog_and_named_in_the_images() -> None:
+    version = PROJECT["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert f"ARG VERSION={version}\n" in dockerfile
+    labelled = re.findall(r'image.title="talkface (\w+)"', dockerfile)
+    assert labelled == ["api", "inspector", "worker", "redis"]
+
+
 def test_packages_without_dependencies_have_exact_versions_and_are_no_extra() -> None:
     text = (ROOT / "requirements" / "no-deps.txt").read_text()
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
