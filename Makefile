@@ -69,7 +69,7 @@ test: $(STAMP) ## Run the tests (tests/gpu skip where there is no CUDA)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not long" $(PYTEST_ARGS)
 
 .PHONY: long
-long: $(STAMP) ## Run the tests that make test leaves out: the page in Chromium, two releases at once, a killed batch
+long: $(STAMP) ## Run the tests that make test leaves out: the page in Chromium, README's commands, killed trainings and batches, two releases at once
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m long
 
 .PHONY: corpus

@@ -14,7 +14,7 @@ ablation. arXiv 2408.05416; noise levels and weights are ours (docs/model.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,12 +34,12 @@ from model.networks.schedule import NUM_TIMESTEPS, velocity_loss
 from model.networks.unet import TalkFormerUNet
 from model.training.builders.export import pack
 from model.training.end_to_end_networks import EndToEnd
-from model.training.landmark_windows import Batch, Windows, collate
+from model.training.landmark_windows import Batch, collate
 from model.training.launch import main
 from model.training.pictures import generated_weight, psnr_db, save_strips
 from model.training.shard_windows import ClipWindow, draw_window, landmark_error, split_tracks
 from model.training.stage import Draw, Figures, LoopConfig, Stage, autocast
-from model.training.stage1_landmarks import LandmarksConfig, completion_loss
+from model.training.stage1_landmarks import LandmarksConfig, Material, completion_loss
 from model.training.stage2_diffusion import sample_latents
 
 
@@ -50,7 +50,8 @@ class EndToEndConfig(LoopConfig):
     Attributes:
         weights: Checkpoint folder to start from.
         shards: Clips (`talkface prepare`).
-        prepared: Folder with stage 1's arrays, for the landmark loss.
+        prepared: Folder with stage 1's arrays, for the landmark loss. Where there are none, it takes
+            windows of `shards`.
         end_to_end: Whether the diffusion loss reaches the completer; the paper's ablation switch.
         batch_size: Windows of clips a step; each gives `rendered` frames.
         frames: Length of a window.
@@ -189,8 +190,8 @@ class EndToEndStage(Stage[EndToEndBatch]):
         self.networks = EndToEnd(config.weights, device)
         self.shards = ClipShards(config.shards)
         self.seen, unseen = split_tracks(self.shards, config.frames)
-        self.stage1 = LandmarksConfig(prepared=config.prepared, batch_size=config.landmark_batch)
-        self.speech = Windows(config.prepared, self.stage1.mix)
+        self.stage1 = self._stage1_config()
+        self.speech = Material(self.stage1)
         self.gain = config.diffusion_gain if config.end_to_end else 0.0
         # without R-Align nothing asks the reference encoder
         self.find_unused_parameters = not self.networks.unet.config["r_align"]
@@ -212,6 +213,15 @@ class EndToEndStage(Stage[EndToEndBatch]):
             learning_rates={"landmark_completer": config.completer_learning_rate},
             gradient_clips={"landmark_completer": config.completer_clip},
         )
+
+    def _stage1_config(self) -> LandmarksConfig:
+        """Stage 1 on its arrays or, where there are none, on the shards, in windows that they can fill."""
+        config = self.config
+        stage1 = LandmarksConfig(prepared=config.prepared, batch_size=config.landmark_batch)
+        if (config.prepared / "motion.npz").exists():
+            return stage1
+        longest = max((self.shards.tracks[i].num_frames for i in self.seen), default=stage1.frames)
+        return replace(stage1, shards=config.shards, frames=min(stage1.frames, longest))
 
     def draw(self, draw: Draw) -> EndToEndBatch:
         """Stage 1's windows, so that no voice or face is forgotten; clips; noise."""

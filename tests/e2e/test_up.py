@@ -163,6 +163,7 @@ def test_a_render_in_progress_does_not_hold_up_the_end(
     assert still_running(children) == []
 
 
+@pytest.mark.long
 def test_a_data_folder_too_deep_for_a_socket_works(
     run_up: Any, tmp_path: Path, portrait: Path, voice: Path
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
     assert "talkface doctor" in ended.stderr
 
 
+@pytest.mark.long
 def test_another_redis_is_used_when_one_is_given(run_up: Any, server: Any, tmp_path: Path) -> None:
     [redis] = server.children("redis-server")
     [path] = {Path(each.laddr) for each in redis.net_connections("unix") if each.laddr}

@@ -183,6 +183,7 @@ def test_a_validator_that_is_killed_loses_nothing(
     assert job_of(client, job_id)["attempt"] == 2
 
 
+@pytest.mark.long
 def test_a_validator_that_is_stopped_hands_its_job_back(
     client: TestClient, start_worker: StartWorker, long_film: bytes, data_dir: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_frames_change_in_the_lower_face_only(
     assert drawn.mean() > 1
 
 
+@pytest.mark.long
 def test_a_checkpoint_larger_than_what_ships_can_be_packed_elsewhere(
     tmp_path: Path, portrait: Image, speech: NDArray[np.float32]
 ) -> None:
@@ -147,6 +148,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_stage_2_begins_from_stable_diffusion(
     stable_diffusion: Path, pairs: Path, tmp_path: Path
 ) -> None:

@@ -286,6 +286,5 @@ def test_detectors_are_loaded_by_name(weights_dir: Path, tmp_path: Path) -> None
     assert isinstance(load_detector("mediapipe"), MediaPipeFaceDetector)
     chosen = load_detector("face-alignment", weights_dir=weights_dir)
     assert isinstance(chosen, FaceAlignmentDetector)
-    assert all(face.landmarks.shape == (68, 2) for face in chosen(small_picture()))
     with pytest.raises(MissingDependencyError):
         load_detector("face-alignment", weights_dir=tmp_path)

@@ -88,7 +88,13 @@ def coordinate_gradient_cosines(
     )
 
 
-@pytest.mark.parametrize("drop_warped", [1.0, 0.0], ids=["without-warp", "with-warp"])
+@pytest.mark.parametrize(
+    "drop_warped",
+    [
+        pytest.param(1.0, id="without-warp", marks=pytest.mark.long),
+        pytest.param(0.0, id="with-warp"),
+    ],
+)
 def test_coordinate_gradient_points_along_an_injected_error(
     networks: EndToEnd, windows: list[ClipWindow], drop_warped: float
 ) -> None:

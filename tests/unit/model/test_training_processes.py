@@ -117,6 +117,7 @@ def stage0(crops: Path, output: Path, *settings: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_killed_at_any_step_and_started_again_equals_unbroken(crops: Path, tmp_path: Path) -> None:
     settings = ["max_steps=24", "log_every=2", "save_every=5", "sample_every=9", "warmup_steps=3"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -140,6 +141,7 @@ def test_killed_at_any_step_and_started_again_equals_unbroken(crops: Path, tmp_p
         assert torch.equal(weights_of(broken)[key], value), f"{key}; killed after {at} rows"
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     script = tmp_path / "two_halves.py"
     script.write_text(TWO_HALVES)

@@ -137,6 +137,7 @@ def find_processes(word: str) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_and_ends_the_same(
     films: Path, settings: PrepareSettings, prepared_set: Prepared, tmp_path: Path
 ) -> None:

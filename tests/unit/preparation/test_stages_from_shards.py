@@ -1,4 +1,4 @@
-"""Stages 0 to 2 train on shards alone: they begin, their loss has gradients, they show held-out films."""
+"""Stages 0 to 3 train on shards alone: they begin, their loss has gradients, they show held-out films."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from model.data.shards import read_tracks, write_shard
 from model.errors import ConfigError
 from model.face.landmarks import CONTENT, POSE, mouth_opening
 from model.networks.autoencoder import build_autoencoder
-from model.training import stage0_autoencoder, stage1_landmarks, stage2_diffusion
+from model.training import (
+    stage0_autoencoder,
+    stage1_landmarks,
+    stage2_diffusion,
+    stage3_end_to_end,
+)
 from model.training.landmark_windows import Pauses
 from model.training.shard_windows import ShardWindows
 from model.training.stage import Draw, Stage
@@ -83,6 +88,15 @@ def test_stage_2(shards: Path, autoencoder: Path, tmp_path: Path) -> None:
     figures = check_stage(lambda: stage2_diffusion.build(config, "cpu"), tmp_path)
     assert figures["ceiling_clips_psnr_db"] > 0
     assert not any("portraits" in name for name in figures)
+
+
+def test_stage_3(shards: Path, tmp_path: Path) -> None:
+    config = stage3_end_to_end.EndToEndConfig(
+        prepared=tmp_path, shards=shards, landmark_batch=2, sample_steps=1, **LOOP
+    )
+    figures = check_stage(lambda: stage3_end_to_end.build(config, "cpu"), tmp_path)
+    assert figures["psnr_db"] > 0
+    assert 0 < figures["error"] < 1
 
 
 def test_stage_2_warps_the_reference_onto_the_target(shards: Path) -> None:

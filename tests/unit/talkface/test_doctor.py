@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import skimage.data
 from PIL import Image
 
@@ -75,6 +76,7 @@ def test_what_is_missing_comes_with_a_remedy(tmp_path: Path) -> None:
     assert "https://" in found["face-alignment"]["found"]
 
 
+@pytest.mark.long
 def test_people_get_a_list(tmp_path: Path) -> None:
     ended = doctor("--data-dir", str(tmp_path), TALKFACE_WEIGHTS_DIR=str(tmp_path))
 
