@@ -123,7 +123,14 @@ def test_a_clock_that_begins_anywhere_is_no_late_start(tmp_path: Path) -> None:
         assert onsets_s(tmp_path) == pytest.approx([0.3], abs=0.05), name
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("webm", "libopus"), ("mp3", "mp3")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        pytest.param("m4a", "aac", marks=pytest.mark.long),
+        pytest.param("webm", "libopus", marks=pytest.mark.long),
+        ("mp3", "mp3"),
+    ],
+)
 def test_five_minutes_do_not_drift(tmp_path: Path, suffix: str, codec: str) -> None:
     times_s = [0.3, 60.0, 299.5]
     clicks(tmp_path / "clicks.wav", times_s, 300)
@@ -151,6 +158,7 @@ def test_a_sound_is_moved_by_the_offset_that_was_asked_for(
     assert info.seconds == pytest.approx(2.5 + offset_ms / 1000, abs=0.001)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("suffix", "arguments"), CONTAINERS)
 def test_five_minutes_of_a_film_do_not_drift(
     tmp_path: Path, suffix: str, arguments: tuple[str, ...]
