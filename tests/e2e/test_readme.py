@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,12 +59,17 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def run(self, snippet: str) -> str:
         """What the commands print."""
         process = self.start(snippet)
-        told = process.communicate(timeout=SNIPPET_LIMIT_S)[0]
+        try:
+            told = process.communicate(timeout=SNIPPET_LIMIT_S)[0]
+        finally:
+            with suppress(ProcessLookupError):  # it has ended, and all that it started
+                os.killpg(process.pid, signal.SIGKILL)
         assert process.returncode == 0, f"{snippet}\n{told}"
         return told
 
@@ -94,7 +101,7 @@ def service(shell: Shell) -> Iterator[Shell]:
             assert told, "talkface up ended while it started"
         yield shell
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60.0)
 
 
