@@ -39,7 +39,7 @@ from service.webhook_targets import AllowedTargets
 from service.webhooks import Outcome, WebhookSender, retry_delay_s, trusted_authorities
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name, unknown_variables
-from worker.contract.holders import Holders
+from worker.contract.holders import LOOK_EVERY_S, Holders
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import bound, configure_logging, get_logger
@@ -136,10 +136,11 @@ class Reconciler:
         while not stop.is_set():
             try:
                 self.round()
+                self._pause(stop)
             except RedisError as error:
                 # Not its message, which may repeat the URL with its password.
                 _log.warning("redis_unavailable", kind=type(error).__name__)
-            stop.wait(self._settings.reconcile_every_s)
+                stop.wait(self._settings.reconcile_every_s)
         self._senders.shutdown(wait=True, cancel_futures=True)
         with contextlib.suppress(RedisError):
             self._presence.sign_off(ProcessKind.RECONCILER, self._name)
@@ -151,6 +152,7 @@ class Reconciler:
             redis.RedisError: Redis cannot be reached.
         """
         for step in (
+            self._recover_disconnected,
             self._recover_lost,
             self._end_overdue,
             self._skip_inspection,
@@ -166,6 +168,14 @@ class Reconciler:
             except Exception:  # noqa: BLE001  one step's fault must not stop the others
                 _log.error("step_failed", step=step.__name__.strip("_"), exc_info=True)
             self._beat()
+
+    def _pause(self, stop: threading.Event) -> None:
+        """Wait for the next round; what a dead worker held does not wait so long."""
+        until = time.monotonic() + self._settings.reconcile_every_s
+        while (left_s := until - time.monotonic()) > 0:
+            if stop.wait(min(left_s, LOOK_EVERY_S)):
+                return
+            self._recover_disconnected()
 
     def _beat(self) -> None:
         """Say that this process goes on, at most once a second."""
@@ -197,14 +207,16 @@ class Reconciler:
             self._beat()
         return handled
 
-    def _recover_lost(self) -> None:
-        def recover(job: LostJob) -> None:
-            outcome = self._recovery.recover(job)
-            if outcome is not Recovered.CHANGED:
-                _log.warning("job_recovered", outcome=outcome.value, attempt=job.attempt)
+    def _recover_disconnected(self) -> None:
+        self._for_each(self._holders.disconnected(), self._recover)
 
-        self._for_each(self._holders.disconnected(), recover)
-        self._for_each(self._recovery.lost(), recover)
+    def _recover_lost(self) -> None:
+        self._for_each(self._recovery.lost(), self._recover)
+
+    def _recover(self, job: LostJob) -> None:
+        outcome = self._recovery.recover(job)
+        if outcome is not Recovered.CHANGED:
+            _log.warning("job_recovered", outcome=outcome.value, attempt=job.attempt)
 
     def _end_overdue(self) -> None:
         def end(job: OverdueJob) -> None:

@@ -22,8 +22,10 @@ from redis.exceptions import ResponseError
 from worker.contract.ledger_scripts import FREE, OPEN, job_key
 from worker.contract.recovery import LostJob
 
-GONE_AFTER_S: Final = 4.0
-"""A holder without a connection for so long is gone, in seconds: longer than two beats."""
+GONE_AFTER_S: Final = 3.0
+"""A holder without a connection for so long is gone, in seconds: two beats, and each opens it anew."""
+LOOK_EVERY_S: Final = 1.0
+"""How often to look, in seconds; a look is one command."""
 
 
 class Holders:
@@ -43,7 +45,7 @@ class Holders:
         self._looked_at = float("-inf")
 
     def disconnected(self) -> list[LostJob]:
-        """Free the jobs of holders that were connected and are not any more; call it every few seconds.
+        """Free the jobs of holders that were connected and are not any more; call it every `LOOK_EVERY_S`.
 
         A holder that was never seen is another release's, or Redis does not tell: its lease counts.
         """
