@@ -8,7 +8,10 @@ import json
 import shutil
 import struct
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import c2pa
@@ -21,6 +24,7 @@ from service.provenance.signing import VideoSigner
 from service.provenance.trust import Trust
 from service.provenance.verdict import Verification, judge
 from tests.films import ffmpeg, film
+from tests.time_stamp_server import time_stamp_server
 from worker.contract.results import Credentials
 from worker.contract.signing import Ingredient, SigningError, SigningRequest
 
@@ -216,6 +220,27 @@ def test_the_operators_certificate_is_ours_and_its_authoritys_others_are_not(
     # The same authority issues to somebody else.
     (bought / "signer.pem").unlink()
     assert verify(sign(plain, bought)[0], trust).verdict == "unknown_signer"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl plays the clock")
+def test_a_time_stamp_is_in_the_file_and_believed_by_who_knows_the_clock(
+    plain: Path, keys: Path
+) -> None:
+    with time_stamp_server() as clock:
+        data, credentials = sign(plain, keys, timestamp_url=clock.url, timestamp_required=True)
+
+    trust = Authority(keys).trust()
+    found = verify(data, trust)
+    assert (credentials.timestamp, found.verdict) == ("present", "ours")
+    assert found.timestamp is not None and found.timestamp.time is not None
+    # It is whole and fits the signature, but nobody here knows the clock.
+    assert found.timestamp.state == "untrusted"
+    told_s = datetime.fromisoformat(found.timestamp.time).timestamp()
+    assert abs(told_s - time.time()) < 600
+    # The library's reader, told whom to believe.
+    believed = replace(trust, anchors=trust.anchors + clock.authority)
+    stamp = verify(data, believed).timestamp
+    assert stamp is not None and stamp.state == "trusted"
 
 
 def test_a_time_stamp_that_cannot_be_had_is_missing_or_fails(plain: Path, keys: Path) -> None:
