@@ -14,7 +14,14 @@ from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.intake.uploads import MAX_REFERENCES
 from worker.contract.logs import LogLevel
-from worker.contract.shared_settings import DecoderSocket, DefaultLabel, Sandbox, SignerSocket
+from worker.contract.shared_settings import (
+    ContentCredentials,
+    DecoderSocket,
+    DefaultLabel,
+    Sandbox,
+    SignerSocket,
+    WatermarkKeyFile,
+)
 
 
 class ServiceSettings(BaseSettings):
@@ -227,7 +234,9 @@ class ServiceSettings(BaseSettings):
         float,
         Field(ge=0, description="Who made and erased what is kept so long, in seconds; 0: ever."),
     ] = 365 * 86_400.0
+    content_credentials: ContentCredentials = True
     signer_socket: SignerSocket = None
+    watermark_key_file: WatermarkKeyFile = None
     require_durable_redis: Annotated[
         bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
     ] = True

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from talkface.doctor_redis import check_redis
+from talkface.doctor_signer import check_signer
 from talkface.exits import Exit
 from talkface.findings import Finding, State, is_installed
 
@@ -103,7 +104,10 @@ def examine(data_dir: Path) -> list[Finding]:
             _check_mediapipe,
             _check_face_alignment,
         ]
-    checks += [_check_ffmpeg, _check_sandbox, check_redis, lambda: _check_disk(data_dir)]
+    checks += [_check_ffmpeg, _check_sandbox, check_redis]
+    if is_installed("service") or is_installed("model.pipelines"):
+        checks.append(lambda: check_signer(data_dir))
+    checks.append(lambda: _check_disk(data_dir))
     return [check() for check in checks]
 
 

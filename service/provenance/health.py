@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 
 from service.provenance.settings import SignerSettings
-from worker.contract.signing import SignerClient, SignerGoneError, SigningError
+from worker.contract.signing import SignerClient
 
 
 def main() -> int:
     """0 if it answers."""
-    try:
-        SignerClient(SignerSettings().socket_path).trust()
-    except (SignerGoneError, SigningError) as error:
-        print(error, file=sys.stderr)
+    fault = SignerClient(SignerSettings().socket_path).fault()
+    if fault is not None:
+        print(fault, file=sys.stderr)
         return 1
     return 0
 

@@ -34,8 +34,8 @@ async def healthz() -> Health:
     responses=problem_responses("not_ready", only_these=True),
 )
 def readyz(resources: ResourcesDep) -> Readiness:
-    """Redis answers and keeps what it is told, the storage can be written, and a worker and a
-    reconciler are alive.
+    """Redis answers and keeps what it is told, the storage can be written, a worker and a
+    reconciler are alive, and where videos are signed, the signer answers.
     """
     missing: list[str] = []
     unsafe: list[str] | None = None
@@ -57,6 +57,12 @@ def readyz(resources: ResourcesDep) -> Readiness:
         missing.append("no worker is alive")
     if has_redis and not live[ProcessKind.RECONCILER]:
         missing.append("no reconciler is alive, so jobs of workers that die are not recovered")
+    signer: bool | None = None
+    if resources.settings.content_credentials:
+        fault = resources.signer.fault()
+        signer = fault is None
+        if fault is not None:
+            missing.append(f"no signer answers ({fault}), so finished videos wait for one")
     told = Readiness(
         redis=has_redis,
         durable=None if unsafe is None else not unsafe,
@@ -66,6 +72,7 @@ def readyz(resources: ResourcesDep) -> Readiness:
         live_validators=live[ProcessKind.VALIDATOR],
         live_reconcilers=live[ProcessKind.RECONCILER],
         quarantined=quarantined,
+        signer=signer,
     )
     if missing:
         raise ProblemError(

@@ -32,6 +32,7 @@ class Readiness(BaseModel):
                     "live_validators": 1,
                     "live_reconcilers": 1,
                     "quarantined": 0,
+                    "signer": True,
                 }
             ]
         }
@@ -49,4 +50,7 @@ class Readiness(BaseModel):
     live_reconcilers: int
     quarantined: int = Field(
         description="Jobs that some process could not handle; the log says why."
+    )
+    signer: bool | None = Field(
+        description="Whether the signer answers; null where videos are not signed."
     )

@@ -212,7 +212,13 @@ def make_app(redis_server: RedisServer, data_dir: Path) -> Callable[..., FastAPI
     """Applications on the test's Redis, each with settings of its own."""
 
     def make(**options: Any) -> FastAPI:
-        settings = {"redis_url": redis_server.url, "data_dir": data_dir, "min_free_bytes": 0}
+        settings = {
+            "redis_url": redis_server.url,
+            "data_dir": data_dir,
+            "min_free_bytes": 0,
+            # Whoever wants a signer says which; without one, nobody waits for it to be ready.
+            "content_credentials": "signer_socket" in options,
+        }
         return create_app(ServiceSettings(**{**settings, **options}))
 
     return make

@@ -24,6 +24,13 @@ DefaultLabel = Annotated[
     LabelName,
     Field(description="Label of videos whose caller chose none: off, intro (3 s) or always."),
 ]
+ContentCredentials = Annotated[
+    bool, Field(description="Every video is signed before it is published (C2PA).")
+]
+WatermarkKeyFile = Annotated[
+    Path | None,
+    Field(description="The watermark's key, mode 0600; unset: <data_dir>/secrets/watermark.key."),
+]
 SignerSocket = Annotated[
     Path | None,
     Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),

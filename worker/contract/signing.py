@@ -30,6 +30,7 @@ MOST_BYTES: Final = 64 * 1024
 """Longest packet of either side."""
 _PATIENCE_S: Final = 120.0
 """After so long without an answer the signer is asked anew; a large file takes seconds."""
+_PROBE_S: Final = 2.0
 _LOOK_S: Final = 0.5
 _log = get_logger(__name__)
 
@@ -174,15 +175,26 @@ class SignerClient:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LOOK_S)
 
-    def trust(self) -> SigningAnswer:
+    def trust(self, *, patience_s: float = _PATIENCE_S) -> SigningAnswer:
         """The installation's own certificates.
+
+        Args:
+            patience_s: How long a signer may take to answer, in seconds.
 
         Raises:
             SignerGoneError: No signer answers.
             SigningError: It refuses.
         """
         with self._connection() as connection:
-            return _ask(connection, SigningRequest(ask="trust"), (), lambda: None)
+            return _ask(connection, SigningRequest(ask="trust"), (), lambda: None, patience_s)
+
+    def fault(self) -> str | None:
+        """Why nothing can be signed now; None: the signer answers within two seconds."""
+        try:
+            self.trust(patience_s=_PROBE_S)
+        except (SignerGoneError, SigningError) as error:
+            return str(error)
+        return None
 
     @contextmanager
     def _connection(self) -> Iterator[socket.socket]:
@@ -242,8 +254,9 @@ def _ask(
     request: SigningRequest,
     descriptors: tuple[int, ...],
     on_wait: Callable[[], None],
+    patience_s: float = _PATIENCE_S,
 ) -> SigningAnswer:
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + patience_s
     connection.settimeout(_LOOK_S)
     try:
         socket.send_fds(connection, [request.model_dump_json().encode()], list(descriptors))
@@ -254,7 +267,7 @@ def _ask(
             if packet is None:
                 on_wait()
                 if time.monotonic() > until:
-                    raise SignerGoneError(f"no answer within {_PATIENCE_S:g} s")
+                    raise SignerGoneError(f"no answer within {patience_s:g} s")
     except OSError as error:
         raise SignerGoneError(f"the connection broke: {error.strerror}") from error
     if not packet:

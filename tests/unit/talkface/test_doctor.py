@@ -11,6 +11,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from tests.signer import shared_signer
+
 
 def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TALKFACE_")}
@@ -83,3 +85,18 @@ def test_people_get_a_list(tmp_path: Path) -> None:
     assert ended.returncode == 5
     for word in ("python", "torch", "weights", "missing", "TALKFACE_WEIGHTS_DIR"):
         assert word in ended.stdout
+
+
+def test_a_signer_that_is_away_is_missing_where_one_is_expected(tmp_path: Path) -> None:
+    folder = ("--json", "--data-dir", str(tmp_path))
+
+    signer = shared_signer()
+    there = findings(doctor(*folder, TALKFACE_SIGNER_SOCKET=str(signer.socket)))["signer"]
+    (tmp_path / "signer").mkdir()
+    (tmp_path / "signer" / "signer.sock").touch()
+    gone = doctor(*folder)
+    unsigned = findings(doctor(*folder, TALKFACE_CONTENT_CREDENTIALS="false"))["signer"]
+
+    assert (there["state"], gone.returncode, unsigned["state"]) == ("ok", 5, "optional")
+    assert findings(gone)["signer"]["state"] == "missing"
+    assert "cannot connect" in findings(gone)["signer"]["found"]
