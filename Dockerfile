@@ -1,4 +1,4 @@
-# Four targets: `api` and `inspector` (no torch), `worker` (CPU by default) and `redis` (Valkey with our settings).
+# Five targets: `api`, `decoder` and `inspector` (no torch), `worker` (CPU by default) and `redis` (Valkey with our settings).
 #
 #   docker build --target api .
 #   docker build --target worker .                                                                # CPU
@@ -18,7 +18,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 RUN groupadd --gid 10001 talkface \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin talkface \
  && install -d -o talkface -g talkface /var/lib/talkface /run/talkface-signer \
- && install -d -o talkface -g talkface -m 700 /var/lib/talkface-secrets /var/lib/talkface-signing
+ && install -d -o talkface -g talkface -m 700 \
+      /var/lib/talkface-secrets /var/lib/talkface-signing /var/lib/talkface-watermark
 WORKDIR /app
 
 # What the images need of pyproject.toml and no more, so that other changes of it keep the layers below.
@@ -27,6 +28,7 @@ ARG EXTRAS=worker
 COPY pyproject.toml docker/requirements.py ./
 RUN python requirements.py pyproject.toml service > api.txt \
  && python requirements.py pyproject.toml inspector > inspector.txt \
+ && python requirements.py pyproject.toml decoder | grep -E '^(numpy|opencv|reedsolo)' > decoder.txt \
  && python requirements.py pyproject.toml $EXTRAS > worker.txt
 
 FROM base AS build
@@ -44,6 +46,11 @@ RUN pip install --quiet --constraint requirements/constraints.txt --requirement 
 # Our packages are copied, not installed; this is what tells them their version.
 COPY pyproject.toml docker/dist_info.py ./
 RUN python dist_info.py pyproject.toml
+
+FROM build AS build-decoder
+COPY --from=wanted /app/decoder.txt ./
+RUN pip install --quiet --no-deps --constraint requirements/constraints.txt --target /opt/decoder \
+      --requirement decoder.txt
 
 FROM build AS build-inspector
 COPY --from=wanted /app/inspector.txt ./
@@ -78,8 +85,9 @@ COPY worker/__init__.py worker/
 COPY worker/contract/ worker/contract/
 COPY service/ service/
 # The commands for operators (docs/operations.md); they import the service and nothing heavier.
-COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/keys.py talkface/rebuild.py \
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/doctor_signer.py talkface/exits.py talkface/findings.py talkface/keys.py talkface/rebuild.py \
      talkface/redis_address.py talkface/
+RUN python -m compileall -q service talkface worker
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
@@ -91,6 +99,20 @@ LABEL org.opencontainers.image.title="talkface api" \
       org.opencontainers.image.version=$VERSION \
       org.opencontainers.image.licenses="Apache-2.0"
 
+# The service, and what looks for the watermark in videos (docs/watermark.md).
+FROM api AS decoder
+USER 0:0
+COPY --from=build-decoder /opt/decoder /opt/venv/lib/python3.11/site-packages
+COPY docker/check_libraries.sh docker/
+RUN docker/check_libraries.sh /opt/venv
+COPY model/__init__.py model/errors.py model/
+COPY model/watermark/ model/watermark/
+COPY worker/watermark_child.py worker/
+RUN python -m compileall -q model worker
+USER 10001:10001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["test", "-S", "/var/lib/talkface/decoder.sock"]
+CMD ["python", "-m", "worker.contract.intake.decoder_server"]
+
 FROM base AS inspector
 COPY --from=build-inspector /opt/venv /opt/venv
 COPY docker/check_libraries.sh docker/
@@ -100,7 +122,8 @@ RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/whee
 COPY model/__init__.py model/errors.py model/
 COPY model/face/ model/face/
 COPY worker/ worker/
-COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/doctor_signer.py talkface/exits.py talkface/findings.py talkface/
+RUN python -m compileall -q model talkface worker
 ENV TALKFACE_DATA_DIR=/var/lib/talkface HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 USER 10001:10001
 CMD ["python", "-m", "worker.inspection"]
@@ -119,14 +142,15 @@ RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/whee
  && case " $EXTRAS " in *" gpu "*) ;; *) docker/check_libraries.sh /opt/venv ;; esac
 COPY model/ model/
 COPY worker/ worker/
-COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/exits.py talkface/findings.py talkface/
+COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/doctor_signer.py talkface/exits.py talkface/findings.py talkface/
 # The root file system is read-only under compose: what libraries want to cache goes to the tmpfs.
 ENV TALKFACE_DATA_DIR=/var/lib/talkface \
     HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
 # Its list of fonts and numba's compiled functions, which a container that starts anew would make again: seconds during
 # which its job waits. Warming up also shows that this image can draw; a CUDA build draws here on the CPU.
+RUN python -m compileall -q model talkface worker
 RUN install -d -o 10001 -g 10001 /opt/cache && HOME=/opt/cache MPLCONFIGDIR=/opt/cache/matplotlib \
-    NUMBA_CACHE_DIR=/opt/cache/numba TALKFACE_DEVICE=cpu python -c "from worker.runtime import load_renderer; from worker.settings import WorkerSettings; load_renderer(WorkerSettings()).warm_up()"
+    NUMBA_CACHE_DIR=/opt/cache/numba TALKFACE_DEVICE=cpu python -c "from worker.renderers import load_renderer; from worker.settings import WorkerSettings; load_renderer(WorkerSettings()).warm_up()"
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["python", "docker/worker_health.py"]
 CMD ["sh", "-c", "cp -r /opt/cache/. /tmp && exec python -m worker"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from talkface.batch import BatchError, check_output
+from talkface.exits import Exit, fail
 from talkface.generate_batch import generate_batch
 from talkface.studio import Studio, sampling_options
 from talkface.terminal import Bar, Report, file_or_stdin
@@ -21,6 +22,7 @@ from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
+from worker.contract.start import StartError
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -208,7 +210,10 @@ def generate(
         **{name: value for name, value in given.items() if value is not None},
     }
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
-    studio = Studio(limits, _settings(device, weights), states_consent=consent)
+    try:
+        studio = Studio(limits, _settings(device, weights), states_consent=consent)
+    except StartError as error:
+        fail(Exit.START_FAILED, str(error))
     quiet_libraries()
     if batch is not None:
         if audio or image or video or driving_video:

@@ -17,6 +17,7 @@ from worker.contract.results import Credentials
 from worker.contract.signing import SignerGoneError, SigningError, SigningRequest, ask_to_sign
 
 _FOLDER: Final = Path("secrets", "content-credentials")
+_CHOSEN_FOLDER: Final = "TALKFACE_SIGNING_DIR"
 
 
 def signing_folder(
@@ -28,7 +29,7 @@ def signing_folder(
         data_dir: Data folder of a service; None = `TALKFACE_DATA_DIR`.
         environment: Variables.
     """
-    if chosen := environment.get("TALKFACE_SIGNING_DIR"):
+    if chosen := environment.get(_CHOSEN_FOLDER):
         return Path(chosen)
     if data_dir is not None:
         return data_dir / _FOLDER
@@ -38,6 +39,16 @@ def signing_folder(
     if (here := Path("talkface-data") / _FOLDER).is_dir():
         return here
     return user_folder(environment)
+
+
+def watermark_key_path(
+    data_dir: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Path:
+    """Where the watermark's key of this machine's user lies; the arguments are as above."""
+    if chosen := environment.get("TALKFACE_WATERMARK_KEY_FILE"):
+        return Path(chosen)
+    others = {name: value for name, value in environment.items() if name != _CHOSEN_FOLDER}
+    return signing_folder(data_dir, others).with_name("watermark.key")
 
 
 def user_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -63,7 +74,7 @@ def sign_once(request: SigningRequest, source: Path, destination: Path) -> Crede
     inherited = os.environ.get("PYTHONPATH")
     environment = {
         **os.environ,
-        "TALKFACE_SIGNING_DIR": str(signing_folder().absolute()),
+        _CHOSEN_FOLDER: str(signing_folder().absolute()),
         "TALKFACE_LOG_LEVEL": "ERROR",
         "PYTHONPATH": code if not inherited else code + os.pathsep + inherited,
     }

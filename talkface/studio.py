@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pydantic import ValidationError
 
-from talkface.private_signer import sign_once
+from talkface.private_signer import sign_once, watermark_key_path
 from talkface.terminal import Bar
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.entry import take_in
@@ -20,8 +21,10 @@ from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import JobInput, SamplingOptions, Stage, with_notes
 from worker.contract.signing import SigningRequest
+from worker.contract.watermark import JOB_DIGITS
 from worker.settings import WorkerSettings
 from worker.video_file import Labelling
+from worker.watermark import Watermarking
 
 if TYPE_CHECKING:
     from worker.runtime import Renderer, RenderResult
@@ -34,6 +37,9 @@ class Studio:
         limits: What is tolerated of the files.
         settings: The model's, and what marks the videos.
         states_consent: Whoever asks says that the people agreed.
+
+    Raises:
+        StartError: The watermark's key cannot be used.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Studio:
         self._limits = limits
         self._settings = settings
         self._states_consent = states_consent
+        self._marking = Watermarking.of(settings.watermark, watermark_key_path())
         self._renderer: Renderer | None = None
 
     def make(
@@ -83,7 +90,10 @@ class Studio:
 
             drawn = folder / "output.mp4"
             labelling = Labelling(self._settings.label, self._settings.label_language)
-            request = RenderRequest.of(job_input, folder.joinpath, drawn, labelling)
+            # There is no job; a number of its own says which video it is.
+            job = uuid4().hex
+            mark = None if self._marking is None else self._marking.for_job(job)
+            request = RenderRequest.of(job_input, folder.joinpath, drawn, labelling, mark)
             result = self._renderer.render(request, bar)
             job_input = with_notes(job_input, result.notes)
             credentials, rendered = None, time.perf_counter()
@@ -102,6 +112,7 @@ class Studio:
         }
         told = _summary(output, sha256, num_bytes, result, timings_s, job_input)
         told["label"] = request.labelling.name
+        told["watermark_job"] = None if mark is None else job[:JOB_DIGITS]
         told["credentials"] = None if credentials is None else credentials.model_dump()
         return told
 

@@ -12,9 +12,10 @@ from service.provenance.authority import Authority
 from service.provenance.reading import verify_file
 from service.provenance.trust import Trust
 from service.provenance.verdict import Verdict, Verification
-from talkface.exits import EXIT_STATUS, Exit
-from talkface.private_signer import signing_folder, user_folder
+from talkface.exits import EXIT_STATUS, Exit, fail
+from talkface.private_signer import signing_folder, user_folder, watermark_key_path
 from worker.contract.errors import IntakeError
+from worker.contract.key_file import SecretFileError, read_key
 
 STATUS: Final[dict[Verdict, int]] = {
     "ours": 0,
@@ -40,7 +41,14 @@ def verify(
     has none. What this machine's user made by `talkface generate` is ours in any case.
     """
     try:
-        found = verify_file(file, _trust(data_dir), limit_bytes=sys.maxsize)
+        found = verify_file(
+            file,
+            _trust(data_dir),
+            limit_bytes=sys.maxsize,
+            watermark_keys=_watermark_keys(data_dir),
+        )
+    except SecretFileError as error:
+        fail(Exit.USAGE, str(error))
     except IntakeError as error:
         typer.echo(f"talkface: {error.detail} [{error.code.value}]", err=True)
         raise typer.Exit(EXIT_STATUS[error.code]) from None
@@ -54,6 +62,15 @@ def verify(
 def _trust(data_dir: Path | None) -> Trust:
     folders = {signing_folder(data_dir).resolve(), user_folder().resolve()}
     return sum((Authority(folder).trust() for folder in sorted(folders)), Trust())
+
+
+def _watermark_keys(data_dir: Path | None) -> list[bytes]:
+    """Of the service's folder and of this user, where they have one."""
+    paths = {
+        watermark_key_path(data_dir).resolve(),
+        user_folder().with_name("watermark.key").resolve(),
+    }
+    return [read_key(path) for path in sorted(paths) if path.exists()]
 
 
 def _lines(found: Verification) -> list[str]:
@@ -73,4 +90,20 @@ def _lines(found: Verification) -> list[str]:
         told.insert(1, "It says, and nobody vouches for it:")
     if found.problems:
         told.append(f"What does not fit: {', '.join(found.problems)}.")
-    return [*told, "No watermark was looked for."]
+    return [*told, *_watermark_lines(found)]
+
+
+def _watermark_lines(found: Verification) -> list[str]:
+    if found.watermark == "not_looked_for":
+        return ["No watermark was looked for."]
+    if found.watermark == "not_found":
+        return ["No watermark of this installation was found in it."]
+    # In the summary where that says nothing better.
+    told = (
+        ["The watermark of this installation is in its pictures."]
+        if found.verdict == "ours"
+        else []
+    )
+    if found.watermark_job is not None:
+        told.append(f"The watermark says: job {found.watermark_job}....")
+    return told

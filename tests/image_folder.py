@@ -49,7 +49,7 @@ def make_image_folder(stage: str, folder: Path) -> None:
 
 
 def run_in_image(
-    folder: Path, module: str, *arguments: str, **variables: str
+    folder: Path, module: str, *arguments: str, told: bytes = b"", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m module arguments` in the folder, with these TALKFACE_* and other variables."""
     libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
@@ -62,6 +62,7 @@ def run_in_image(
         [sys.executable, "-I", "-S", "-c", START, folder, ":".join(libraries), module, *arguments],
         env={**inherited, "COLUMNS": "200", **variables},
         cwd=folder,
+        input=told.decode("latin-1"),
         capture_output=True,
         text=True,
         check=False,

@@ -14,12 +14,14 @@ from worker.contract.quarantine import Quarantine
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
 from worker.contract.signing import SignerClient, socket_path
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
+from worker.contract.watermark import watermark_key_path
 from worker.jobs import WorkerContext, install, render_talking_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
 from worker.renderers import load_renderer
 from worker.settings import WorkerSettings
 from worker.video_file import Labelling
+from worker.watermark import Watermarking
 
 BROKEN = 71
 """Exit status of a process whose device failed; another one may start anew (EX_OSERR)."""
@@ -33,6 +35,9 @@ def main() -> int:
         begin("worker", settings.log_level, JOB_FUNCTION, render_talking_face)
         check_data_dir(settings.data_dir)
         check_sandbox(settings.sandbox, settings.decoder_socket)
+        watermarking = Watermarking.of(
+            settings.watermark, watermark_key_path(settings.data_dir, settings.watermark_key_file)
+        )
         renderer = load_renderer(settings)
         renderer.warm_up()
     except StartError as error:
@@ -58,6 +63,7 @@ def main() -> int:
             deadline=deadline_policy(settings, renderer.info.device),
             signer=_signer(settings),
             labelling=Labelling(settings.label, settings.label_language),
+            watermarking=watermarking,
         )
         install(context)
         listen(settings.redis_url, name, stop, RENDER_QUEUE)

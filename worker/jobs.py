@@ -41,6 +41,7 @@ from worker.progress import (
 )
 from worker.runtime import Renderer, RenderRequest, RenderResult
 from worker.video_file import NO_LABEL, Labelling
+from worker.watermark import Watermarking
 
 MAX_RETRIES: Final = 1
 PASS_ON_PAUSE_S: Final = 1.0
@@ -66,6 +67,7 @@ class WorkerContext:
         broken: Filled with a reason when this process can render no more and has to be replaced.
         signer: Who signs finished videos, or None where the deployment does not sign.
         labelling: The label of videos whose caller chose none.
+        watermarking: What marks the pictures of all videos, or None.
     """
 
     worker: str
@@ -80,6 +82,7 @@ class WorkerContext:
     broken: list[str] = field(default_factory=list)
     signer: SignerClient | None = None
     labelling: Labelling = NO_LABEL
+    watermarking: Watermarking | None = None
 
 
 _installed: list[WorkerContext] = []
@@ -249,7 +252,9 @@ def _render(
         def local_copy(name: str) -> Path:
             return stack.enter_context(store.local_copy(f"inputs/{record.id}/{name}"))
 
-        request = RenderRequest.of(job_input, local_copy, output, context.labelling)
+        marking = context.watermarking
+        mark = None if marking is None else marking.for_job(record.id)
+        request = RenderRequest.of(job_input, local_copy, output, context.labelling, mark)
         drawn = context.renderer.render(request, progress)
         if drawn.notes:
             context.ledger.report_input(record.id, token, with_notes(job_input, drawn.notes))
@@ -279,6 +284,7 @@ def _render(
         video=drawn.video,
         thumbnail_key=thumbnail_key,
         label=request.labelling.name,
+        watermark=mark is not None,
         credentials=credentials,
     )
     finished = FinishedRender(result=result, timings_s=timings_s)

@@ -33,6 +33,7 @@ from worker.settings import WorkerSettings
 from worker.sound_offset import put_sound_in_place
 from worker.stage_clock import StageClock
 from worker.video_file import NO_LABEL, Labelling, open_video
+from worker.watermark import Watermark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,7 @@ class RenderRequest:
         original: `original.jpg`, the image as large as it was sent, where it was shrunk.
         dubbed: Seconds of the video whose mouth is drawn, None for all.
         labelling: The visible label that the finished frames get.
+        watermark: The invisible mark that they get, or None.
 
     Raises:
         ValueError: Both or neither of `image` and `video`, or a driving video without an image.
@@ -77,6 +79,7 @@ class RenderRequest:
     original: Path | None = None
     dubbed: tuple[Range, ...] | None = None
     labelling: Labelling = NO_LABEL
+    watermark: Watermark | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
@@ -86,7 +89,12 @@ class RenderRequest:
 
     @classmethod
     def of(
-        cls, job_input: JobInput, path_of: Callable[[str], Path], output: Path, labelling: Labelling
+        cls,
+        job_input: JobInput,
+        path_of: Callable[[str], Path],
+        output: Path,
+        labelling: Labelling,
+        watermark: Watermark | None = None,
     ) -> RenderRequest:
         """The request for an input that `worker.contract.intake.entry.take_in` accepted.
 
@@ -95,6 +103,7 @@ class RenderRequest:
             path_of: Where the normalised file of a name lies.
             output: Where the MP4 goes.
             labelling: The deployment's label, for callers who chose none.
+            watermark: What is put into its pictures, or None.
         """
         has_driving = job_input.driving_video is not None
         has_original = job_input.image is not None and job_input.image.has_original
@@ -113,6 +122,7 @@ class RenderRequest:
             original=path_of(ORIGINAL) if has_original else None,
             dubbed=None if job_input.video is None else job_input.video.dubbed,
             labelling=labelling.chosen(job_input.options),
+            watermark=watermark,
         )
 
 
@@ -306,8 +316,16 @@ def render_options(request: RenderRequest) -> RenderOptions:
 
 def open_output(request: RenderRequest, width: int, height: int, fps: float) -> VideoWriter:
     """A writer of the finished frames of a request; see `open_video`."""
-    where = (request.output, request.sound, request.labelling)
-    return open_video(*where, width, height, fps, is_edited=request.video is not None)
+    return open_video(
+        request.output,
+        request.sound,
+        request.labelling,
+        width,
+        height,
+        fps,
+        is_edited=request.video is not None,
+        watermark=request.watermark,
+    )
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:

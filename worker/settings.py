@@ -11,7 +11,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.logs import LogLevel
 from worker.contract.messages import LabelLanguage
-from worker.contract.shared_settings import DecoderSocket, DefaultLabel, Sandbox, SignerSocket
+from worker.contract.shared_settings import (
+    ContentCredentials,
+    DecoderSocket,
+    DefaultLabel,
+    Sandbox,
+    SignerSocket,
+    WatermarkKeyFile,
+)
+from worker.contract.watermark import WatermarkMode
 
 
 class WorkerSettings(BaseSettings):
@@ -74,10 +82,15 @@ class WorkerSettings(BaseSettings):
     label_language: Annotated[
         LabelLanguage, Field(description="Its language, such as en, de or fr.")
     ] = "en"
-    content_credentials: Annotated[
-        bool, Field(description="Every video is signed before it is published (C2PA).")
-    ] = True
+    content_credentials: ContentCredentials = True
     signer_socket: SignerSocket = None
+    watermark: Annotated[
+        WatermarkMode,
+        Field(
+            description="`on`: a faint pattern that outlives re-encoding is put into the pictures."
+        ),
+    ] = "off"
+    watermark_key_file: WatermarkKeyFile = None
     test_card_frame_ms: Annotated[
         float,
         Field(ge=0, description="What one frame of the test card costs, to imitate a render."),

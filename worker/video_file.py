@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.contract.messages import LabelLanguage, SamplingOptions
 from worker.contract.results import LabelName
+from worker.watermark import Watermark
 
 if TYPE_CHECKING:
     from model.media.frame_marks import FrameMark
@@ -40,8 +41,9 @@ def open_video(
     fps: float,
     *,
     is_edited: bool,
+    watermark: Watermark | None = None,
 ) -> VideoWriter:
-    """A writer of finished frames. A watermark's place is in `marks`, before the label.
+    """A writer of finished frames: first the watermark, which changes pixels everywhere, then the label.
 
     Args:
         path: The MP4.
@@ -51,14 +53,20 @@ def open_video(
         height: In pixels, even.
         fps: Frames per second.
         is_edited: It is a film that was changed, not a picture that was animated.
+        watermark: What is put into the pictures, or None.
 
     Raises:
         model.errors.ModelError: See `VideoWriter` and `Label`.
     """
     from model.media.label import INTRO_S, Label
     from model.media.video_writer import VideoWriter
+    from model.watermark.embedder import WatermarkEmbedder
 
     marks: list[FrameMark] = []
+    if watermark is not None:
+        marks.append(
+            WatermarkEmbedder(watermark.key, watermark.payload, width=width, height=height)
+        )
     if labelling.name != "off":
         num_frames = math.ceil(INTRO_S * fps) if labelling.name == "intro" else None
         marks.append(

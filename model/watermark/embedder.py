@@ -32,7 +32,7 @@ Frame = NDArray[np.uint8]
 GRID_SHARE: Final = 0.4
 """Of the pattern's energy, in the part that carries no bytes: what the detector looks for first."""
 
-_LEAST_SIDE_PX: Final = 64
+LEAST_SIDE_PX: Final = 64
 _MOST_RMS: Final = 1.65  # grey levels of a frame's mark: a PSNR of 43.8 dB
 _CALM: Final = 1.5  # rms in a flat region, grey levels
 _PER_ACTIVITY: Final = 0.1  # more of it for each grey level of detail
@@ -70,10 +70,10 @@ class WatermarkEmbedder:
 
     def __init__(self, key: bytes, payload: bytes, *, width: int, height: int) -> None:
         check_key(key)
-        if min(width, height) < _LEAST_SIDE_PX:
+        if min(width, height) < LEAST_SIDE_PX:
             raise ShapeError(
                 f"frames of {width}x{height} cannot be marked; expected sides of at least "
-                f"{_LEAST_SIDE_PX} px"
+                f"{LEAST_SIDE_PX} px"
             )
         self._shape = (height, width, 3)
         scale = math.sqrt(height * width) / CANVAS_PX

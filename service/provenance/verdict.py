@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.provenance.reader import Report
+from service.provenance.watermark import Mark
 
 Verdict = Literal["ours", "unknown_signer", "tampered", "none"]
 # What is wrong with a signer alone says nothing about the file.
@@ -33,6 +34,12 @@ _NONE: Final = (
 )
 _DAMAGED: Final = (
     "The file has Content Credentials, but they are damaged. It is not as it was signed."
+)
+
+_MARKED: Final = (
+    "The watermark of this installation is in its pictures (chance of an error below one in a "
+    "million). That is a hint and no proof: it does not tell what was changed since, and who has many "
+    "marked videos can copy it."
 )
 
 
@@ -84,7 +91,8 @@ class Verification(BaseModel):
                     "software": [{"name": "talkface", "version": "0.2.1"}],
                     "source_types": ["trainedAlgorithmicMedia"],
                     "consent": None,
-                    "watermark": "not_looked_for",
+                    "watermark": "found",
+                    "watermark_job": "0190c2f4a7b1",
                     "problems": [],
                 }
             ]
@@ -113,8 +121,28 @@ class Verification(BaseModel):
         Literal["stated"] | None,
         Field(description="`stated`: whoever had it made said that the person agreed."),
     ] = None
-    watermark: Literal["not_looked_for"] = "not_looked_for"
+    watermark: Annotated[
+        Literal["not_looked_for", "not_found", "found"],
+        Field(
+            description="Whether the watermark of this installation is in its pictures. It outlives "
+            "re-encoding, and is no proof: `ours` is said for a signature alone."
+        ),
+    ] = "not_looked_for"
+    watermark_job: Annotated[
+        str | None,
+        Field(description="What the watermark says: the first twelve digits of the job's id."),
+    ] = None
     problems: Annotated[list[str], Field(description="What does not fit, in C2PA's codes.")] = []
+
+
+def with_mark(found: Verification, mark: Mark | None) -> Verification:
+    """The same with what is known of the watermark; the verdict stays."""
+    if mark is None:
+        return found
+    if not mark.found:
+        return found.model_copy(update={"watermark": "not_found"})
+    told = {"summary": f"{found.summary} {_MARKED}"} if found.verdict != "ours" else {}
+    return found.model_copy(update={**told, "watermark": "found", "watermark_job": mark.job})
 
 
 def judge(report: Report) -> Verification:

@@ -16,7 +16,9 @@ from service.provenance.trust import Trust
 from service.provenance.verdict import Verification
 from worker.contract.artifacts import full_volume
 from worker.contract.errors import ErrorCode, IntakeError
+from worker.contract.key_file import read_key
 from worker.contract.signing import SignerGoneError, SigningError
+from worker.contract.watermark import watermark_key_path
 
 router = APIRouter(tags=["verification"])
 
@@ -49,6 +51,7 @@ async def verify(
     response.headers["Cache-Control"] = "no-store"
     # A signer that is not there is told before the file is sent.
     trust = await run_in_threadpool(_trust, resources)
+    keys = await run_in_threadpool(_watermark_keys, resources)
     scratch = resources.artifacts.scratch()
     folder = await run_in_threadpool(scratch.__enter__)
     try:
@@ -56,7 +59,9 @@ async def verify(
         path = folder / "file"
         await _receive(request, resources, path, limit_bytes)
         return await to_thread.run_sync(
-            lambda: verify_file(path, trust, limit_bytes=limit_bytes),
+            lambda: verify_file(
+                path, trust, limit_bytes=limit_bytes, watermark_keys=keys, folder=folder
+            ),
             limiter=resources.accept_limiter,
         )
     finally:
@@ -72,6 +77,13 @@ def _trust(resources: Resources) -> Trust:
             "The signer does not answer, so nobody can say which files are ours. Try again shortly.",
         ) from None
     return Trust(told.anchors, told.other_anchors, told.other_serials)
+
+
+def _watermark_keys(resources: Resources) -> list[bytes]:
+    """The installation's, if it ever marked a video; also where it does so no longer."""
+    settings = resources.settings
+    path = watermark_key_path(settings.data_dir, settings.watermark_key_file)
+    return [read_key(path)] if path.exists() else []
 
 
 async def _receive(request: Request, resources: Resources, path: Path, limit_bytes: int) -> None:

@@ -18,11 +18,13 @@ from starlette.testclient import TestClient
 from model.media.label import Label
 from model.media.video_reader import read_frames
 from service.audit import AuditLog
-from tests.integration.conftest import MakeClient, StartWorker, eventually
+from tests.films import ffmpeg
+from tests.integration.conftest import MakeClient, StartWorker, WorkerProcess, eventually
 from tests.signer import SignerProcess, shared_signer
 from tests.uploads import picture, tone
 
 PostJob = Callable[..., str]
+PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
 
 @pytest.fixture
@@ -198,6 +200,73 @@ def test_a_signer_that_refuses_fails_the_job_and_publishes_nothing(
     # A time stamp may be had a moment later, so it was tried twice.
     assert (job["error"]["code"], job["attempt"]) == ("signing_failed", 2)
     assert not list(data_dir.glob("artifacts/results/**/*.mp4"))
+
+
+def test_readiness_says_that_nobody_signs(
+    make_client: MakeClient, start_worker: StartWorker, own_signer: SignerProcess
+) -> None:
+    client = make_client(signer_socket=own_signer.socket)
+    start_worker("service.reconciler").wait_for("reconciler_started")
+    start_worker(signer_socket=own_signer.socket).wait_for("worker_listening")
+    own_signer.start()
+    eventually(lambda: client.get("/readyz").status_code == 200, "all are there")
+    assert client.get("/readyz").json()["signer"] is True
+
+    own_signer.kill()
+
+    refused = client.get("/readyz")
+    assert (refused.status_code, refused.json()["params"]["signer"]) == (503, False)
+    assert "no signer answers (cannot connect" in refused.json()["detail"]
+    # Where videos are not signed, nobody is missed.
+    unsigned = make_client(signer_socket=own_signer.socket, content_credentials=False)
+    assert unsigned.get("/readyz").json()["signer"] is None
+    # What is accepted meanwhile waits, and nothing unsigned is published.
+    job_id = post_raw(client).json()["id"]
+    eventually(
+        lambda: client.get(f"/v1/jobs/{job_id}").json()["stage"] == "encoding", "it is drawn"
+    )
+    assert client.get(f"/v1/jobs/{job_id}/content").status_code == 409
+    own_signer.start()
+    _, data = video_of(client, job_id)
+    assert verify(client, data)["verdict"] == "ours"
+
+
+def test_a_watermark_is_found_after_the_signature_is_gone(
+    make_client: MakeClient, start_worker: StartWorker, data_dir: Path, tmp_path: Path
+) -> None:
+    client = make_client(signer_socket=shared_signer().socket)
+    files = {"image": ("i.jpg", PORTRAIT.read_bytes()), "audio": ("a.wav", tone(0.4))}
+
+    def made(worker: WorkerProcess, name: str) -> tuple[dict[str, Any], Path]:
+        worker.wait_for("worker_listening")
+        job_id = client.post("/v1/talking-face", files=files).json()["id"]
+        job, data = video_of(client, job_id)
+        worker.kill()
+        (tmp_path / name).write_bytes(data)
+        return job, tmp_path / name
+
+    job, plain = made(start_worker(), "plain.mp4")
+    assert job["result"]["watermark"] is False
+    assert verify(client, plain.read_bytes())["watermark"] == "not_looked_for"
+
+    job, marked = made(start_worker(watermark="on"), "marked.mp4")
+    key = data_dir / "secrets" / "watermark.key"
+    assert job["result"]["watermark"] is True
+    assert key.stat().st_mode & 0o077 == 0
+    found = verify(client, marked.read_bytes())
+    assert (found["verdict"], found["watermark"]) == ("ours", "found")
+    assert found["watermark_job"] == job["id"][:12]
+    assert verify(client, plain.read_bytes())["watermark"] == "not_found"
+
+    again = tmp_path / "again.mkv"
+    ffmpeg("-i", marked, "-c:v", "libx264", "-crf", "28", again)
+    found = verify(client, again.read_bytes())
+    assert (found["verdict"], found["watermark"]) == ("none", "found")
+    assert found["watermark_job"] == job["id"][:12]
+    assert "a hint and no proof" in found["summary"] and found["signer"] is None
+    # Whoever has not the key finds nothing.
+    key.unlink()
+    assert verify(client, marked.read_bytes())["watermark"] == "not_looked_for"
 
 
 def post_raw(client: TestClient, **options: str) -> Any:

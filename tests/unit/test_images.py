@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.image_folder import make_image_folder, run_in_image
+from tests.image_folder import ROOT, make_image_folder, run_in_image
 
 # Findings of `doctor` that are about packages of the other image.
 OF_THE_MODEL = {"torch", "xformers", "model packages", "weights", "mediapipe", "face-alignment"}
@@ -113,6 +114,32 @@ def test_doctor_looks_at_what_the_worker_image_consists_of(worker: Path) -> None
     assert set(found) >= OF_THE_MODEL
     for name in ("python", "shared packages", "torch", "weights", "mediapipe", "ffmpeg", "disk"):
         assert found[name]["state"] == "ok"
+
+
+def test_the_decoders_image_looks_for_watermarks(tmp_path: Path) -> None:
+    # The decoder's image is the service's with a few files more.
+    for stage in ("api", "decoder"):
+        make_image_folder(stage, tmp_path)
+    (tmp_path / "frames.pgm").write_bytes(b"P5\n256 256\n255\n" + bytes(256 * 256))
+    code = "import worker.watermark_child as c; c.main(['frames.pgm'])\n"
+    (tmp_path / "probe.py").write_text(f"{code}import worker.contract.intake.decoder_server\n")
+
+    ended = run_in_image(tmp_path, "probe", told=bytes(32))
+
+    assert json.loads(ended.stdout) == {"key": None, "payload": None}, ended.stderr
+
+
+def test_what_the_worker_image_runs_while_it_is_made_is_there(worker: Path) -> None:
+    (line,) = re.findall(
+        r'python -c "(.+)"', (ROOT / "Dockerfile").read_text().partition("AS worker")[2]
+    )
+    imports = [part for part in line.split("; ") if part.startswith("from ")]
+    assert imports
+    (worker / "imports.py").write_text("\n".join(imports))
+
+    ended = run_in_image(worker, "imports")
+
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_inspectors_image_looks_for_faces_and_holds_no_torch(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ SETTING_NAMES: Final = frozenset(
         # content credentials
         "content_credentials",
         "signer_socket",
+        # the watermark, by service and worker
+        "watermark",
+        "watermark_key_file",
         "signing_dir",
         "signing_certificates",
         "signing_key",

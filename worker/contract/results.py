@@ -52,7 +52,8 @@ class Credentials(Message):
 class JobResult(Message):
     """A finished video. Its keys stay in the installation; `thumbnail_key` is a frame's, a JPEG.
 
-    `label` is the visible label that it has; `credentials` are None where nothing was signed.
+    `label` is the visible label that it has, `watermark` whether its pictures have the invisible one;
+    `credentials` are None where nothing was signed.
     """
 
     key: str
@@ -69,6 +70,7 @@ class JobResult(Message):
     video: VideoUse | None = None
     thumbnail_key: str | None = None
     label: LabelName | None = None
+    watermark: bool = False
     credentials: Credentials | None = None
 
 

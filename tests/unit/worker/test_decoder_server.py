@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from model.watermark.embedder import WatermarkEmbedder
+from service.provenance.watermark import Mark, look_for_mark
+from tests.films import H264, ffmpeg
 from tests.uploads import picture, tone
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake import decoder_orders
@@ -22,6 +27,7 @@ from worker.contract.intake.limited_child import run_limited
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import SamplingOptions
+from worker.contract.watermark import payload_of
 
 LIMITS = IntakeLimits()
 
@@ -50,6 +56,23 @@ def test_uploads_are_decoded_elsewhere_as_they_are_here(tmp_path: Path) -> None:
 
     assert job_input.audio.seconds == 0.5
     assert (tmp_path / "input.png").is_file() and (tmp_path / "speech.flac").is_file()
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_watermark_is_looked_for_elsewhere_with_keys_that_only_one_child_has(
+    tmp_path: Path,
+) -> None:
+    key, other, job_id = bytes(range(32)), bytes(32), "0123456789ab" + "c" * 20
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    WatermarkEmbedder(key, payload_of(key, job_id), width=256, height=256).apply(grey)
+    Image.fromarray(grey).save(tmp_path / "frame.png")
+    film = tmp_path / "film.mp4"
+    ffmpeg("-loop", "1", "-i", tmp_path / "frame.png", "-frames:v", "3", *H264, film)
+
+    assert look_for_mark(film, [other, key], tmp_path) == Mark(True, job_id[:12])
+    assert look_for_mark(film, [other], tmp_path) == Mark(found=False)
+    (tmp_path / "film.mp4").write_bytes(tone(0.5))
+    assert look_for_mark(film, [key], tmp_path) is None
 
 
 @pytest.mark.usefixtures("decoder")

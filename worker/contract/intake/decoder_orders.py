@@ -59,10 +59,12 @@ class Order:
     limits: ChildLimits
     reads: tuple[Path, ...]
     writes: Path | None
+    told: bytes = b""
 
     def to_line(self) -> bytes:
         """For the wire."""
-        return json.dumps(asdict(self), default=str).encode() + b"\n"
+        values = {**asdict(self), "told": base64.b64encode(self.told).decode()}
+        return json.dumps(values, default=str).encode() + b"\n"
 
     @staticmethod
     def from_line(line: bytes) -> Order:
@@ -77,6 +79,7 @@ class Order:
             limits=ChildLimits(**values["limits"]),
             reads=tuple(Path(path) for path in values["reads"]),
             writes=None if values["writes"] is None else Path(values["writes"]),
+            told=base64.b64decode(values.get("told", "")),
         )
 
 

@@ -1,8 +1,8 @@
 """`python -m worker.contract.intake.decoder_server`: decodes for others, and knows nothing else.
 
 For a container without a network, without Redis and without the installation's secret: what breaks
-out of a decoder's sandbox there finds uploads and nothing more. It runs ffmpeg, the picture child and the
-one that reads Content Credentials, whatever it is asked to run.
+out of a decoder's sandbox there finds uploads and nothing more. It runs ffmpeg, the picture child, the
+one that reads Content Credentials and the one that looks for watermarks, whatever it is asked to run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.logs import LogLevel, configure_logging, get_logger
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 
-_MODULES: Final = ("worker.contract.intake.picture_child", "service.provenance.reading_child")
+_MODULES: Final = (
+    "worker.contract.intake.picture_child",
+    "service.provenance.reading_child",
+    "worker.watermark_child",
+)
 _LONGEST_ORDER: Final = 2**16
 _log = get_logger("decoder")
 
@@ -64,7 +68,8 @@ class _Handler(socketserver.StreamRequestHandler):
             _log.warning("order_refused")
             return
         try:
-            end = run_here(command, order.limits, order.reads, order.writes, self._look_up)
+            where = (order.reads, order.writes)
+            end = run_here(command, order.limits, *where, self._look_up, order.told)
         except subprocess.TimeoutExpired:
             end = None
         except _HungUpError:

@@ -44,6 +44,7 @@ def run_limited(
     what: str,
     reads: Sequence[Path] = (),
     writes: Path | None = None,
+    told: bytes = b"",
     on_wait: Callable[[], None] = keep_waiting,
 ) -> ChildEnd:
     """Run a decoder to its end.
@@ -54,6 +55,7 @@ def run_limited(
         what: What it decodes, for the sentence.
         reads: The files that it may read.
         writes: The folder in which it may do as it likes.
+        told: What it reads from standard input, 64 KiB at most.
         on_wait: Called about twice a second meanwhile; what it raises ends the decoder.
 
     Raises:
@@ -64,10 +66,10 @@ def run_limited(
     ask_elsewhere = confinement.socket
     try:
         if ask_elsewhere is not None:
-            order = Order(tuple(command), limits, tuple(reads), writes)
+            order = Order(tuple(command), limits, tuple(reads), writes, told)
             end = run_elsewhere(ask_elsewhere, order, on_wait)
         else:
-            end = run_here(command, limits, reads, writes, on_wait)
+            end = run_here(command, limits, reads, writes, on_wait, told)
     except subprocess.TimeoutExpired:
         raise IntakeError(
             ErrorCode.UNDECODABLE_MEDIA,
@@ -85,6 +87,7 @@ def run_here(
     reads: Sequence[Path],
     writes: Path | None,
     on_wait: Callable[[], None],
+    told: bytes = b"",
 ) -> ChildEnd:
     """Run a decoder as a child of this very process; the arguments are those of `run_limited`.
 
@@ -97,7 +100,7 @@ def run_here(
         # what Python needs.
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=errors,
             env=_child_environment(),
@@ -105,6 +108,7 @@ def run_here(
         )
         try:
             _limit(child.pid, limits)
+            _tell(child, told)
             status = _wait(child, limits.wall_clock_s, on_wait)
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -164,6 +168,14 @@ def _confined(command: Sequence[str], reads: Sequence[Path], writes: Path | None
     site = () if command[0] == "-m" else ("-S",)
     sandbox = ("-P", "-m", "worker.contract.intake.sandbox", policy.to_json())
     return [sys.executable, *site, *sandbox, *command]
+
+
+def _tell(child: subprocess.Popen[bytes], told: bytes) -> None:
+    """Write its standard input, which a pipe holds as a whole, and close it."""
+    assert child.stdin is not None
+    # One that has ended already says why by its status.
+    with contextlib.suppress(BrokenPipeError), child.stdin as stream:
+        stream.write(told)
 
 
 def _wait(child: subprocess.Popen[bytes], wall_clock_s: float, on_wait: Callable[[], None]) -> int:
