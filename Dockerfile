@@ -104,7 +104,8 @@ FROM api AS decoder
 USER 0:0
 COPY --from=build-decoder /opt/decoder /opt/venv/lib/python3.11/site-packages
 COPY docker/check_libraries.sh docker/
-RUN docker/check_libraries.sh /opt/venv
+RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/wheels.conf && ldconfig \
+ && docker/check_libraries.sh /opt/venv
 COPY model/__init__.py model/errors.py model/
 COPY model/watermark/ model/watermark/
 COPY worker/watermark_child.py worker/

@@ -133,14 +133,18 @@ class Reconciler:
 
     def run(self, stop: threading.Event) -> None:
         """Go round until `stop` is set; Redis may be away for any time."""
+        watcher = threading.Thread(
+            target=self._watch_holders, args=(stop,), name="holders", daemon=True
+        )
+        watcher.start()
         while not stop.is_set():
             try:
                 self.round()
-                self._pause(stop)
             except RedisError as error:
                 # Not its message, which may repeat the URL with its password.
                 _log.warning("redis_unavailable", kind=type(error).__name__)
-                stop.wait(self._settings.reconcile_every_s)
+            stop.wait(self._settings.reconcile_every_s)
+        watcher.join()
         self._senders.shutdown(wait=True, cancel_futures=True)
         with contextlib.suppress(RedisError):
             self._presence.sign_off(ProcessKind.RECONCILER, self._name)
@@ -152,7 +156,6 @@ class Reconciler:
             redis.RedisError: Redis cannot be reached.
         """
         for step in (
-            self._recover_disconnected,
             self._recover_lost,
             self._end_overdue,
             self._skip_inspection,
@@ -169,13 +172,18 @@ class Reconciler:
                 _log.error("step_failed", step=step.__name__.strip("_"), exc_info=True)
             self._beat()
 
-    def _pause(self, stop: threading.Event) -> None:
-        """Wait for the next round; what a dead worker held does not wait so long."""
-        until = time.monotonic() + self._settings.reconcile_every_s
-        while (left_s := until - time.monotonic()) > 0:
-            if stop.wait(min(left_s, LOOK_EVERY_S)):
-                return
-            self._recover_disconnected()
+    def _watch_holders(self, stop: threading.Event) -> None:
+        """Deliver again what dead processes held, however long a round erases or sweeps."""
+        while not stop.wait(LOOK_EVERY_S):
+            try:
+                for job in self._holders.disconnected():
+                    with bound(job_id=job.job_id):
+                        self._recover(job)
+            except RedisError:
+                # The rounds say so.
+                continue
+            except Exception:  # noqa: BLE001  a job that cannot be handled is kept aside by a round
+                _log.error("step_failed", step="watch_holders", exc_info=True)
 
     def _beat(self) -> None:
         """Say that this process goes on, at most once a second."""
@@ -206,9 +214,6 @@ class Reconciler:
                         self._quarantine.release(job.job_id)
             self._beat()
         return handled
-
-    def _recover_disconnected(self) -> None:
-        self._for_each(self._holders.disconnected(), self._recover)
 
     def _recover_lost(self) -> None:
         self._for_each(self._recovery.lost(), self._recover)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from tests.integration.conftest import RedisServer, new_record
+from service.reconciler import Reconciler, ReconcilerSettings
+from tests.integration.conftest import RedisServer, eventually, new_record
 from worker.contract.holders import Holders
 from worker.contract.ledger import Ledger
 from worker.contract.messages import JobState
@@ -88,3 +91,39 @@ def test_nobody_is_gone_because_redis_was(
     # The first look after an outage, however long that was, blames nobody.
     assert holders.disconnected() == []
     assert ledger.renew(held, "token", lease_s=30.0)
+
+
+def test_a_long_round_keeps_no_dead_holders_job_waiting(
+    redis: Redis,
+    redis_server: RedisServer,
+    ledger: Ledger,
+    held: str,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, is_hanging = threading.Event(), threading.Event()
+    looks: list[bool] = []
+    look = Holders.disconnected
+    monkeypatch.setattr(Holders, "disconnected", lambda self: looks.append(True) or look(self))
+
+    def hang(_reconciler: Reconciler) -> None:
+        is_hanging.set()
+        stop.wait(60)
+
+    monkeypatch.setattr(Reconciler, "round", hang)
+    settings = ReconcilerSettings(redis_url=redis_server.url, data_dir=data_dir)
+    running = threading.Thread(target=Reconciler(settings).run, args=(stop,))
+    running.start()
+    try:
+        assert is_hanging.wait(30)
+        with connect(redis_server.url, name=f"{socket.gethostname()}-4711-abcd") as worker:
+            worker.ping()
+            before = len(looks)
+            eventually(lambda: len(looks) > before + 1, "it is seen")
+        eventually(
+            lambda: (record := ledger.get(held)) is not None and record.attempt == 2,
+            "it is delivered again",
+        )
+    finally:
+        stop.set()
+        running.join()

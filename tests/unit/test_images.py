@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.image_folder import ROOT, make_image_folder, run_in_image
 
 # Findings of `doctor` that are about packages of the other image.
 OF_THE_MODEL = {"torch", "xformers", "model packages", "weights", "mediapipe", "face-alignment"}
 OF_THE_SERVICE = {"service"}
+# An environment without some packages: these tests have those of all images.
+HIDING = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Absent())
+import {modules}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +141,47 @@ def test_the_decoders_image_looks_for_watermarks(tmp_path: Path) -> None:
     ended = run_in_image(tmp_path, "probe", told=bytes(32))
 
     assert json.loads(ended.stdout) == {"key": None, "payload": None}, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("stages", "extra", "modules"),
+    [
+        (("api",), "service", "service.main, service.reconciler, service.provenance.__main__"),
+        (("api", "decoder"), "decoder", "worker.watermark_child"),
+        (("inspector",), "inspector", "worker.inspection, worker.validation"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_an_image_imports_no_package_that_it_has_not(
+    tmp_path: Path, stages: tuple[str, ...], extra: str, modules: str
+) -> None:
+    for stage in stages:
+        make_image_folder(stage, tmp_path)
+    brought = installed_by(extra) | {"mediapipe", "talkface"}
+    absent = [
+        module
+        for module, owners in packages_distributions().items()
+        if not brought & {canonicalize_name(owner) for owner in owners}
+    ]
+    (tmp_path / "probe.py").write_text(HIDING.format(absent=absent, modules=modules))
+
+    ended = run_in_image(tmp_path, "probe")
+
+    assert ended.returncode == 0, ended.stderr
+
+
+def installed_by(extra: str) -> set[str]:
+    """What an extra brings, with all that this asks for in turn."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    found: set[str] = set()
+    while wanted:
+        one = Requirement(wanted.pop())
+        name = canonicalize_name(one.name)
+        if name not in found and (one.marker is None or one.marker.evaluate({"extra": ""})):
+            found.add(name)
+            wanted += requires(name) or []
+    return found
 
 
 def test_what_the_worker_image_runs_while_it_is_made_is_there(worker: Path) -> None:
