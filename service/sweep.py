@@ -23,7 +23,6 @@ from worker.contract.ledger_records import UnreadableRecordError
 from worker.contract.logs import get_logger
 from worker.contract.messages import JobRecord
 from worker.contract.recovery import ExpiredJob, Recovery
-from worker.contract.results import FinishedRender
 
 _MARKS: Final = "ledger"
 _LOOKED_AT: Final = 64
@@ -131,8 +130,8 @@ class Sweeper:
         # While a job is open, each file there may be the one that is about to count.
         if not record.state.is_terminal:
             return 0
-        wanted = _wanted(record)
-        orphans = [name for name in self._store.names(f"results/{job_id}") if name not in wanted]
+        names = self._store.names(f"results/{job_id}")
+        orphans = [name for name in names if not _belongs(name, record)]
         for name in orphans:
             self._store.delete(f"results/{job_id}/{name}")
         return len(orphans)
@@ -173,9 +172,11 @@ class Sweeper:
                 return
 
 
-def _wanted(record: JobRecord) -> set[str]:
+def _belongs(name: str, record: JobRecord) -> bool:
+    """Whether a file is the job's result or lies beside it under the same name.
+
+    By the name and not by what we know of: a newer release may keep more there than this one does.
+    """
     if record.result is None or record.erased:
-        return set()
-    result = record.result
-    keys = (result.key, FinishedRender.key_of(result.key), result.thumbnail_key)
-    return {key.rsplit("/", 1)[1] for key in keys if key is not None}
+        return False
+    return name.partition(".")[0] == record.result.key.rsplit("/", 1)[1].partition(".")[0]

@@ -302,6 +302,8 @@ def test_the_sweep_takes_orphans_and_nothing_else(
     put(f"inputs/{running.id}/input.png")
     put(f"results/{running.id}/other.mp4")
     put(f"results/{record.id}/fenced.mp4")
+    # What a newer release may keep beside a result.
+    put(f"results/{record.id}/token.novelty")
     nobody = uuid4().hex
     put(f"inputs/{nobody}/input.png")
     put(f"results/{nobody}/t.mp4")
@@ -309,7 +311,7 @@ def test_the_sweep_takes_orphans_and_nothing_else(
     assert sweeper.sweep() == 4, "the media of the job that ended, too"
 
     assert set(store.names("inputs")) == {record.id, running.id}
-    assert set(store.names(f"results/{record.id}")) == {"token.mp4", "token.json"}
+    assert set(store.names(f"results/{record.id}")) == {"token.mp4", "token.json", "token.novelty"}
     assert set(store.names("results")) == {record.id, running.id}
     assert sweeper.sweep() == 0
 

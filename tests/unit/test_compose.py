@@ -35,6 +35,18 @@ def test_only_who_signs_has_the_secret() -> None:
     assert holders == {"api", "reconciler"}
 
 
+def test_who_marks_and_who_looks_have_the_watermarks_key_and_nobody_else() -> None:
+    holders = {
+        name
+        for name, service in SERVICES.items()
+        if any(volume.startswith("watermark:") for volume in service["volumes"])
+    }
+    files = {SERVICES[name]["environment"]["TALKFACE_WATERMARK_KEY_FILE"] for name in holders}
+
+    assert holders == {"api", "worker"} and len(files) == 1
+    assert SERVICES["worker"]["environment"]["TALKFACE_WATERMARK"] == "${TALKFACE_WATERMARK:-off}"
+
+
 @pytest.mark.parametrize("name", ["api", "decoder", "validator", "worker"])
 def test_whoever_decodes_insists_on_the_sandbox(name: str) -> None:
     assert SERVICES[name]["environment"]["TALKFACE_SANDBOX"] == "require"
