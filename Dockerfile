@@ -113,6 +113,10 @@ RUN python -m compileall -q model worker
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["test", "-S", "/var/lib/talkface/decoder.sock"]
 CMD ["python", "-m", "worker.contract.intake.decoder_server"]
+ARG VERSION
+LABEL org.opencontainers.image.title="talkface decoder" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 FROM base AS inspector
 COPY --from=build-inspector /opt/venv /opt/venv

@@ -52,7 +52,7 @@ def test_the_release_is_dated_in_the_changelog_and_named_in_the_images() -> None
     assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE)
     assert f"ARG VERSION={version}\n" in dockerfile
     labelled = re.findall(r'image.title="talkface (\w+)"', dockerfile)
-    assert labelled == ["api", "inspector", "worker", "redis"]
+    assert labelled == ["api", "decoder", "inspector", "worker", "redis"]
 
 
 def test_packages_without_dependencies_have_exact_versions_and_are_no_extra() -> None:

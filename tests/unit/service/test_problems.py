@@ -88,6 +88,7 @@ def test_without_redis_the_service_starts_and_says_so(client: TestClient) -> Non
         "live_validators": 0,
         "live_reconcilers": 0,
         "quarantined": 0,
+        "signer": False,
     }
 
 
