@@ -167,6 +167,7 @@ SUCCEEDED_JOB: Final[dict[str, Any]] = (
             "device": "cpu",
             "video": None,
             "label": "always",
+            "watermark": False,
             "credentials": {
                 "manifest": "urn:c2pa:6e038cd6-fd55-4911-84a0-4455c30bfe2b",
                 "certificate_sha256": "e" * 64,

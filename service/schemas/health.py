@@ -52,5 +52,5 @@ class Readiness(BaseModel):
         description="Jobs that some process could not handle; the log says why."
     )
     signer: bool | None = Field(
-        description="Whether the signer answers; null where videos are not signed."
+        default=None, description="Whether the signer answers; null where videos are not signed."
     )

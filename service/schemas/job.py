@@ -58,7 +58,9 @@ class ResultPublic(BaseModel):
     device: str
     video: VideoUse | None
     label: LabelName | None = Field(description="The visible label that the video has.")
-    watermark: bool = Field(description="Whether its pictures have the invisible watermark.")
+    watermark: bool = Field(
+        default=False, description="Whether its pictures have the invisible watermark."
+    )
     credentials: Credentials | None = Field(
         description="Its Content Credentials; null where the deployment does not sign."
     )
