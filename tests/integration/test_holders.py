@@ -104,7 +104,12 @@ def test_a_long_round_keeps_no_dead_holders_job_waiting(
     stop, is_hanging = threading.Event(), threading.Event()
     looks: list[bool] = []
     look = Holders.disconnected
-    monkeypatch.setattr(Holders, "disconnected", lambda self: looks.append(True) or look(self))
+
+    def counted(holders: Holders) -> list[LostJob]:
+        looks.append(True)
+        return look(holders)
+
+    monkeypatch.setattr(Holders, "disconnected", counted)
 
     def hang(_reconciler: Reconciler) -> None:
         is_hanging.set()
