@@ -54,7 +54,7 @@ def test_a_holder_whose_connection_is_gone_loses_its_job(
     worker.ping()
     assert holders.disconnected() == []
     worker.close()
-    freed = []
+    freed: list[LostJob] = []
     until = time.monotonic() + 30
     while not freed and time.monotonic() < until:
         freed = holders.disconnected()
