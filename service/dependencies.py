@@ -23,6 +23,7 @@ from service.settings import ServiceSettings
 from service.watch import JobWatch
 from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ledger import Ledger
 from worker.contract.outbox import Outbox
 from worker.contract.signing import SignerClient
@@ -51,6 +52,7 @@ class Resources:
         audit: Who made and erased what.
         refused: The operator's list of files that are refused.
         signer: Whom the workers ask; here it is asked for its certificates.
+        assets: What callers keep here.
     """
 
     settings: ServiceSettings
@@ -69,6 +71,7 @@ class Resources:
     audit: AuditLog
     refused: RefusedMedia
     signer: SignerClient
+    assets: AssetRegistry
 
 
 def _resources(request: Request) -> Resources:

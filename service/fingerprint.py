@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from service.upload import Received
+from service.job_form import Received
 
 
 def fingerprint(received: Received) -> str:
@@ -33,6 +33,9 @@ def fingerprint(received: Received) -> str:
         # Not the speech: a voice server says nothing twice in the same way.
         told["spoken"] = received.options.spoken
         told["files"]["audio"] = []
+    for name in ("avatar_id", "audio_id"):
+        if (kept := getattr(received.options, name)) is not None:
+            told[name] = kept
     if received.options.metadata:
         told["metadata"] = received.options.metadata
     if received.options.consent is not None:

@@ -38,6 +38,7 @@ from service.sweep import Sweeper
 from service.webhook_targets import AllowedTargets
 from service.webhooks import Outcome, WebhookSender, retry_delay_s, trusted_authorities
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.asset_registry import AssetRegistry
 from worker.contract.environment import process_name, unknown_variables
 from worker.contract.holders import LOOK_EVERY_S, Holders
 from worker.contract.ledger import Ledger
@@ -112,12 +113,14 @@ class Reconciler:
         store = ArtifactStore(settings.data_dir)
         self._media = MediaIndex(redis)
         self._eraser = MediaEraser(store, self._ledger, self._media)
+        self._assets = AssetRegistry(redis)
         self._sweeper = Sweeper(
             store,
             self._ledger,
             self._recovery,
             KeyRecovery(redis, store),
             self._eraser,
+            self._assets,
             orphan_after_s=settings.orphan_after_s,
             record_kept_s=settings.record_retention_s,
             audit=AuditLog(settings.data_dir, settings.audit_retention_s),
@@ -162,6 +165,7 @@ class Reconciler:
             self._send_webhooks,
             self._erase_media,
             self._expire,
+            self._expire_assets,
             self._sweep,
         ):
             try:
@@ -251,6 +255,11 @@ class Reconciler:
 
         if expired := self._for_each(self._recovery.expired(), expire):
             _log.info("expired", jobs=expired)
+
+    def _expire_assets(self) -> None:
+        for asset in self._assets.expired():
+            self._sweeper.expire_asset(asset)
+            _log.info("asset_expired", asset_id=asset.id)
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= self._settings.sweep_every_s:

@@ -17,11 +17,12 @@ from typing import Final
 
 import httpx2
 
+from service.job_form import audio_file
 from service.problems import ProblemError
 from service.schemas.form import TalkingFaceOptions
 from service.schemas.problem import FieldError
 from service.settings import ServiceSettings
-from service.upload import ReceivedFile, audio_file
+from service.upload import ReceivedFile
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.logs import get_logger
 

@@ -17,6 +17,8 @@ from service.audit import AuditLog
 from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
+from worker.contract.asset_registry import COUNTED, AssetRegistry
+from worker.contract.assets import Asset
 from worker.contract.ending import media_names
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
@@ -38,6 +40,7 @@ class Sweeper:
         recovery: Knows what has expired.
         keys: Knows the keys.
         eraser: Erases the media of jobs that have ended.
+        assets: Knows what callers keep.
         orphan_after_s: Age from which files without a job are nobody's: longer than any upload
             takes from its first file to the ledger's word.
         record_kept_s: How long a job that has expired is remembered without its files.
@@ -52,6 +55,7 @@ class Sweeper:
         recovery: Recovery,
         keys: KeyRecovery,
         eraser: MediaEraser,
+        assets: AssetRegistry,
         *,
         orphan_after_s: float,
         record_kept_s: float,
@@ -67,6 +71,7 @@ class Sweeper:
         self._record_kept_s = record_kept_s
         self._audit = audit
         self._on_progress = on_progress
+        self._assets = assets
 
     def expire(self, job: ExpiredJob) -> None:
         """Erase the files of a job whose time is over, or a record that outlived its files."""
@@ -77,6 +82,13 @@ class Sweeper:
             self._ledger.delete(job.job_id)
         else:
             self._recovery.mark_erased(job.job_id, record_kept_s=self._record_kept_s)
+
+    def expire_asset(self, asset: Asset) -> None:
+        """Erase an avatar, a file or a picture that was looked at, whose time is over."""
+        self._assets.delete(asset)
+        self._store.delete_prefix(asset.prefix)
+        if self._audit is not None:
+            self._audit.write("expired", asset.id)
 
     def sweep(self) -> int:
         """Erase what belongs to no job, or to one that has ended, and write the files of API keys.
@@ -95,6 +107,8 @@ class Sweeper:
                 with contextlib.suppress(UnreadableRecordError):
                     removed += sweep_one(job_id, age_s)
                 self._on_progress()
+        for asset_id, age_s in self._store.names("assets").items():
+            removed += self._sweep_asset(asset_id, age_s)
         self._correct_bytes()
         if self._audit is not None:
             removed += self._audit.sweep()
@@ -120,6 +134,12 @@ class Sweeper:
         self._store.delete_prefix(f"inputs/{job_id}")
         return 1
 
+    def _sweep_asset(self, asset_id: str, age_s: float) -> int:
+        if age_s <= self._orphan_after_s or self._assets.get(asset_id) is not None:
+            return 0
+        self._store.delete_prefix(f"assets/{asset_id}")
+        return 1
+
     def _sweep_results(self, job_id: str, age_s: float) -> int:
         record = self._ledger.get(job_id)
         if record is None:
@@ -139,6 +159,8 @@ class Sweeper:
     def _correct_bytes(self) -> None:
         """Take back bytes of jobs that another release deleted, or whose files it erased."""
         for job_id in self._ledger.counted_jobs():
+            if job_id.startswith(COUNTED):
+                continue
             with contextlib.suppress(UnreadableRecordError):
                 record = self._ledger.get(job_id)
                 if record is None or record.erased:

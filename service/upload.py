@@ -5,7 +5,8 @@
     every byte    ──▶ the limits of the file and of all uploads of the process; its digest
     part ends     ──▶ on the disk, under a name of ours
 
-The framework's own way to read a form keeps the whole body before anybody looks at it.
+Which fields there are is the caller's to say (`service.job_form`, `service.keeping`). The framework's own
+way to read a form keeps the whole body before anybody looks at it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Generic, TypeVar, cast
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
@@ -28,20 +29,12 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.problems import ProblemError
-from service.schemas.form import TalkingFaceOptions
 from worker.contract.artifacts import full_volume
 from worker.contract.errors import ErrorCode, IntakeError, of_field
 from worker.contract.intake.file_checks import check_size
 from worker.contract.intake.formats import Role
-from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.sniffing import SNIFF_BYTES, check_head
-from worker.contract.intake.uploads import (
-    MAX_REFERENCES,
-    Uploads,
-    WrongCombinationError,
-    check_choices,
-    check_combination,
-)
+from worker.contract.intake.uploads import WrongCombinationError
 
 _MAX_FIELDS: Final = 32
 # The library's, for one header of a part.
@@ -50,10 +43,11 @@ _MAX_FIELD_BYTES: Final = 16 * 1024
 _WRITE_BYTES: Final = 2**20
 # What has been received is written to the disk on the way, so that little is left at the end.
 _SYNC_BYTES: Final = 32 * 2**20
+Options = TypeVar("Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """What may be sent in a file field.
 
     Args:
@@ -70,29 +64,26 @@ class _Kind:
     limit_bytes: int
     most: int = 1
 
+    def once(self) -> Kind:
+        """The same, sent at most once."""
+        return replace(self, most=1)
 
-@dataclass
-class Received:
-    """A form that was received: its files lie in the caller's folder."""
 
-    options: TalkingFaceOptions
-    files: dict[str, list[ReceivedFile]] = field(default_factory=dict)
+@dataclass(frozen=True)
+class Form(Generic[Options]):
+    """What may be sent.
 
-    def digests(self) -> list[str]:
-        """SHA-256 of each file as it came."""
-        return [one.sha256 for files in self.files.values() for one in files]
+    Args:
+        kinds: The file fields.
+        options: The fields that are text.
+        check_options: Raises for options that this caller may not choose.
+        check_files: Raises where the files so far exclude each other; called as each begins.
+    """
 
-    def uploads(self) -> Uploads:
-        """The files, for the intake; what does not go together is refused there."""
-        paths = {name: [one.path for one in files] for name, files in self.files.items()}
-        every = [one for files in self.files.values() for one in files]
-        return Uploads(
-            audio=next(iter(paths.get("audio", [])), None),
-            images=tuple(paths.get("image", [])),
-            video=next(iter(paths.get("video", [])), None),
-            driving_video=next(iter(paths.get("driving_video", [])), None),
-            digests={one.path: one.sha256 for one in every},
-        )
+    kinds: Sequence[Kind]
+    options: type[Options]
+    check_options: Callable[[Options], object] = lambda _options: None
+    check_files: Callable[[Mapping[str, object]], object] = lambda _files: None
 
 
 class ReceivedFile(UploadFile):
@@ -103,7 +94,7 @@ class ReceivedFile(UploadFile):
         kind: What it may be.
     """
 
-    def __init__(self, path: Path, kind: _Kind) -> None:
+    def __init__(self, path: Path, kind: Kind) -> None:
         self._out: BinaryIO = path.open("xb")
         super().__init__(cast(Any, self._out), size=0)
         self.path = path
@@ -177,27 +168,22 @@ class ReceivedFile(UploadFile):
                 self._unsynced_bytes = 0
 
 
-class _FormParser(MultiPartParser):
+class _FormParser(MultiPartParser, Generic[Options]):
     """starlette's parser, with our own files and checks."""
 
     def __init__(
-        self,
-        headers: Headers,
-        stream: AsyncIterator[bytes],
-        folder: Path,
-        limits: IntakeLimits,
-        check_options: Callable[[TalkingFaceOptions], object],
+        self, headers: Headers, stream: AsyncIterator[bytes], folder: Path, form: Form[Options]
     ) -> None:
         super().__init__(
             headers,
             cast(Any, stream),
-            max_files=3 + MAX_REFERENCES,
+            max_files=sum(kind.most for kind in form.kinds) + 1,
             max_fields=_MAX_FIELDS,
             max_part_size=_MAX_FIELD_BYTES,
         )
         self._folder = folder
-        self._check_options = check_options
-        self._kinds = _kinds(limits)
+        self._form = form
+        self._kinds = {kind.field: kind for kind in form.kinds}
         self.files: dict[str, list[ReceivedFile]] = {}
 
     def on_headers_finished(self) -> None:
@@ -207,17 +193,17 @@ class _FormParser(MultiPartParser):
         name = part.field_name
         if part.file is None:
             if name in self._kinds:
-                raise _invalid({name: "Send this part as a file, with a file name"})
+                raise invalid({name: "Send this part as a file, with a file name"})
             return
         part.file.file.close()
-        if name in TalkingFaceOptions.model_fields:
-            raise _invalid({name: "Send this part as text, without a file name"})
+        if name in self._form.options.model_fields:
+            raise invalid({name: "Send this part as text, without a file name"})
         if not self.files:
             # Options that came before the files are judged before the files.
             self.options()
         part.file = self._begin(name)
 
-    def options(self) -> TalkingFaceOptions:
+    def options(self) -> Options:
         """The options that have arrived so far.
 
         Raises:
@@ -227,55 +213,48 @@ class _FormParser(MultiPartParser):
         for name, value in self.items:
             if isinstance(value, str):
                 if name in fields:
-                    raise _invalid({name: "This option was sent twice. Send it once"})
+                    raise invalid({name: "This option was sent twice. Send it once"})
                 fields[name] = value
         try:
-            options = TalkingFaceOptions.model_validate(fields)
+            options = self._form.options.model_validate(fields)
         except ValidationError as error:
             errors = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
             raise RequestValidationError(errors) from None
-        self._check_options(options)
+        self._form.check_options(options)
         return options
 
     def _begin(self, name: str) -> ReceivedFile:
         kind = self._kinds.get(name)
         if kind is None:
-            raise _invalid({name: "Extra inputs are not permitted"})
+            raise invalid({name: "Extra inputs are not permitted"})
         sent = self.files.setdefault(name, [])
         if len(sent) >= kind.most:
             times = "twice" if kind.most == 1 else f"more than {kind.most} times"
             raise WrongCombinationError(name, f"`{name}` was sent {times}. Send fewer.")
-        # A picture may still come; what excludes each other cannot be mended by what follows.
-        check_combination(
-            num_images=1,
-            has_video="video" in self.files,
-            has_driving_video="driving_video" in self.files,
-        )
+        self._form.check_files(self.files)
         number = f"-{len(sent)}" if kind.most > 1 else ""
         one = ReceivedFile(self._folder / f"received-{name}{number}", kind)
         sent.append(one)
         return one
 
 
-async def receive_form(
-    headers: Headers,
-    stream: AsyncIterator[bytes],
-    folder: Path,
-    limits: IntakeLimits,
-    check_options: Callable[[TalkingFaceOptions], object],
-) -> Received:
+async def receive_parts(
+    headers: Headers, stream: AsyncIterator[bytes], folder: Path, form: Form[Options]
+) -> tuple[Options, dict[str, list[ReceivedFile]]]:
     """Read a form to its end.
 
     Args:
         headers: Of the request.
         stream: Its body; raises `starlette.requests.ClientDisconnect` where the client leaves.
         folder: Where its files go.
-        limits: What is tolerated.
-        check_options: Raises for options that this caller may not choose.
+        form: What may be sent.
+
+    Returns:
+        The options, and the files by field.
 
     Raises:
-        RequestValidationError: An option or a part is wrong, missing or unknown.
-        WrongCombinationError: A file is sent too often, or does not go with an option.
+        RequestValidationError: An option or a part is wrong or unknown.
+        WrongCombinationError: A file is sent too often, or does not go with another.
         IntakeError: A file is too large, empty, or not of a known type.
         HTTPException: 400, it is no form.
         StorageFullError: The volume has no room.
@@ -289,7 +268,7 @@ async def receive_form(
             "parts (curl -F image=@portrait.jpg -F audio=@voice.wav).",
             headers={"Connection": "close", "Accept-Post": "multipart/form-data"},
         )
-    parser = _FormParser(headers, stream, folder, limits, check_options)
+    parser = _FormParser(headers, stream, folder, form)
     try:
         await parser.parse()
     except MultiPartException as error:
@@ -299,15 +278,7 @@ async def receive_form(
             for one in files:
                 with contextlib.suppress(OSError):
                     one.stop()
-    options = parser.options()
-    _check_voice(options, has_audio="audio" in parser.files)
-    check_choices(
-        options,
-        has_audio="audio" in parser.files or options.text is not None,
-        has_video="video" in parser.files,
-        has_driving_video="driving_video" in parser.files,
-    )
-    return Received(options, parser.files)
+    return parser.options(), parser.files
 
 
 async def pieces(
@@ -340,35 +311,8 @@ def _words_of(error: MultiPartException) -> str:
     )
 
 
-def audio_file(folder: Path, limits: IntakeLimits) -> ReceivedFile:
-    """A sound on its way to the disk, to be received as one that is uploaded."""
-    return ReceivedFile(folder / "received-audio", _kinds(limits)["audio"])
-
-
-def _check_voice(options: TalkingFaceOptions, *, has_audio: bool) -> None:
-    """Refuse a form that has none of `audio`, `text` and `seconds`, or a text beside another."""
-    if not has_audio and options.text is None and options.seconds is None:
-        raise _invalid({"audio": "Field required, or `text`, or `seconds` for one who listens"})
-    if options.text is not None and (has_audio or options.seconds is not None):
-        other = "audio" if has_audio else "seconds"
-        raise WrongCombinationError("text", f"Send either `text` or `{other}`, not both of them.")
-    for name in options.spoken.keys() - {"text"}:
-        if options.text is None:
-            raise WrongCombinationError(
-                name, f"`{name}` is for a `text`. Leave it out, or send one."
-            )
-
-
-def _kinds(limits: IntakeLimits) -> dict[str, _Kind]:
-    return {
-        "audio": _Kind("audio", "audio", "audio", limits.max_audio_bytes),
-        "image": _Kind("image", "picture", "image", limits.max_image_bytes, 1 + MAX_REFERENCES),
-        "video": _Kind("video", "video", "video", limits.max_video_bytes),
-        "driving_video": _Kind("driving_video", "driving video", "video", limits.max_video_bytes),
-    }
-
-
-def _invalid(messages: dict[str, str]) -> RequestValidationError:
+def invalid(messages: dict[str, str]) -> RequestValidationError:
+    """What is said of fields that are wrong, by their names."""
     return RequestValidationError(
         [{"loc": ("body", name), "msg": message} for name, message in messages.items()]
     )

@@ -19,10 +19,12 @@ from service.sweep import Sweeper
 from talkface.exits import Exit, fail
 from talkface.redis_address import running_redis_url
 from worker.contract.artifacts import ArtifactError, ArtifactStore
+from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ledger import Ledger
 from worker.contract.media import MediaIndex
 from worker.contract.queues import connect
 from worker.contract.rebuild import rebuild as rebuild_ledger
+from worker.contract.rebuild import rebuild_assets
 from worker.contract.recovery import Recovery
 
 _REMEDY = "Start `talkface up` with this --data-dir, or set TALKFACE_REDIS_URL"
@@ -37,7 +39,7 @@ def rebuild(
         typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder of uploads, results and the queue."),
     ] = Path("talkface-data"),
 ) -> None:
-    """Bring back every stored key and job that Redis does not know; needs a running Redis.
+    """Bring back every stored key, job, avatar and file that Redis does not know; needs a running Redis.
 
     Revoked keys stay revoked. Jobs whose video exists come back as succeeded, those that had failed
     or been cancelled as that. All others wait again, unless their media are gone: these fail.
@@ -47,11 +49,12 @@ def rebuild(
         fail(Exit.START_FAILED, f"no Redis runs for {data_dir}. {_REMEDY}")
     redis = connect(url)
     store, ledger = ArtifactStore(data_dir), Ledger(redis)
-    key_recovery = KeyRecovery(redis, store)
+    key_recovery, assets = KeyRecovery(redis, store), AssetRegistry(redis)
     try:
         # Keys first: a job that is back can be asked for at once.
         keys = key_recovery.restore()
         told = rebuild_ledger(store, ledger)
+        kept = rebuild_assets(store, assets)
         # Only now may the reconciler erase what this ledger does not know.
         sweeper = Sweeper(
             store,
@@ -59,6 +62,7 @@ def rebuild(
             Recovery(redis),
             key_recovery,
             MediaEraser(store, ledger, MediaIndex(redis)),
+            assets,
             orphan_after_s=0.0,
             record_kept_s=0.0,
         )
@@ -73,6 +77,7 @@ def rebuild(
         f"keys: {keys.restored} brought back, {keys.known} known already, "
         f"{keys.unreadable} without a readable key.json; revoked among them: {keys.revoked}"
     )
+    typer.echo(f"avatars and files: {kept} brought back")
     typer.echo(
         f"jobs: {told.finished} with their video, {told.queued} queued again, "
         f"{told.known} known already, {told.unreadable} without a readable job.json, "

@@ -7,15 +7,21 @@ same files, and `validated.json` last, which says that all of them are there.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from worker.contract.artifacts import ArtifactExistsError, ArtifactNotFoundError, ArtifactStore
+from worker.contract.assets import Asset
+from worker.contract.errors import of_field
 from worker.contract.intake.entry import decode_pending
-from worker.contract.intake.file_names import decoded_files, upload_name
+from worker.contract.intake.file_names import VIDEO, decoded_files, upload_name
+from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.videos import accept_video
 from worker.contract.ledger import Ledger
-from worker.contract.messages import JobInput, JobRecord
+from worker.contract.messages import JobInput, JobRecord, VideoInput
 
 
 def decode_uploads(
@@ -74,3 +80,42 @@ def settle_files(store: ArtifactStore, ledger: Ledger, record: JobRecord) -> Non
         store.delete(f"{prefix}/{name}")
     sizes = (store.stat(f"{prefix}/{name}").bytes for name in store.names(prefix))
     ledger.set_stored_bytes(record.id, sum(sizes))
+
+
+def decode_film(
+    store: ArtifactStore, asset: Asset, on_wait: Callable[[], None]
+) -> Callable[[Asset], Asset]:
+    """Decode the film of an avatar, and store it beside it as a job has it.
+
+    Args:
+        store: Where the files are.
+        asset: An avatar that is pending.
+        on_wait: Called while it is decoded; what it raises stops that.
+
+    Returns:
+        How the avatar changes.
+
+    Raises:
+        IntakeError: It cannot be used.
+        ArtifactNotFoundError: It was deleted.
+        StorageFullError: The volume has no room.
+    """
+    pending = asset.pending
+    assert pending is not None, "only what is pending is decoded"
+    limits = IntakeLimits(
+        # The number of bytes was judged when the request came.
+        max_video_bytes=sys.maxsize,
+        max_video_s=pending.max_video_s,
+        max_side=pending.max_side,
+        background=pending.background,
+    )
+    with (
+        store.scratch() as folder,
+        store.local_copy(f"{asset.prefix}/{asset.upload_file}") as upload,
+        of_field("video"),
+    ):
+        info = accept_video(upload, folder / VIDEO, limits, what="video", on_wait=on_wait)
+        with contextlib.suppress(ArtifactExistsError):
+            store.put(f"{asset.prefix}/{VIDEO}", folder / VIDEO)
+    video = VideoInput(**asdict(info))
+    return lambda one: one.model_copy(update={"video": video, "pending": None})

@@ -1,5 +1,7 @@
 """`python -m worker.inspection`: looks for faces while jobs wait, so that hopeless ones end early.
 
+Beside that it finds the faces of avatars, and those that somebody asks for (`worker.asset_work`).
+
 CPU only, and no part of the model but the face detector: a portrait without a face is told within
 seconds, however many renders stand before it. What is found is a courtesy: the renderer looks for
 itself, and a job whose inspection fails for reasons of ours goes on to the renderers.
@@ -14,13 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.errors import InputError, ModelError
-from model.face.detection import select_face
 from model.face.detectors import load_detector
-from model.face.small_faces import choose_picture, find_faces
-from model.face.suitability import check_suitable
+from worker.asset_desk import desk_thread
+from worker.asset_work import SharedDetector, inspecting
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
 from worker.contract.intake.file_names import ORIGINAL, PORTRAIT
@@ -32,8 +32,10 @@ from worker.contract.presence import ProcessKind
 from worker.contract.queues import INSPECT_FUNCTION, INSPECT_QUEUE, connect
 from worker.contract.start import StartError, check_data_dir, read_settings, refuse
 from worker.failures import describe
+from worker.judging import Portrait, judge_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
+from worker.runtime import read_rgb
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -118,21 +120,13 @@ def _find_faces(context: InspectionContext, record: JobRecord) -> list[BboxXyxy]
     """
 
     def read(name: str) -> NDArray[np.uint8]:
-        with (
-            context.store.local_copy(f"inputs/{record.id}/{name}") as path,
-            Image.open(path, formats=("PNG", "JPEG")) as picture,
-        ):
-            return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+        with context.store.local_copy(f"inputs/{record.id}/{name}") as path:
+            return read_rgb(path)
 
-    image, face_index = read(PORTRAIT), record.input.options.face_index
-    if record.input.image is not None and record.input.image.has_original:
-        image, face_index = choose_picture(
-            context.detector, image, lambda: read(ORIGINAL), face_index
-        )
-    faces = find_faces(context.detector, image)
-    face = select_face(faces, face_index)
-    if record.input.options.check_face:
-        check_suitable(image, face.landmarks)
+    has_original = record.input.image is not None and record.input.image.has_original
+    portrait = Portrait(read(PORTRAIT), (lambda: read(ORIGINAL)) if has_original else None)
+    options = record.input.options
+    faces = judge_face(context.detector, portrait, options.face_index, check=options.check_face)
     return [face.bbox_xyxy for face in faces]
 
 
@@ -145,8 +139,9 @@ def main() -> int:
         settings = read_settings(WorkerSettings)
         begin("inspection", settings.log_level, INSPECT_FUNCTION, inspection.inspect_portrait)
         check_data_dir(settings.data_dir)
-        detector = load_detector(
-            settings.detector, weights_dir=settings.face_alignment_dir, device="cpu"
+        # The thread that looks at avatars asks it as well.
+        detector = SharedDetector(
+            load_detector(settings.detector, weights_dir=settings.face_alignment_dir, device="cpu")
         )
         detector(np.full((192, 192, 3), 128, np.uint8))
     except StartError as error:
@@ -162,7 +157,8 @@ def main() -> int:
         inspection.install(
             inspection.InspectionContext(ledger, store, detector, heartbeat, settings.lease_s)
         )
-        listen(settings.redis_url, name, stop, INSPECT_QUEUE)
+        with desk_thread(settings.redis_url, store, "inspect", inspecting(store, detector), stop):
+            listen(settings.redis_url, name, stop, INSPECT_QUEUE)
     _log.info("inspection_stopped")
     return 0
 

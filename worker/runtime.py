@@ -5,13 +5,16 @@ Importing this module costs nothing; torch and numpy are imported when a rendere
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from model.errors import UnsupportedMediaError
 from worker.contract.intake.file_names import (
     DRIVING,
+    FACES,
     ORIGINAL,
     PORTRAIT,
     SOUND,
@@ -19,6 +22,7 @@ from worker.contract.intake.file_names import (
     VIDEO,
     reference_name,
 )
+from worker.contract.logs import get_logger
 from worker.contract.messages import (
     INTAKE_OPTIONS,
     WRITER_OPTIONS,
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from model.pipelines.outputs import RenderPlan
     from model.pipelines.talking_face import OnStage, TalkingFacePipeline
 
+_log = get_logger("worker")
+
 
 @dataclass(frozen=True)
 class RenderRequest:
@@ -61,6 +67,7 @@ class RenderRequest:
         references: Further pictures of the same person.
         original: `original.jpg`, the image as large as it was sent, where it was shrunk.
         dubbed: Seconds of the video whose mouth is drawn, None for all.
+        faces: `faces.npz`, what the detector found in an avatar's pictures before.
         labelling: The visible label that the finished frames get.
         watermark: The invisible mark that they get, or None.
 
@@ -78,6 +85,7 @@ class RenderRequest:
     references: tuple[Path, ...] = ()
     original: Path | None = None
     dubbed: tuple[Range, ...] | None = None
+    faces: Path | None = None
     labelling: Labelling = NO_LABEL
     watermark: Watermark | None = None
 
@@ -121,6 +129,7 @@ class RenderRequest:
             ),
             original=path_of(ORIGINAL) if has_original else None,
             dubbed=None if job_input.video is None else job_input.video.dubbed,
+            faces=path_of(FACES) if job_input.has_faces else None,
             labelling=labelling.chosen(job_input.options),
             watermark=watermark,
         )
@@ -205,6 +214,31 @@ class PipelineRenderer:
 
     def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         """See `Renderer.render`."""
+        with self._remembering(request.faces):
+            return self._render(request, progress)
+
+    @contextmanager
+    def _remembering(self, path: Path | None) -> Iterator[None]:
+        """Detect no face again that was found in an avatar before."""
+        from model.face.remembered_faces import RememberedFaces, RememberingDetector
+
+        detector = self._pipeline.detector
+        if path is None or detector is None:
+            yield
+            return
+        try:
+            faces = RememberedFaces.load(path)
+        except UnsupportedMediaError:
+            # Of another release, or broken: the faces are found again, which only takes longer.
+            _log.warning("remembered_faces_unreadable", exc_info=True)
+            faces = RememberedFaces()
+        self._pipeline.detector = RememberingDetector(detector, faces)
+        try:
+            yield
+        finally:
+            self._pipeline.detector = detector
+
+    def _render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
         from model.media.frames import VideoFrames
 
         clock = StageClock()

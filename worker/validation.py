@@ -1,5 +1,7 @@
 """`python -m worker.validation`: decodes videos after their 202, so that no request waits for it.
 
+So it does with the films of avatars (`worker.asset_desk`).
+
 CPU only, and no part of the model. One video at a time, at a low priority: pictures and renders go
 first. What cannot be decoded fails its job with the same problem that a request would have had.
 """
@@ -10,8 +12,10 @@ import os
 import secrets
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from worker.asset_desk import desk_thread
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
 from worker.contract.errors import IntakeError
@@ -22,7 +26,7 @@ from worker.contract.messages import JobRecord
 from worker.contract.presence import ProcessKind
 from worker.contract.queues import VALIDATE_FUNCTION, VALIDATE_QUEUE, connect
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
-from worker.decoding import decode_uploads, settle_files
+from worker.decoding import decode_film, decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, describe, is_storage_full
 from worker.loop import begin, listen
 from worker.progress import HandBackError, Heartbeat, LeaseLostError, Stop
@@ -149,7 +153,8 @@ def main() -> int:
         validation.install(
             validation.ValidationContext(ledger, store, heartbeat, stop, settings.lease_s)
         )
-        listen(settings.redis_url, name, stop, VALIDATE_QUEUE)
+        with desk_thread(settings.redis_url, store, "decode", partial(decode_film, store), stop):
+            listen(settings.redis_url, name, stop, VALIDATE_QUEUE)
     _log.info("validation_stopped")
     return 0
 

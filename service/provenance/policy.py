@@ -31,13 +31,17 @@ def check_label(options: TalkingFaceOptions, settings: ServiceSettings) -> None:
         )
 
 
-def check_consent(options: TalkingFaceOptions, settings: ServiceSettings) -> None:
+def check_consent(consent: str | None, settings: ServiceSettings) -> None:
     """Refuse who does not state the person's consent, where that is required.
+
+    Args:
+        consent: What was sent.
+        settings: The deployment's.
 
     Raises:
         ProblemError: invalid_options.
     """
-    if settings.require_consent and options.consent is None:
+    if settings.require_consent and consent is None:
         raise _wrong(
             "consent",
             "missing; here whoever sends a picture or video has to say that the person in it agreed. "

@@ -11,7 +11,7 @@ from service.acceptance import Acceptance
 from service.dependencies import JobViewsDep, RequestIdDep, ResourcesDep, WatchDep, WriterDep
 from service.problems import RETRY_AFTER, problem_responses
 from service.schemas.examples import QUEUED_JOB, SUCCEEDED_JOB
-from service.schemas.form import request_body
+from service.schemas.form import TalkingFaceForm, request_body
 from service.schemas.job import JobPublic
 from service.waiting import preferred_wait_s, wait_for_end
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["jobs"])
     status_code=202,
     summary="Animate a portrait, or dub a video, with a voice",
     # Not a parameter: the framework would read the whole body before it asks who sends it.
-    openapi_extra={"requestBody": request_body()},
+    openapi_extra={"requestBody": request_body(TalkingFaceForm)},
     responses={
         200: {
             "description": "With `Prefer: wait`: the job has ended within that time",
@@ -52,6 +52,8 @@ router = APIRouter(tags=["jobs"])
             "video_too_short",
             "video_too_long",
             "face_too_small",
+            "avatar_not_found",
+            "file_not_found",
             "idempotency_conflict",
             "idempotency_in_progress",
             "concurrency_limited",

@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.webhook_targets import check_callback_url
 from worker.contract.intake.formats import types_of
@@ -17,6 +17,7 @@ MAX_TEXT: Final = 5000
 MAX_METADATA: Final = 16
 MAX_METADATA_KEY: Final = 64
 MAX_METADATA_VALUE: Final = 256
+KEPT_ID: Final = "^[0-9a-f]{32}$"
 
 
 def _json_object(value: object) -> object:
@@ -92,6 +93,22 @@ class TalkingFaceOptions(SamplingOptions):
         ),
     ] = None
 
+    avatar_id: Annotated[
+        str | None,
+        Field(
+            pattern=KEPT_ID,
+            description="Instead of `image` or `video`: the `id` of an avatar, which was checked and looked at "
+            "before.",
+        ),
+    ] = None
+    audio_id: Annotated[
+        str | None,
+        Field(
+            pattern=KEPT_ID,
+            description="Instead of `audio`: the `id` of a file that is kept here.",
+        ),
+    ] = None
+
     @property
     def spoken(self) -> dict[str, str]:
         """What the voice server is told; empty where nothing is to be read."""
@@ -106,16 +123,16 @@ class TalkingFaceOptions(SamplingOptions):
 
 
 class TalkingFaceForm(TalkingFaceOptions):
-    """Exactly one of `image` and `video`, exactly one of `audio`, `text` and `seconds`; any options."""
+    """Exactly one of `image`, `video` and `avatar_id`; of `audio`, `audio_id`, `text` and `seconds`; any options."""
 
-    # `service.upload` receives them; `worker.contract.intake.uploads` says which go together. Not as
+    # `service.job_form` receives them; `worker.contract.intake.uploads` says which go together. Not as
     # `oneOf` in the document: client generators make a union of empty shapes of it.
 
     audio: Annotated[
         UploadFile | None,
         Field(
-            description=f"The voice: {types_of('audio')}. Required without `text`, but for a photograph "
-            "that listens for `seconds`."
+            description=f"The voice: {types_of('audio')}. Required without `audio_id` and `text`, but for a "
+            "photograph that listens for `seconds`."
         ),
     ] = None
     image: Annotated[
@@ -135,9 +152,9 @@ class TalkingFaceForm(TalkingFaceOptions):
     ] = None
 
 
-def request_body() -> dict[str, Any]:
-    """How the form stands in the OpenAPI document."""
-    schema = TalkingFaceForm.model_json_schema()
+def request_body(form: type[BaseModel]) -> dict[str, Any]:
+    """How a form stands in the OpenAPI document."""
+    schema = form.model_json_schema()
     schema["properties"] = {name: _part(of) for name, of in schema["properties"].items()}
     # Generators make a better name of the operation's than of both.
     del schema["title"]

@@ -73,6 +73,8 @@ EXAMPLE_DETAILS: Final[dict[ErrorCode, str]] = {
     "fewer.",
     ErrorCode.REQUEST_TIMEOUT: "The body of the request did not arrive in time. Send it again.",
     ErrorCode.JOB_NOT_FOUND: "There is no job of this id.",
+    ErrorCode.AVATAR_NOT_FOUND: "There is no avatar of this id.",
+    ErrorCode.FILE_NOT_FOUND: "There is no file of this id.",
     ErrorCode.RESULT_NOT_AVAILABLE: "The job is running; it has no video yet.",
     ErrorCode.RESULT_EXPIRED: "The files of this job were erased when their time was over. Send "
     "them again.",

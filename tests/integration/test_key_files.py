@@ -24,6 +24,7 @@ from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
 from worker.contract.artifacts import ArtifactStore, StorageFullError
+from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ledger import Ledger
 from worker.contract.media import MediaIndex
 from worker.contract.recovery import Recovery
@@ -56,7 +57,14 @@ def sweeper(
     recovery = Recovery(redis)
     eraser = MediaEraser(store, ledger, MediaIndex(redis))
     return Sweeper(
-        store, ledger, recovery, key_recovery, eraser, orphan_after_s=0.0, record_kept_s=0.0
+        store,
+        ledger,
+        recovery,
+        key_recovery,
+        eraser,
+        AssetRegistry(redis),
+        orphan_after_s=0.0,
+        record_kept_s=0.0,
     )
 
 

@@ -18,6 +18,7 @@ from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.test_ledger import FAILURE, RESULT
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ending import EndedJob, media_names, read_ending
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
@@ -72,7 +73,10 @@ def eraser(redis: Redis, store: ArtifactStore, ledger: Ledger) -> MediaEraser:
 def sweeper(redis: Redis, store: ArtifactStore, ledger: Ledger, eraser: MediaEraser) -> Sweeper:
     keys = KeyRecovery(redis, store)
     recovery = Recovery(redis)
-    return Sweeper(store, ledger, recovery, keys, eraser, orphan_after_s=3600.0, record_kept_s=9.0)
+    assets = AssetRegistry(redis)
+    return Sweeper(
+        store, ledger, recovery, keys, eraser, assets, orphan_after_s=3600.0, record_kept_s=9.0
+    )
 
 
 @pytest.fixture

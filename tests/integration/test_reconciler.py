@@ -22,6 +22,7 @@ from tests.integration.conftest import RedisServer, StartWorker, eventually, new
 from tests.integration.test_ledger import FAILURE, RESULT
 from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
+from worker.contract.asset_registry import AssetRegistry
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.media import MediaIndex
@@ -49,7 +50,10 @@ def store(data_dir: Path) -> ArtifactStore:
 def sweeper(redis: Redis, store: ArtifactStore, ledger: Ledger, recovery: Recovery) -> Sweeper:
     keys = KeyRecovery(redis, store)
     eraser = MediaEraser(store, ledger, MediaIndex(redis))
-    return Sweeper(store, ledger, recovery, keys, eraser, orphan_after_s=0.0, record_kept_s=100.0)
+    assets = AssetRegistry(redis)
+    return Sweeper(
+        store, ledger, recovery, keys, eraser, assets, orphan_after_s=0.0, record_kept_s=100.0
+    )
 
 
 @pytest.fixture

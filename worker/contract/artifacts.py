@@ -201,6 +201,30 @@ class ArtifactStore:
         return self._artifacts / key
 
 
+def fetch_copy(store: ArtifactStore, key: str, target: Path) -> None:
+    """Have a published file at a local path as well, whatever becomes of its key; not to be written to.
+
+    Args:
+        store: Where it is.
+        key: Which file.
+        target: Must not exist.
+
+    Raises:
+        ArtifactNotFoundError: Nothing was published under this key.
+        StorageFullError: The volume has no room.
+    """
+    with store.local_copy(key) as path, full_volume():
+        try:
+            # Two names of one file: nothing is copied, and either may be erased.
+            os.link(path, target)
+        except FileNotFoundError:
+            raise ArtifactNotFoundError(key) from None
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            shutil.copyfile(path, target)
+
+
 def _published_by_link(source: Path, target: Path) -> bool:
     """Whether a file that lies on the volume already could be published without copying it."""
     # What is published must be durable; a name is worth nothing without the bytes.

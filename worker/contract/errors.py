@@ -39,6 +39,8 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     JOB_NOT_FOUND = "job_not_found"
+    AVATAR_NOT_FOUND = "avatar_not_found"
+    FILE_NOT_FOUND = "file_not_found"
     RESULT_NOT_AVAILABLE = "result_not_available"
     RESULT_EXPIRED = "result_expired"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"

@@ -240,7 +240,8 @@ class JobInput(Message):
     Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
     `references` are further pictures of the same person. Until `pending` files are decoded, what is
     said of them is what their heads say. `consent` is whether whoever sent it stated that the person
-    agreed; nobody is named.
+    agreed; nobody is named. `avatar_id` and `audio_id` say what of it was kept here before, and
+    `has_faces` that the faces in it are known.
     """
 
     audio: AudioInput
@@ -251,6 +252,9 @@ class JobInput(Message):
     options: SamplingOptions
     pending: Pending | None = None
     consent: Literal["stated"] | None = None
+    avatar_id: str | None = None
+    audio_id: str | None = None
+    has_faces: bool = False
 
     @model_validator(mode="after")
     def _one_thing_moves(self) -> Self:

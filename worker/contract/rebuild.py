@@ -14,7 +14,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import ValidationError
+
 from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
+from worker.contract.asset_registry import AssetRegistry
+from worker.contract.assets import ASSET, Asset, AssetKind
 from worker.contract.ending import EndedJob, media_names, read_ending, read_finished, write_ending
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
@@ -83,6 +87,33 @@ def rebuild(store: ArtifactStore, ledger: Ledger) -> Rebuilt:
             write_ending(store, record.model_copy(update=dict(_WITHOUT_MEDIA)))
             told.without_media += 1
     return told
+
+
+def rebuild_assets(store: ArtifactStore, assets: AssetRegistry) -> int:
+    """Write every stored avatar and file that the registry does not know; safe to repeat.
+
+    Avatars are prepared again: nothing but the registry knew how far they were.
+
+    Returns:
+        How many came back.
+
+    Raises:
+        redis.RedisError: Redis cannot be reached.
+    """
+    restored = 0
+    for asset_id in store.names("assets"):
+        try:
+            with store.local_copy(f"assets/{asset_id}/{ASSET}") as path:
+                asset = Asset.model_validate_json(path.read_text())
+        except (ArtifactNotFoundError, ValidationError, UnicodeDecodeError):
+            continue
+        is_lost = asset.kind is not AssetKind.LOOK and assets.get(asset_id) is None
+        if asset.id == asset_id and is_lost:
+            names = store.names(asset.prefix)
+            sizes = (store.stat(f"{asset.prefix}/{name}").bytes for name in names)
+            assets.add(asset.model_copy(update={"stored_bytes": sum(sizes)}))
+            restored += 1
+    return restored
 
 
 def _bytes(store: ArtifactStore, job_id: str) -> int:

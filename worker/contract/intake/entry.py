@@ -28,7 +28,7 @@ from worker.contract.intake.file_names import (
 )
 from worker.contract.intake.fitting import check_ranges, fit, keeps_film, needs_film
 from worker.contract.intake.limited_child import keep_waiting
-from worker.contract.intake.limits import IntakeLimits
+from worker.contract.intake.limits import IntakeLimits, audio_too_long
 from worker.contract.intake.pictures import accept_image
 from worker.contract.intake.probes import probe_audio, probe_video
 from worker.contract.intake.rates import exact_rate
@@ -66,7 +66,7 @@ def take_in(
     """
     _check_choices(uploads, options)
     portrait, references = _take_images(uploads, folder, limits, on_wait)
-    audio = _take_audio(uploads.audio, folder, options, limits, on_wait)
+    audio = _take_voice(uploads, folder, options, limits, on_wait)
     fps, dubbed = _sent_rate(options), None
     video = driving = None
     if uploads.video is not None:
@@ -109,7 +109,17 @@ def take_in_later(
     # 2. pictures are decoded at once in any case
     portrait, references = _take_images(uploads, folder, limits, on_wait)
 
-    # 3. of videos only the heads are read
+    # 3. a film that is decoded already needs nothing more, unless the sound depends on it
+    if (video := _ready_video(uploads, options)) is not None:
+        voice = _take_voice(uploads, folder, options, limits, on_wait)
+        return JobInput(
+            audio=AudioInput(**asdict(voice)),
+            video=video,
+            references=references,
+            options=_at_rate(options, video),
+        )
+
+    # 4. of other videos only the heads are read
     pending: list[Literal["audio", "video", "driving_video"]] = []
     videos: dict[str, VideoInput] = {}
     film_s = 0.0
@@ -129,12 +139,12 @@ def take_in_later(
             pending.append("video" if name == "video" else "driving_video")
             path.rename(folder / upload_name(name))
 
-    # 4. of the voice beside a video, too, where that tells its length: quotas and deadlines count it
+    # 5. of the voice beside a video, too, where that tells its length: quotas and deadlines count it
     with of_field("audio"):
         found = None if uploads.audio is None else probe_audio(uploads.audio, limits)
     is_told = found is not None and found.seconds is not None
     if uploads.audio is None or not is_told:
-        audio = AudioInput(**asdict(_take_audio(uploads.audio, folder, options, limits, on_wait)))
+        audio = AudioInput(**asdict(_take_voice(uploads, folder, options, limits, on_wait)))
     else:
         assert found is not None and found.seconds is not None
         audio = AudioInput(
@@ -238,8 +248,10 @@ def _take_images(
         return ImageInput(**asdict(info))
 
     more = uploads.images
-    portrait: ImageInput | None = None
-    if uploads.video is None:
+    portrait = uploads.ready.image
+    if portrait is not None:
+        more = more[1:]
+    elif uploads.video is None:
         portrait, more = take(more[0], PORTRAIT, folder / ORIGINAL), more[1:]
     return portrait, tuple(take(path, reference_name(n)) for n, path in enumerate(more))
 
@@ -251,6 +263,30 @@ def _check_choices(uploads: Uploads, options: SamplingOptions) -> None:
         has_video=uploads.video is not None,
         has_driving_video=uploads.driving_video is not None,
     )
+
+
+def _take_voice(
+    uploads: Uploads,
+    folder: Path,
+    options: SamplingOptions,
+    limits: IntakeLimits,
+    on_wait: Callable[[], None],
+) -> AudioInfo:
+    """The voice as it was kept, or decoded as it came."""
+    ready = uploads.ready.audio
+    if ready is not None and options.audio_offset_ms in (0, "auto"):
+        if ready.seconds > limits.max_audio_s:
+            raise audio_too_long(limits)
+        return AudioInfo(**ready.model_dump())
+    return _take_audio(uploads.audio, folder, options, limits, on_wait)
+
+
+def _ready_video(uploads: Uploads, options: SamplingOptions) -> VideoInput | None:
+    """The film as it was kept, where all that is asked for can be done with it."""
+    video, fps = uploads.ready.video, _sent_rate(options)
+    if video is None or needs_film(options) or fps not in (None, video.fps):
+        return None
+    return video
 
 
 def _take_audio(

@@ -15,6 +15,8 @@ ORIGINAL: Final = "original.jpg"
 """The portrait as large as it was sent, where it was shrunk: a small face is cut out of it."""
 VIDEO: Final = "input.mkv"
 DRIVING: Final = "driving.mkv"
+FACES: Final = "faces.npz"
+"""What the detector found in the pictures of an avatar (model.face.remembered_faces)."""
 SPEECH: Final = "speech.flac"
 SOUND: Final = "sound.flac"
 FILES_OF: Final[Mapping[str, tuple[str, ...]]] = {
@@ -43,6 +45,8 @@ def input_files(job_input: JobInput) -> list[str]:
     if job_input.driving_video is not None:
         pictures.append(DRIVING)
     pictures += [reference_name(number) for number in range(len(job_input.references))]
+    if job_input.has_faces:
+        pictures.append(FACES)
     return [*pictures, SPEECH, SOUND]
 
 

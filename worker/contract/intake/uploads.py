@@ -13,10 +13,19 @@ from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.file_checks import file_sha256
-from worker.contract.messages import SamplingOptions
+from worker.contract.messages import AudioInput, ImageInput, SamplingOptions, VideoInput
 
 MAX_REFERENCES: Final = 4
 """Most pictures beside the one that is animated, or beside a video."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Uploads that were normalised when they were kept; their files lie in the folder by the names of `file_names`."""
+
+    audio: AudioInput | None = None
+    image: ImageInput | None = None
+    video: VideoInput | None = None
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,8 @@ class Uploads:
     """Files as they came. The first image is the portrait, unless there is a video.
 
     Without `audio` the options say for how many `seconds` the photograph listens. `digests` are
-    those that were computed while the files were received.
+    those that were computed while the files were received. What is `ready` stands there as it came as
+    well: not all options go with what was made of it.
     """
 
     audio: Path | None
@@ -32,6 +42,7 @@ class Uploads:
     video: Path | None = None
     driving_video: Path | None = None
     digests: Mapping[Path, str] = field(default_factory=dict)
+    ready: Ready = field(default_factory=Ready)
 
     def sha256(self, path: Path) -> str:
         """Digest of one of the files; computed where it is not known yet."""
