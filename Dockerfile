@@ -123,9 +123,10 @@ COPY --from=build-inspector /opt/venv /opt/venv
 COPY docker/check_libraries.sh docker/
 RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/wheels.conf && ldconfig \
  && docker/check_libraries.sh /opt/venv
-# The face detector and nothing else of the model.
+# The face detector, what reads frames for it, and nothing else of the model.
 COPY model/__init__.py model/errors.py model/
 COPY model/face/ model/face/
+COPY model/media/ model/media/
 COPY worker/ worker/
 COPY talkface/__init__.py talkface/doctor.py talkface/doctor_redis.py talkface/doctor_signer.py talkface/exits.py talkface/findings.py talkface/
 RUN python -m compileall -q model talkface worker

@@ -9,6 +9,8 @@ from worker.contract.messages import JobRecord
 
 SMALL_FACE_PX: Final = 128
 """Below this the mouth has too few pixels for its teeth to be seen."""
+WEAK_SYNC: Final = 0.2
+"""Agreement of lips and sound (`SyncScore`): other people's words reach 0.1, drawn lips have 0.4 to 0.7."""
 MANY_HELD: Final = 0.1
 """Share of frames without a face from which on it is said."""
 
@@ -36,6 +38,13 @@ def warnings_of(record: JobRecord) -> Iterator[tuple[str, str]]:
                 "small_face",
                 f"The face has {size_px:.0f} pixels; below {SMALL_FACE_PX} a mouth has few details.",
             )
+    sync = result.sync
+    if sync is not None and sync.agreement < WEAK_SYNC:
+        yield (
+            "weak_sync",
+            f"The lips may not say what is heard (agreement {sync.agreement:.2f}; videos that are right have "
+            "about 0.6). Look at it: a face that is small, hidden or turned away reads so, too.",
+        )
     video = result.video
     if video is None:
         return

@@ -286,6 +286,7 @@ def _render(
         label=request.labelling.name,
         watermark=mark is not None,
         credentials=credentials,
+        sync=drawn.sync,
     )
     finished = FinishedRender(result=result, timings_s=timings_s)
     with store.scratch() as folder:

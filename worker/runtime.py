@@ -5,6 +5,7 @@ Importing this module costs nothing; torch and numpy are imported when a rendere
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,11 +32,12 @@ from worker.contract.messages import (
     Stage,
 )
 from worker.contract.option_types import Range
-from worker.contract.results import RendererInfo, VideoUse
+from worker.contract.results import RendererInfo, SyncScore, VideoUse
 from worker.progress import ProgressSink
 from worker.settings import WorkerSettings
 from worker.sound_offset import put_sound_in_place
 from worker.stage_clock import StageClock
+from worker.sync_scoring import SyncScorer
 from worker.video_file import NO_LABEL, Labelling, open_video
 from worker.watermark import Watermark
 
@@ -140,7 +142,7 @@ class RenderResult:
     """What was drawn. `timings_s` has seconds per stage, `seconds` is the video's length.
 
     `video` says what became of the frames of a video that was dubbed or drove a photograph, `notes` what else
-    the person who sent the sound should know.
+    the person who sent the sound should know. `sync` is whether the drawn lips say what is heard.
     """
 
     num_frames: int
@@ -153,6 +155,7 @@ class RenderResult:
     face_bbox_xyxy: tuple[float, float, float, float] | None
     video: VideoUse | None = None
     notes: tuple[str, ...] = ()
+    sync: SyncScore | None = None
 
 
 class Renderer(Protocol):
@@ -177,8 +180,9 @@ class Renderer(Protocol):
 class PipelineRenderer:
     """Draws with the model."""
 
-    def __init__(self, pipeline: TalkingFacePipeline) -> None:
+    def __init__(self, pipeline: TalkingFacePipeline, scorer: SyncScorer | None = None) -> None:
         self._pipeline = pipeline
+        self._scorer = scorer
 
     @classmethod
     def load(cls, settings: WorkerSettings) -> PipelineRenderer:
@@ -195,7 +199,7 @@ class PipelineRenderer:
         pipeline.detector = load_detector(
             settings.detector, weights_dir=settings.face_alignment_dir, device=str(pipeline.device)
         )
-        return cls(pipeline)
+        return cls(pipeline, SyncScorer.load())
 
     @property
     def info(self) -> RendererInfo:
@@ -266,8 +270,15 @@ class PipelineRenderer:
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
         done = 0
+        watch = None
+        # A face that listens says nothing.
+        if self._scorer is not None and request.options.seconds is None:
+            watch = self._scorer.begin(plan, request.speech)
         with open_output(request, plan.width, plan.height, plan.fps) as writer:
             for frames in self._pipeline.render(plan):
+                if watch is not None:
+                    with clock.aside(Stage.ENCODING):
+                        watch.watch(done, frames)
                 with clock.aside(Stage.ENCODING):
                     for frame in frames:
                         writer.write(frame)
@@ -275,6 +286,9 @@ class PipelineRenderer:
                 progress.frames(done, plan.num_frames)
             begin(Stage.ENCODING)
         clock.enter(None)
+        began = time.perf_counter()
+        sync = None if watch is None or self._scorer is None else self._scorer.end(watch)
+        scoring_s = {} if watch is None else {"sync": round(time.perf_counter() - began, 3)}
         x0, y0, x1, y1 = (float(edge) for edge in plan.face_bbox_xyxy)
         return RenderResult(
             num_frames=plan.num_frames,
@@ -282,7 +296,7 @@ class PipelineRenderer:
             width=plan.width,
             height=plan.height,
             seconds=plan.num_frames / plan.fps,
-            timings_s=clock.rounded(),
+            timings_s=clock.rounded() | scoring_s,
             info=self.info,
             face_bbox_xyxy=(x0, y0, x1, y1),
             video=None
@@ -294,6 +308,7 @@ class PipelineRenderer:
                 audio_offset_ms=None if offset is None else offset.milliseconds,
             ),
             notes=() if offset is None else (offset.note,),
+            sync=sync,
         )
 
     def _prepare(

@@ -39,7 +39,7 @@ from model.face.landmarks import (
 from model.media.audio import MELS_PER_FRAME, N_MELS
 from model.networks.landmark_completion import fit_similarity
 
-SHIPPED: Final = Path(__file__).resolve().parents[1] / "evaluation" / "weights" / "sync_network"
+SHIPPED: Final = Path(__file__).resolve().parent / "sync_weights"
 """The weights that come with the package, and their card."""
 MARGIN: Final = 7
 """Frames at each end of a recording that get no vector: the towers would look past the end."""
@@ -273,7 +273,7 @@ def load_sync_network(path: Path | None = None) -> SyncNetwork:
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} holds no sync network; expected config.json and safetensors. Restore "
-            "model/evaluation/weights from the repository, or train one with "
+            "model/networks/sync_weights from the repository, or train one with "
             "`python -m model.training.sync`."
         )
     network: SyncNetwork = SyncNetwork.from_pretrained(folder, low_cpu_mem_usage=False)

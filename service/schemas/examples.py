@@ -173,6 +173,12 @@ SUCCEEDED_JOB: Final[dict[str, Any]] = (
                 "certificate_sha256": "e" * 64,
                 "timestamp": None,
             },
+            "sync": {
+                "agreement": 0.612,
+                "offset_ms": 0,
+                "confidence": 0.451,
+                "watched_s": 1.6,
+            },
         },
         "warnings": [
             {

@@ -14,7 +14,7 @@ from service.problems import problem_of_failure
 from service.schemas.examples import RUNNING_JOB
 from service.schemas.problem import Problem
 from worker.contract.messages import BboxXyxy, FrameCount, JobInput, JobRecord, JobState, Stage
-from worker.contract.results import Credentials, JobResult, LabelName, VideoUse
+from worker.contract.results import Credentials, JobResult, LabelName, SyncScore, VideoUse
 from worker.contract.webhook_state import WebhookState
 
 
@@ -63,6 +63,10 @@ class ResultPublic(BaseModel):
     )
     credentials: Credentials | None = Field(
         description="Its Content Credentials; null where the deployment does not sign."
+    )
+    sync: SyncScore | None = Field(
+        description="Whether the drawn lips say what is heard, to sort videos by; null where nobody "
+        "speaks or no face was found again."
     )
 
 

@@ -95,7 +95,7 @@ def list_jobs(
     if as_json:
         typer.echo("[" + ",\n".join(job.model_dump_json(indent=2) for job in jobs) + "]")
         return
-    table = Table("job", "state", "stage", "created", "seconds", "preset", "error")
+    table = Table("job", "state", "stage", "created", "seconds", "preset", "sync", "error")
     for job in jobs:
         table.add_row(
             job.id,
@@ -104,9 +104,16 @@ def list_jobs(
             f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             f"{job.input.audio.seconds:g}",
             job.input.options.preset,
+            _sync(job),
             job.error.code if job.error else "",
         )
     Console().print(table)
+
+
+def _sync(job: JobPublic) -> str:
+    """How well lips and sound agree, -1 to 1."""
+    sync = None if job.result is None else job.result.sync
+    return "" if sync is None else f"{sync.agreement:.2f}"
 
 
 def _of_state(client: Client, state: str | None) -> list[JobPublic]:
@@ -134,4 +141,5 @@ def _show(job: JobPublic, *, as_json: bool) -> None:
     typer.echo(f"{job.id} {job.state.value}{progress}")
     if job.result is not None:
         result = job.result
-        typer.echo(f"  {result.seconds:g} s, {result.width}x{result.height}, {result.url}")
+        sync = f", sync {told}" if (told := _sync(job)) else ""
+        typer.echo(f"  {result.seconds:g} s, {result.width}x{result.height}{sync}, {result.url}")

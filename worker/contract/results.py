@@ -49,11 +49,30 @@ class Credentials(Message):
     timestamp: Literal["present", "missing"] | None = None
 
 
+class SyncScore(Message):
+    """Whether the lips as they were drawn say what is heard, by our own network, in a few short windows.
+
+    It sorts the videos of one service, and says *in step*, not *real*; no published figure is its like.
+
+    Args:
+        agreement: -1 to 1, higher is better; videos that are right have about 0.6.
+        offset_ms: By how much the lips are late (above 0) or early where they agree best.
+        confidence: How much better that is than other offsets; near 0 where lips do not follow the sound.
+        watched_s: Seconds that were looked at.
+    """
+
+    agreement: float
+    offset_ms: int
+    confidence: float
+    watched_s: float
+
+
 class JobResult(Message):
     """A finished video. Its keys stay in the installation; `thumbnail_key` is a frame's, a JPEG.
 
     `label` is the visible label that it has, `watermark` whether its pictures have the invisible one;
-    `credentials` are None where nothing was signed.
+    `credentials` are None where nothing was signed, `sync` where nobody speaks or no face was found
+    again.
     """
 
     key: str
@@ -72,6 +91,7 @@ class JobResult(Message):
     label: LabelName | None = None
     watermark: bool = False
     credentials: Credentials | None = None
+    sync: SyncScore | None = None
 
 
 class FinishedRender(Message):

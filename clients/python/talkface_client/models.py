@@ -38,11 +38,48 @@ class Credentials(BaseModel):
     timestamp: str | None = None
 
 
+class FacePublic(BaseModel):
+    """A face that was found."""
+
+    box: tuple[float, float, float, float] = Field(
+        ...,
+        description="Left, top, right and bottom as shares of the picture's width and height.",
+    )
+    detail: str | None = Field(..., description="The same as a sentence.")
+    index: int = Field(..., description="What `face_index` calls it; 0 is the largest.")
+    refused: str | None = Field(
+        ..., description="Why a job with this face would fail; null if it would not."
+    )
+    size_px: float = Field(
+        ..., description="Longer side in pixels of the picture as it is animated."
+    )
+
+
+class FacesPublic(BaseModel):
+    """`POST /v1/faces`."""
+
+    faces: list[FacePublic] = Field(..., description="Largest first; none where nobody was found.")
+    height: int
+    object: Literal["faces"] = "faces"
+    width: int = Field(..., description="Of the picture as it would be animated, in pixels.")
+
+
 class FieldError(BaseModel):
     """One field of a request that is wrong."""
 
     field: str
     message: str
+
+
+class FilePublic(BaseModel):
+    """`GET /v1/files/<id>`."""
+
+    audio: AudioInput
+    bytes: int = Field(..., description="Size of all its files.")
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = Field(..., description="When it is erased.")
+    id: str
+    object: Literal["file"] = "file"
 
 
 class FrameCount(BaseModel):
@@ -257,6 +294,24 @@ class Software(BaseModel):
     version: str | None = None
 
 
+class SyncScore(BaseModel):
+    """Whether the lips as they were drawn say what is heard, by our own network, in a few short windows.
+
+    It sorts the videos of one service, and says *in step*, not *real*; no published figure is its like.
+
+    Args:
+        agreement: -1 to 1, higher is better; videos that are right have about 0.6.
+        offset_ms: By how much the lips are late (above 0) or early where they agree best.
+        confidence: How much better that is than other offsets; near 0 where lips do not follow the sound.
+        watched_s: Seconds that were looked at.
+    """
+
+    agreement: float
+    confidence: float
+    offset_ms: int
+    watched_s: float
+
+
 class TimeStamp(BaseModel):
     """When an independent server saw the signature, where one was asked."""
 
@@ -362,18 +417,51 @@ class WebhookState(BaseModel):
     tried_at: AwareDatetime | None = None
 
 
+class AvatarPublic(BaseModel):
+    """`GET /v1/avatars/<id>`."""
+
+    bytes: int = Field(..., description="Size of all its files.")
+    created_at: AwareDatetime
+    error: Problem | None
+    expires_at: AwareDatetime | None = Field(..., description="When it is erased.")
+    faces: list[FacePublic] | None = Field(
+        ...,
+        description="Of the picture, or of the film's first frame with a face; null before anybody looked.",
+    )
+    id: str
+    image: ImageInput | None
+    object: Literal["avatar"] = "avatar"
+    state: str = Field(
+        ...,
+        description="`preparing`: it can be used, and gains nothing yet; `ready`; `failed`, with `error`.",
+    )
+    video: VideoInput | None
+
+
+class FilePage(BaseModel):
+    """`GET /v1/files`: the caller's files, newest first."""
+
+    data: list[FilePublic]
+    next_cursor: str | None = Field(..., description="Send it as `cursor` for what is older.")
+    object: Literal["list"] = "list"
+
+
 class JobInput(BaseModel):
     """Everything that determines a video.
 
     Either `image` is animated, by `driving_video` if there is one, or `video` is dubbed.
     `references` are further pictures of the same person. Until `pending` files are decoded, what is
     said of them is what their heads say. `consent` is whether whoever sent it stated that the person
-    agreed; nobody is named.
+    agreed; nobody is named. `avatar_id` and `audio_id` say what of it was kept here before, and
+    `has_faces` that the faces in it are known.
     """
 
     audio: AudioInput
+    audio_id: str | None = None
+    avatar_id: str | None = None
     consent: Consent | None = None
     driving_video: VideoInput | None = None
+    has_faces: bool = False
     image: ImageInput | None = None
     options: SamplingOptions
     pending: Pending | None = None
@@ -401,11 +489,23 @@ class ResultPublic(BaseModel):
     num_frames: int
     seconds: float
     sha256: str
+    sync: SyncScore | None = Field(
+        ...,
+        description="Whether the drawn lips say what is heard, to sort videos by; null where nobody speaks or no face was found again.",
+    )
     timings_s: dict[str, Any]
     url: str
     video: VideoUse | None
     weights_sha256: str | None
     width: int
+
+
+class AvatarPage(BaseModel):
+    """`GET /v1/avatars`: the caller's avatars, newest first."""
+
+    data: list[AvatarPublic]
+    next_cursor: str | None = Field(..., description="Send it as `cursor` for what is older.")
+    object: Literal["list"] = "list"
 
 
 class JobPublic(BaseModel):

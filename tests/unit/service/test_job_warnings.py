@@ -16,7 +16,7 @@ from worker.contract.messages import (
     JobState,
     SamplingOptions,
 )
-from worker.contract.results import JobResult, RendererInfo, VideoUse
+from worker.contract.results import JobResult, RendererInfo, SyncScore, VideoUse
 
 
 def record(notes: tuple[str, ...] = (), faces: int = 1, **result: Any) -> JobRecord:
@@ -59,6 +59,11 @@ def video(held: int, looped: bool = False) -> VideoUse:
 @pytest.mark.parametrize(
     ("job", "codes"),
     [
+        (record(sync=SyncScore(agreement=0.6, offset_ms=0, confidence=0.4, watched_s=1.6)), []),
+        (
+            record(sync=SyncScore(agreement=0.1, offset_ms=0, confidence=0.0, watched_s=1.6)),
+            ["weak_sync"],
+        ),
         (record(), []),
         (record(notes=("The sound was mono.",)), ["audio_mended"]),
         (record(faces=3), ["several_faces"]),
