@@ -17,6 +17,7 @@ from talkface.keys import app as keys_app
 from talkface.prepare import prepare
 from talkface.rebuild import rebuild
 from talkface.remote.jobs import cancel, download, list_jobs, status, wait
+from talkface.remote.kept import avatars, faces, files
 from talkface.remote.submit import submit
 from talkface.train import train
 from talkface.up import up
@@ -42,6 +43,9 @@ app.command()(wait)
 app.command()(download)
 app.command()(cancel)
 app.command("list")(list_jobs)
+app.command()(faces)
+app.add_typer(avatars, name="avatars")
+app.add_typer(files, name="files")
 app.add_typer(config_app, name="config")
 app.add_typer(keys_app, name="keys")
 

@@ -82,7 +82,7 @@ def _of_folder(folder: Path) -> Iterator[Row]:
     """Pictures and films with a sound of the same name."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and (kind := _kind(path)):
+        if path.is_file() and not path.name.startswith(".") and (kind := kind_of(path)):
             twin = found.setdefault(path.stem, {}).setdefault(kind, path)
             if twin != path:
                 raise BatchError(f"{twin} and {path} have the same name. Rename one of them.")
@@ -98,7 +98,7 @@ def _of_folder(folder: Path) -> Iterator[Row]:
         yield Row(str(folder / stem), pair, PurePath(f"{stem}.mp4"))
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
     """`image`, `audio` or `video` by the name; the bytes are looked at later."""
     guessed = (mimetypes.guess_type(path.name)[0] or "").partition("/")[0]
     kind = _KINDS.get(path.suffix.lower(), guessed)

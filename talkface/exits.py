@@ -73,6 +73,8 @@ EXIT_STATUS: dict[ErrorCode, int] = {
     ErrorCode.HEADER_TOO_LARGE: 70,
     ErrorCode.REQUEST_TIMEOUT: 71,
     ErrorCode.WEBHOOK_NOT_AVAILABLE: 72,
+    ErrorCode.AVATAR_NOT_FOUND: 73,
+    ErrorCode.FILE_NOT_FOUND: 74,
 }
 
 

@@ -45,8 +45,9 @@ from worker.contract.presence import ProcessKind
 
 router = APIRouter()
 
-FACES_WAIT_S: Final = 20.0
-"""How long an answer about faces may take; a busy inspector looks at one picture in a fraction of a second."""
+FACES_WAIT_S: Final = 45.0
+"""How long an answer about faces may take. A face is found in a fraction of a second; that there is none takes
+seconds on a busy machine, since a large picture is searched piece by piece."""
 _LOOK_EVERY_S: Final = (0.02, 0.25)
 _UPLOAD_PROBLEMS: Final = (
     *("malformed_request", "file_too_large", "unsupported_media_type", "undecodable_media"),

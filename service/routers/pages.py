@@ -4,7 +4,7 @@ that is not in the sources, and its scripts send the key with what they ask.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -18,6 +18,8 @@ from service.settings import ServiceSettings
 from worker.contract.errors import ErrorCode
 from worker.contract.intake.formats import types_of
 from worker.contract.intake.uploads import MAX_REFERENCES
+from worker.contract.messages import LabelLanguage
+from worker.contract.results import LabelName
 
 router = APIRouter(include_in_schema=False)
 
@@ -108,6 +110,8 @@ def _page(template: str, request: Request, settings: ServiceSettings, lang: str 
         settings=settings,
         has_speech_server=bool(getattr(settings, "tts_url", None)),
         max_references=MAX_REFERENCES,
+        labels=get_args(LabelName),
+        label_languages=get_args(LabelLanguage),
         types={role: types_of(role) for role in ("image", "audio", "video")},
     )
     headers = {

@@ -29,6 +29,7 @@ from playwright.sync_api import (
 from service.keys import KeyStore
 from tests.integration.conftest import RedisServer, WorkerProcess
 from tests.integration.live_server import live_server
+from tests.signer import shared_signer
 from worker.contract.artifacts import ArtifactStore
 
 NO_CHROMIUM = "no Chromium on this machine; `apt install chromium` for the tests of the page"
@@ -97,7 +98,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             process.wait_for("worker_listening")
         with redis.client() as client:
             _, key = KeyStore(client, ArtifactStore(data_dir)).create("page")
-        options: dict[str, Any] = {"max_image_bytes": MAX_IMAGE_BYTES}
+        options: dict[str, Any] = {
+            "max_image_bytes": MAX_IMAGE_BYTES,
+            "signer_socket": shared_signer().socket,
+        }
         open_to_all = running.enter_context(live_server(redis.url, data_dir, **options))
         signed = running.enter_context(
             live_server(redis.url, data_dir, require_keys=True, **options)

@@ -21,6 +21,7 @@ from tests.browser.steps import (
     wait_until,
 )
 from tests.films import film
+from tests.uploads import picture as plain_picture
 
 pytestmark = [pytest.mark.xdist_group("chromium"), pytest.mark.long]
 MAX_PAGE_BYTES = 150_000
@@ -33,11 +34,11 @@ def test_a_portrait_and_a_voice_become_a_video_that_plays(
     fill_in(page, portrait)
     expect(page.locator("#face-note")).to_contain_text("301 × 301")
     expect(page.locator("#voice-note")).to_have_text(re.compile(r"voice\.wav · 1 seconds · 32 kB"))
-    press(page)
-    # The inspector's box, drawn over the picture.
+    # The inspector's box, drawn over the picture before anything is sent to be made.
     expect(page.locator("#face-boxes rect")).to_have_count(1)
-    wait_for_video(page)
     expect(page.locator("#face-note")).to_contain_text("Face found")
+    press(page)
+    wait_for_video(page)
 
     play(page)
     expect(page.locator("#result-facts")).to_contain_text("1 s · 302 × 302")
@@ -151,21 +152,21 @@ def test_another_voice_for_the_same_face(watched: Watched, portrait: Path) -> No
     expect(page.locator("#history-list li")).to_have_count(2)
 
 
-def test_one_of_several_faces_is_chosen(watched: Watched, served: Served, two_people: Path) -> None:
+def test_one_of_several_faces_is_chosen_before_anything_is_made(
+    watched: Watched, served: Served, two_people: Path
+) -> None:
     page = watched.page
     fill_in(page, two_people)
-    press(page)
-    wait_for_video(page)
     expect(page.locator("#face-note")).to_contain_text("2 faces found")
-
-    first = job_id(page)
     page.get_by_role("radio", name="Face 2").click(force=True)
+
     press(page)
-    page.wait_for_url(lambda url: not url.endswith(first))
     wait_for_video(page)
 
     job = page.request.get(f"{served.url}/v1/jobs/{job_id(page)}").json()
     assert job["input"]["options"]["face_index"] == 1
+    # The choice stays for the next video.
+    expect(page.get_by_role("radio", name="Face 2")).to_have_attribute("aria-checked", "true")
 
 
 def test_a_film_is_dubbed(watched: Watched, served: Served, tmp_path: Path) -> None:
@@ -241,36 +242,73 @@ def test_a_job_is_cancelled(watched: Watched, served: Served, portrait: Path) ->
     expect(page.locator("#job-retry")).to_be_visible()
 
 
-def test_a_signed_video_can_be_verified(watched: Watched, served: Served, portrait: Path) -> None:
+def test_a_signed_video_is_verified_and_a_changed_one_is_not(
+    watched: Watched, served: Served, portrait: Path
+) -> None:
     page = watched.page
-
-    def sign(route: Route) -> None:
-        # What a deployment that signs and warns adds to a job.
-        job = route.fetch().json()
-        if job["result"]:
-            job["result"]["credentials"] = {"manifest": "urn:c2pa:0", "certificate_sha256": "0"}
-            job["warnings"] = [{"code": "small_face", "detail": "The face has 70 pixels."}]
-        route.fulfill(json=job)
-
-    # Tools do not see the body of a request that is a file.
-    page.evaluate(
-        "() => { const ask = fetch; window.fetch = (address, more) =>"
-        " { window.sent = more?.body?.size; return ask(address, more); }; }"
-    )
-    page.route(re.compile(r"/v1/jobs/[0-9a-f]+$"), sign)
-    page.route("**/events*", lambda route: route.abort())
-    verdict = {"verdict": "ours", "summary": "This installation made it."}
-    page.route("**/v1/verify", lambda route: route.fulfill(json=verdict))
     fill_in(page, portrait)
     press(page)
     wait_for_video(page)
+    page.locator("#job-done summary").click()
+    job = page.request.get(f"{served.url}/v1/jobs/{job_id(page)}").json()
+    expect(page.locator("#result-details")).to_contain_text(
+        job["result"]["credentials"]["manifest"]
+    )
+
+    # The service's own word: what it reads in the file, and whose signature that is.
+    page.locator("#result-verify").click()
+    expect(page.locator("#result-verdict")).to_contain_text("This installation")
+
+    def damage(route: Route) -> None:
+        body = bytearray(route.fetch().body())
+        body[len(body) // 2] ^= 0xFF
+        route.fulfill(body=bytes(body), content_type="video/mp4")
+
+    page.route("**/content*", damage)
+    page.locator("#result-verify").click()
+    expect(page.locator("#result-verdict")).not_to_contain_text("This installation")
+    expect(page.locator("#result-verdict")).to_contain_text("changed")
+
+
+def test_warnings_are_shown(watched: Watched, portrait: Path) -> None:
+    page = watched.page
+
+    def warn(route: Route) -> None:
+        job = route.fetch().json()
+        job["warnings"] = [{"code": "small_face", "detail": "The face has 70 pixels."}]
+        route.fulfill(json=job)
+
+    page.route(re.compile(r"/v1/jobs/[0-9a-f]+$"), warn)
+    page.route("**/events*", lambda route: route.abort())
+    fill_in(page, portrait)
+    press(page)
+    wait_for_video(page)
+
     expect(page.locator("#result-warnings")).to_have_text("The face has 70 pixels.")
 
-    page.locator("#job-done summary").click()
-    expect(page.locator("#result-details")).to_contain_text("urn:c2pa:0")
-    page.locator("#result-verify").click()
 
-    expect(page.locator("#result-verdict")).to_have_text("This installation made it.")
-    sent = page.evaluate("window.sent")
-    job = page.request.get(f"{served.url}/v1/jobs/{job_id(page)}").json()
-    assert sent == job["result"]["bytes"]
+def test_the_label_is_chosen(watched: Watched, served: Served, portrait: Path) -> None:
+    page = watched.page
+    fill_in(page, portrait)
+    page.locator("#options summary").click()
+    expect(page.locator("#label option").first).to_have_text("As usual here (All the time)")
+    expect(page.locator("#label_language")).to_contain_text("Portuguese")
+    page.locator("#label").select_option("intro")
+    page.locator("#label_language").select_option("pt")
+    expect(page.locator("#options-told")).to_have_text("2 changed")
+
+    press(page)
+
+    wait_for_video(page)
+    options = page.request.get(f"{served.url}/v1/jobs/{job_id(page)}").json()["input"]["options"]
+    assert (options["label"], options["label_language"]) == ("intro", "pt")
+
+
+def test_a_picture_without_a_face_is_told_before_anything_is_made(watched: Watched) -> None:
+    page = watched.page
+
+    page.locator("#face-file").set_input_files(picture(plain_picture()))
+
+    expect(page.locator("#face-error")).to_contain_text("No face was found")
+    assert not [url for url in watched.requests if url.endswith("/v1/talking-face")]
+    assert watched.errors == []

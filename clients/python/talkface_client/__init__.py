@@ -20,7 +20,15 @@ from talkface_client.errors import (
     UnreachableError,
 )
 from talkface_client.form import File, Media
-from talkface_client.models import JobPage, JobPublic, JobState, Problem
+from talkface_client.models import (
+    AvatarPublic,
+    FacesPublic,
+    FilePublic,
+    JobPage,
+    JobPublic,
+    JobState,
+    Problem,
+)
 from talkface_client.retries import RetryPolicy
 
 __version__ = version("talkface-client")
@@ -28,9 +36,12 @@ __version__ = version("talkface-client")
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "AvatarPublic",
     "Client",
     "DownloadError",
+    "FacesPublic",
     "File",
+    "FilePublic",
     "JobEndedError",
     "JobPage",
     "JobPublic",

@@ -12,7 +12,16 @@ import httpx2
 
 from talkface_client import steps
 from talkface_client.form import Media, make_form
-from talkface_client.models import JobPublic, Readiness
+from talkface_client.models import (
+    AvatarPage,
+    AvatarPublic,
+    FacesPublic,
+    FilePage,
+    FilePublic,
+    JobPage,
+    JobPublic,
+    Readiness,
+)
 from talkface_client.retries import RetryPolicy
 from talkface_client.settings import http_options
 from talkface_client.steps import Answer, Download, OnProgress, Request, Steps
@@ -161,17 +170,107 @@ class AsyncClient:
 
     async def delete(self, job_id: str) -> None:
         """Erase a job, what was sent for it, and its video."""
-        await self._run(steps.delete(job_id, self._retry))
+        await self._run(steps.delete(f"/v1/jobs/{job_id}", self._retry))
 
     async def jobs(self) -> AsyncIterator[JobPublic]:
         """Your jobs, newest first; pages are fetched as they are needed."""
         cursor: str | None = None
         while True:
-            page = await self._run(steps.page(self._retry, limit=100, cursor=cursor))
+            asked = steps.page("/v1/jobs", JobPage, self._retry, limit=100, cursor=cursor)
+            page = await self._run(asked)
             for job in page.data:
                 yield job
             if (cursor := page.next_cursor) is None:
                 return
+
+    # --- what is kept -------------------------------------------------------------------------------
+
+    async def create_avatar(
+        self,
+        image: Media | None = None,
+        *,
+        wait_s: float = 0,
+        idempotency_key: str | None = None,
+        **chosen: Any,
+    ) -> AvatarPublic:
+        """Keep a portrait, or with `video` a film; `avatar_id=...` of its id then takes its place.
+
+        Args:
+            image: The portrait; None beside a `video`.
+            wait_s: Answer when it is prepared, or after so many seconds (at most 60).
+            idempotency_key: The same word for the same avatar finds one that exists already.
+            chosen: `video`, and options by the names that the API has.
+
+        Raises:
+            ApiError: The service refused it.
+            UnreachableError: No answer came.
+        """
+        form = make_form(image, None, chosen)
+        todo = steps.post("/v1/avatars", AvatarPublic, form, self._retry, idempotency_key, wait_s)
+        return await self._run(todo)
+
+    async def avatar(self, avatar_id: str) -> AvatarPublic:
+        """An avatar as it stands."""
+        return await self._run(steps.get(f"/v1/avatars/{avatar_id}", AvatarPublic, self._retry))
+
+    async def avatars(self) -> AsyncIterator[AvatarPublic]:
+        """Your avatars, newest first; pages are fetched as they are needed."""
+        cursor: str | None = None
+        while True:
+            asked = steps.page("/v1/avatars", AvatarPage, self._retry, limit=100, cursor=cursor)
+            page = await self._run(asked)
+            for avatar in page.data:
+                yield avatar
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def delete_avatar(self, avatar_id: str) -> None:
+        """Erase an avatar; jobs that were made with it go on."""
+        await self._run(steps.delete(f"/v1/avatars/{avatar_id}", self._retry))
+
+    async def create_file(
+        self, audio: Media, *, idempotency_key: str | None = None, **chosen: Any
+    ) -> FilePublic:
+        """Keep a voice; `audio_id=...` of its id then takes its place.
+
+        Raises:
+            ApiError: The service refused it.
+            UnreachableError: No answer came.
+        """
+        form = make_form(None, audio, chosen)
+        todo = steps.post("/v1/files", FilePublic, form, self._retry, idempotency_key)
+        return await self._run(todo)
+
+    async def file(self, file_id: str) -> FilePublic:
+        """What a file is."""
+        return await self._run(steps.get(f"/v1/files/{file_id}", FilePublic, self._retry))
+
+    async def files(self) -> AsyncIterator[FilePublic]:
+        """Your files, newest first; pages are fetched as they are needed."""
+        cursor: str | None = None
+        while True:
+            asked = steps.page("/v1/files", FilePage, self._retry, limit=100, cursor=cursor)
+            page = await self._run(asked)
+            for file in page.data:
+                yield file
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def delete_file(self, file_id: str) -> None:
+        """Erase a file; jobs that were made with it go on."""
+        await self._run(steps.delete(f"/v1/files/{file_id}", self._retry))
+
+    async def faces(self, image: Media) -> FacesPublic:
+        """The faces in a picture, and who of them would be refused; nothing is kept.
+
+        Raises:
+            ApiError: The picture cannot be used; not_ready, nobody looks at the moment.
+            UnreachableError: No answer came.
+        """
+        form = make_form(image, None, {})
+        return await self._run(steps.post("/v1/faces", FacesPublic, form, self._retry))
+
+    # ------------------------------------------------------------------------------------------------
 
     async def ready(self) -> Readiness:
         """What the service has, where it is ready.

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from talkface_client.errors import ApiError, DownloadError, JobEndedError, UnreachableError
 from talkface_client.form import Form
-from talkface_client.models import JobPage, JobPublic, JobState, Problem, Readiness
+from talkface_client.models import JobPublic, JobState, Problem, Readiness
 from talkface_client.retries import RetryPolicy
 
 OPEN: Final = frozenset({JobState.queued, JobState.running})
@@ -121,11 +121,29 @@ def submit(
     form: Form, retry: RetryPolicy, *, idempotency_key: str | None, wait_s: float
 ) -> Steps[JobPublic]:
     """Make a job."""
+    path = "/v1/talking-face"
+    return (yield from post(path, JobPublic, form, retry, idempotency_key, wait_s))
+
+
+def post(
+    path: str,
+    kind: type[_Model],
+    form: Form,
+    retry: RetryPolicy,
+    idempotency_key: str | None = None,
+    wait_s: float = 0,
+) -> Steps[_Model]:
+    """Send a form; what was made of it."""
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
     if wait_s > 0:
         headers["Prefer"] = f"wait={wait_s:g}"
-    answer = yield from send(Request("POST", "/v1/talking-face", headers=headers, form=form), retry)
-    return _parsed(JobPublic, answer)
+    answer = yield from send(Request("POST", path, headers=headers, form=form), retry)
+    return _parsed(kind, answer)
+
+
+def get(path: str, kind: type[_Model], retry: RetryPolicy) -> Steps[_Model]:
+    """What is at an address."""
+    return _parsed(kind, (yield from send(Request("GET", path), retry)))
 
 
 def get_job(job_id: str, retry: RetryPolicy, *, wait_s: float = 0) -> Steps[JobPublic]:
@@ -214,16 +232,17 @@ def cancel(job_id: str, retry: RetryPolicy) -> Steps[JobPublic]:
     return _parsed(JobPublic, answer)
 
 
-def delete(job_id: str, retry: RetryPolicy) -> Steps[None]:
-    """Erase a job and everything of it."""
-    yield from send(Request("DELETE", f"/v1/jobs/{job_id}"), retry)
+def delete(path: str, retry: RetryPolicy) -> Steps[None]:
+    """Erase what is at an address, and everything of it."""
+    yield from send(Request("DELETE", path), retry)
 
 
-def page(retry: RetryPolicy, *, limit: int, cursor: str | None) -> Steps[JobPage]:
-    """A page of the caller's jobs, newest first."""
+def page(
+    path: str, kind: type[_Model], retry: RetryPolicy, *, limit: int, cursor: str | None
+) -> Steps[_Model]:
+    """A page of what is the caller's at an address, newest first."""
     params: dict[str, str | int] = {"limit": limit} | ({"cursor": cursor} if cursor else {})
-    answer = yield from send(Request("GET", "/v1/jobs", params), retry)
-    return _parsed(JobPage, answer)
+    return _parsed(kind, (yield from send(Request("GET", path, params), retry)))
 
 
 def read_bytes(path: str, retry: RetryPolicy) -> Steps[bytes]:

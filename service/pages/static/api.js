@@ -37,6 +37,12 @@ export async function ask(path, options = {}) {
   }
 }
 
+export async function facesOf(picture) {
+  const form = new FormData();
+  form.append("image", picture);
+  return (await ask("/v1/faces", { method: "POST", body: form })).json();
+}
+
 export const job = async (id) => (await ask(`/v1/jobs/${id}`)).json();
 export const cancel = (id) => ask(`/v1/jobs/${id}/cancel`, { method: "POST" });
 export const verify = async (file) => (await ask("/v1/verify", { method: "POST", body: file })).json();

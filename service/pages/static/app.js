@@ -4,7 +4,7 @@ import { t } from "./texts.js";
 import { erase, job as readJob, post } from "./api.js";
 import { askForKey, currentKey } from "./key.js";
 import { ignoreMisses, tell } from "./drop.js";
-import { chosenFace, faceFile, faceIsFilm, faceStill, prepareFace, setFace, showFaces } from "./face.js";
+import { chosenFace, faceFile, faceIsFilm, facesAreShown, faceStill, prepareFace, setFace, showFaces } from "./face.js";
 import { allowListening, focusVoice, prepareVoice, setVoice, voiceFields } from "./voice.js";
 import { optionFields, prepareOptions, showOptionsFor } from "./options.js";
 import { reason, showMaking, showSending, showStopped, stopWatching, watch } from "./job.js";
@@ -22,10 +22,11 @@ const PLACES = {
   ...{ image: "face", video: "face", face_index: "face" },
   ...{ audio: "voice", text: "voice", voice: "voice", language: "voice", seconds: "voice" },
   ...{ seed: "seed", lip_strength: "lip_strength", fps: "fps", audio_offset_ms: "audio_offset_ms" },
-  driving_video: "driving_video",
+  ...{ driving_video: "driving_video", label: "label", label_language: "label" },
 };
 const PLACES_OF_CODES = {
   ...{ no_face_found: "face", several_faces: "face", face_too_small: "face" },
+  ...{ face_turned_away: "face", mouth_not_visible: "face" },
   ...{ audio_too_short: "voice", audio_too_long: "voice", speech_unavailable: "voice" },
   ...{ video_too_short: "face", video_too_long: "face" },
 };
@@ -122,7 +123,8 @@ async function send() {
 function follow(job, isOfForm) {
   shown = job.id;
   history.replaceState(null, "", `#${job.id}`);
-  let hasFaces = false;
+  // Those that were found before it was sent stay, with the choice among them.
+  let hasFaces = facesAreShown();
   watch(job, {
     update: (now) => {
       if (!isOfForm || hasFaces || !now.face_boxes || !now.input.image) return;

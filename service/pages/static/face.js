@@ -2,6 +2,7 @@
 
 import { t, size, clock } from "./texts.js";
 import { acceptDrops, isFilm, tell } from "./drop.js";
+import { facesOf, sentence } from "./api.js";
 import { shoot } from "./camera.js";
 
 const limits = document.documentElement.dataset;
@@ -82,7 +83,28 @@ export function setFace(next) {
   }
   showFaces(null);
   onChange();
+  if (next && !film) lookForFaces(next);
 }
+
+/** Ask the server whose faces it sees, before anything is made; where nobody looks, the job does. */
+async function lookForFaces(picture) {
+  let found;
+  try {
+    found = await facesOf(picture);
+  } catch (problem) {
+    // What is wrong with the picture is told now; that nobody looks is no fault of it.
+    if (file === picture && [413, 415, 422].includes(problem.status)) tell("face", problem.message);
+    return;
+  }
+  if (file !== picture) return;
+  const { width, height, faces } = found;
+  if (!faces.length) tell("face", sentence({ code: "no_face_found", detail: t("face.none") }));
+  const boxes = faces.map(({ box: [x0, y0, x1, y1] }) => [x0 * width, y0 * height, x1 * width, y1 * height]);
+  showFaces({ width, height, boxes, refused: faces.map(({ refused, detail }) => refused && { code: refused, detail }) });
+}
+
+/** Whether the faces of what is chosen are shown. */
+export const facesAreShown = () => !at("boxes").hasAttribute("hidden");
 
 function describe(what) {
   at("note").textContent = [what, file.size ? size(file.size) : null].filter(Boolean).join(" · ");
@@ -91,8 +113,8 @@ function describe(what) {
 /**
  * Draw the faces that were found over the picture; with several, let one be chosen.
  *
- * @param found {{width: number, height: number, boxes: number[][]} | null} Boxes x0, y0, x1, y1 in pixels of a
- *   picture of this size, largest first.
+ * @param found {{width: number, height: number, boxes: number[][], refused?: object[]} | null} Boxes x0, y0, x1, y1
+ *   in pixels of a picture of this size, largest first; and for each why it would be refused, or null.
  */
 export function showFaces(found) {
   const svg = at("boxes");
@@ -113,11 +135,11 @@ export function showFaces(found) {
       box.setAttribute("role", "radio");
       box.setAttribute("tabindex", "0");
       box.setAttribute("aria-label", t("face.box", { number: index + 1 }));
-      box.addEventListener("click", () => choose(index));
+      box.addEventListener("click", () => chooseAnew(index));
       box.addEventListener("keydown", (event) => {
         if (event.key === "Enter" || event.key === " ") {
           event.preventDefault();
-          choose(index);
+          chooseAnew(index);
         }
       });
     }
@@ -129,6 +151,12 @@ export function showFaces(found) {
       box.classList.toggle("other", other !== index);
       if (isChoice) box.setAttribute("aria-checked", other === index);
     });
+    const problem = found.refused?.[index];
+    if (found.refused) tell("face", problem ? sentence(problem) : null);
+  };
+  const chooseAnew = (index) => {
+    choose(index);
+    onChange();
   };
   svg.append(...boxes);
   choose(0);

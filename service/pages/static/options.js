@@ -6,6 +6,8 @@ import { tell } from "./drop.js";
 const fold = document.getElementById("options");
 const numbers = ["seed", "lip_strength", "fps", "audio_offset_ms"].map((id) => document.getElementById(id));
 const switches = ["blink", "loop"].map((id) => document.getElementById(id));
+// Only where the operator lets callers choose.
+const selects = ["label", "label_language"].map((id) => document.getElementById(id)).filter(Boolean);
 const driver = document.getElementById("driving_video");
 
 export function prepareOptions() {
@@ -17,6 +19,10 @@ export function prepareOptions() {
     document.getElementById("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
     count();
   });
+  const names = new Intl.DisplayNames([document.documentElement.lang], { type: "language" });
+  for (const option of document.querySelectorAll("#label_language option:not([value=''])")) {
+    option.textContent = names.of(option.value);
+  }
   fold.addEventListener("input", ({ target }) => {
     if (target.id && document.getElementById(`${target.id}-error`)) tell(target.id, null);
     count();
@@ -51,6 +57,7 @@ function changedFields() {
   for (const field of switches) {
     if (field.checked !== field.defaultChecked && isUsed(field)) fields[field.id] = String(field.checked);
   }
+  for (const field of selects) if (field.value) fields[field.id] = field.value;
   if (driver.files[0] && isUsed(driver)) fields.driving_video = driver.files[0];
   return fields;
 }

@@ -109,6 +109,7 @@ function details({ id, input, result, timings_s: timings }) {
     [t("fact.seed"), String(input.options.seed)],
     notes.length && [t("fact.notes"), notes.join(" ")],
     result.video?.held_frames.length && [t("fact.held"), number(result.video.held_frames.length)],
+    result.sync && [t("fact.sync"), t("fact.sync.value", { agreement: number(result.sync.agreement) })],
     [t("fact.model"), result.model_name],
     result.weights_sha256 && [t("fact.weights"), result.weights_sha256],
     [t("fact.device"), [result.device, result.dtype].join(", ")],
