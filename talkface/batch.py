@@ -144,14 +144,18 @@ def _row(values: dict[str, Any], folder: Path, place: str) -> Row:
         names = value if isinstance(value, list) else [value]
         if paths := tuple(folder / str(each).strip() for each in names):
             files[name] = paths
-    if not files.keys() & {"image", "video"}:
-        raise BatchError(f"{place}: expected an `image` or a `video`, got {sorted(values)}.")
+    if not files.keys() & {"image", "video"} and "avatar_id" not in values:
+        raise BatchError(
+            f"{place}: expected an `image`, a `video` or an `avatar_id`, got {sorted(values)}."
+        )
     for path in (path for paths in files.values() for path in paths):
         if not path.is_file():
             raise BatchError(f"{place}: there is no file {path}.")
     named = values.pop("output", None)
-    after = files.get("audio") or files.get("image") or files["video"]
-    output = PurePath(str(named).strip()) if named else PurePath(f"{after[0].stem}.mp4")
+    after = files.get("audio") or files.get("image") or files.get("video")
+    if not named and not after:
+        raise BatchError(f"{place}: expected an `output`, since no file gives its name.")
+    output = PurePath(str(named).strip() if named else f"{after[0].stem}.mp4")  # type: ignore[index]
     if output.is_absolute() or ".." in output.parts:
         raise BatchError(f"{place}: the output {output} is not below the output folder.")
     try:

@@ -40,6 +40,14 @@ def add_avatar(
     consent: Annotated[
         bool, typer.Option("--consent", help="State that the person agreed.")
     ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=60,
+            help="Seconds to wait until it is prepared; used before, it gains nothing.",
+        ),
+    ] = 60.0,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -52,7 +60,7 @@ def add_avatar(
     with told(as_json=as_json), connect(url, api_key) as client:
         avatar = client.create_avatar(
             None if is_video else source,
-            wait_s=60,
+            wait_s=wait,
             video=source if is_video else None,
             retention_s=retention,
             consent="stated" if consent else None,

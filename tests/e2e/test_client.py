@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,15 @@ from typing import Any
 import pytest
 
 from model.media.probe import probe
-from talkface_client import ApiError, AsyncClient, Client, JobEndedError, JobPublic, JobState
+from talkface_client import (
+    ApiError,
+    AsyncClient,
+    Client,
+    JobEndedError,
+    JobPublic,
+    JobState,
+    RetryPolicy,
+)
 
 # One service for them all: starting one costs more than they do.
 pytestmark = pytest.mark.xdist_group("service")
@@ -90,3 +101,42 @@ def test_a_job_without_a_video_raises(client: Client, portrait: Path, tmp_path: 
 
 def test_it_is_ready(client: Client) -> None:
     assert client.ready().live_workers == 1
+
+
+def test_what_is_kept_is_used(
+    client: Client, server: Any, portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    # This service draws test cards and has no inspector: an avatar can be used all the same.
+    avatar = client.create_avatar(portrait)
+    file = client.create_file(voice)
+    assert (avatar.state, client.avatar(avatar.id).state) == ("preparing", "preparing")
+    assert [one.id for one in client.avatars()] == [avatar.id]
+    assert [one.id for one in client.files()] == [client.file(file.id).id]
+
+    film = client.animate(None, None, tmp_path / "1.mp4", avatar_id=avatar.id, audio_id=file.id)
+
+    assert probe(film).num_frames == 25
+    client.delete_avatar(avatar.id)
+    client.delete_file(file.id)
+    with pytest.raises(ApiError) as error:
+        client.avatar(avatar.id)
+    assert error.value.code == "avatar_not_found"
+    with (
+        Client(server.url, retry=RetryPolicy(for_s=0.0)) as impatient,
+        pytest.raises(ApiError) as error,
+    ):
+        impatient.faces(portrait)
+    assert error.value.code == "not_ready"
+
+
+def test_the_command_line_keeps_things(server: Any, portrait: Path, voice: Path) -> None:
+    def talkface(*words: str) -> str:
+        command = [sys.executable, "-m", "talkface", *words, "--url", str(server.url)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    for kind, source, more in (("avatars", portrait, ("--wait", "0")), ("files", voice, ())):
+        added = talkface(kind, "add", str(source), *more).strip()
+        assert [one["id"] for one in json.loads(talkface(kind, "list", "--json"))] == [added]
+        assert added[:8] in talkface(kind, "list")
+        talkface(kind, "rm", added)
+        assert json.loads(talkface(kind, "list", "--json")) == []

@@ -123,6 +123,31 @@ def test_a_moving_face_is_dubbed_and_the_rest_stays(
     assert change[:18, 110:140, 100:150].mean() > 3 * change[:18, :60].mean()
 
 
+def test_an_avatar_makes_the_video_that_an_upload_makes(
+    model_server: Any, moving_face: Path, voice: Path, tmp_path: Path
+) -> None:
+    sent = {"video": ("film.mp4", moving_face.read_bytes())}
+    answer = model_server.client.post("/v1/avatars", files=sent, headers={"Prefer": "wait=60"})
+    avatar = answer.json()
+    assert (avatar["state"], len(avatar["faces"])) == ("ready", 1)
+    films = []
+    for name, files, kept in (
+        ("upload", [("video", moving_face)], {}),
+        ("avatar", [], {"avatar_id": avatar["id"]}),
+    ):
+        answer = model_server.post_files(
+            *files, ("audio", voice), preset="preview", label="off", **kept
+        )
+        job = model_server.wait_for_end(answer.json())
+        assert job["state"] == "succeeded", job
+        assert job["input"]["has_faces"] is (name == "avatar")
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(model_server.client.get(job["links"]["content"]).content)
+        films.append(np.stack(list(read_frames(path, fps=30.0))))
+
+    np.testing.assert_array_equal(*films)
+
+
 def test_a_driving_video_moves_the_portrait(
     model_server: Any, portrait: Path, moving_face: Path, voice: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from redis import Redis
 from starlette.testclient import TestClient
@@ -331,15 +330,3 @@ def test_avatars_are_prepared_and_faces_found(
     longer = make(client, "/v1/talking-face", **options, video_longer="keep").json()
     assert longer["input"]["pending"]["files"] == ["audio", "video"]
     assert longer["input"]["has_faces"] is True
-
-
-def test_remembered_faces_are_no_door_for_code(tmp_path: Path) -> None:
-    from model.errors import UnsupportedMediaError
-
-    broken = tmp_path / "faces.npz"
-    np.savez(broken, digests=np.array([{"a": 1}], object), counts=np.ones(1, np.int64))
-    with pytest.raises(UnsupportedMediaError):
-        RememberedFaces.load(broken)
-    broken.write_bytes(b"no archive")
-    with pytest.raises(UnsupportedMediaError):
-        RememberedFaces.load(broken)

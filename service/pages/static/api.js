@@ -21,8 +21,8 @@ export function sentence(body) {
   return has(key) ? t(key) : (body.detail ?? t("error.other", { detail: body.title ?? "" }));
 }
 
-/** Ask once; where the key is missing or wrong, ask for it and go on. */
-export async function ask(path, options = {}) {
+/** Ask once; where the key is missing or wrong, ask for it and go on, unless it is `unasked`. */
+export async function ask(path, { unasked, ...options } = {}) {
   for (;;) {
     let answer;
     try {
@@ -32,7 +32,7 @@ export async function ask(path, options = {}) {
     }
     if (answer.ok) return answer;
     const problem = await problemOf(answer.status, () => answer.json());
-    if (problem.status !== 401) throw problem;
+    if (problem.status !== 401 || unasked) throw problem;
     await signInAgain();
   }
 }
@@ -40,7 +40,7 @@ export async function ask(path, options = {}) {
 export async function facesOf(picture) {
   const form = new FormData();
   form.append("image", picture);
-  return (await ask("/v1/faces", { method: "POST", body: form })).json();
+  return (await ask("/v1/faces", { method: "POST", body: form, unasked: true })).json();
 }
 
 export const job = async (id) => (await ask(`/v1/jobs/${id}`)).json();

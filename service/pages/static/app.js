@@ -102,7 +102,7 @@ async function send() {
   submit.disabled = true;
   stopWatching();
   hideResult();
-  const still = faceStill();
+  const [still, face] = [faceStill(), faceFile()];
   showMaking(still);
   panel.scrollIntoView({ block: "nearest", behavior: "smooth" });
   idempotencyKey ||= Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16)).join("-");
@@ -113,7 +113,8 @@ async function send() {
     follow(job, true);
   } catch (problem) {
     panel.hidden = true;
-    tellProblem(problem);
+    // What was wrong with a face that is no longer there need not be told.
+    if (placeOf(problem) !== "face" || face === faceFile()) tellProblem(problem);
   } finally {
     submit.disabled = false;
   }

@@ -53,6 +53,14 @@ def test_jsonl_may_have_several_pictures(folder: Path) -> None:
     assert dict(row.options) == {"seed": 3}
 
 
+def test_what_a_service_keeps_stands_instead_of_files(folder: Path) -> None:
+    (folder / "list.csv").write_text("avatar_id,audio\nabc,ada.wav\n")
+
+    [row] = read_batch(folder / "list.csv")
+
+    assert (row.output, dict(row.options)) == (PurePath("ada.mp4"), {"avatar_id": "abc"})
+
+
 def remove_sound(folder: Path) -> Path:
     (folder / "ada.wav").unlink()
     return folder
@@ -72,7 +80,8 @@ def csv(text: str) -> Callable[[Path], Path]:
         (remove_sound, "one sound called 'ada', got ada.jpg"),
         (csv("image,audio\nada.jpg,none.wav\n"), "line 2: there is no file"),
         (csv("image,audio\nada.jpg\n"), "line 2: expected 2 values"),
-        (csv("audio\nada.wav\n"), "line 2: expected an `image` or a `video`"),
+        (csv("audio\nada.wav\n"), "line 2: expected an `image`, a `video`"),
+        (csv("avatar_id,audio_id\n0,1\n"), "line 2: expected an `output`"),
         (csv("image,audio,output\nada.jpg,ada.wav,a.webm\n"), "line 2: The video is an MP4"),
         (csv("image,audio,output\nada.jpg,ada.wav,../a.mp4\n"), "not below the output folder"),
         (csv("image,audio\nada.jpg,ada.wav\nbob.heic,ada.wav\n"), "both make ada.mp4"),
