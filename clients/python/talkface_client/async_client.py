@@ -309,7 +309,7 @@ class AsyncClient:
                 step.path,
                 params=dict(step.params),
                 headers=dict(step.headers),
-                data=dict(step.form.fields) or None,
+                data=dict(step.form.data) or None,
                 files=files or None,
             )
         return Answer(response.status_code, response.headers, response.content)

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Final
 Media = str | os.PathLike[str] | bytes | BinaryIO
 """A file: its path, its bytes, or an open file, which is read to its end at once."""
 _FILES: Final = ("video", "driving_video")
-File = tuple[str, bytes | BinaryIO]
-"""What is sent of a file: a name, which plays no part, and its bytes."""
+File = tuple[str | None, bytes | BinaryIO]
+"""What is sent of a file: a name, which plays no part, and its bytes; of an option no name."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,14 @@ class Form:
             OSError: A file cannot be read.
         """
         with ExitStack() as stack:
-            yield [(name, _open(source, name, stack)) for name, source in self.files]
+            files = [(name, _open(source, name, stack)) for name, source in self.files]
+            # A form without a file is sent in parts as well: its options are parts without a name.
+            yield files or [(name, (None, text.encode())) for name, text in self.fields.items()]
+
+    @property
+    def data(self) -> Mapping[str, str]:
+        """Options that are sent beside files."""
+        return self.fields if self.files else {}
 
 
 def make_form(
