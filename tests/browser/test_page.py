@@ -291,7 +291,7 @@ def test_the_label_is_chosen(watched: Watched, served: Served, portrait: Path) -
     page = watched.page
     fill_in(page, portrait)
     page.locator("#options summary").click()
-    expect(page.locator("#label option").first).to_have_text("As usual here (All the time)")
+    expect(page.locator("#label option").first).to_have_text("As usual (All the time)")
     expect(page.locator("#label_language")).to_contain_text("Portuguese")
     page.locator("#label").select_option("intro")
     page.locator("#label_language").select_option("pt")

@@ -123,6 +123,7 @@ def test_a_moving_face_is_dubbed_and_the_rest_stays(
     assert change[:18, 110:140, 100:150].mean() > 3 * change[:18, :60].mean()
 
 
+@pytest.mark.long
 def test_an_avatar_makes_the_video_that_an_upload_makes(
     model_server: Any, moving_face: Path, voice: Path, tmp_path: Path
 ) -> None:
