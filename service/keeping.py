@@ -165,7 +165,8 @@ class Keeping(UploadRequest[Sent[Options], Asset], Generic[Options]):
             resources.artifacts.delete_prefix(asset.prefix)
             raise
         # Before Redis: what is kept without a line would be worse than a line without it.
-        resources.audit.write("made", asset.id, by=asset.principal, request_id=self._request_id)
+        if asset.kind is not AssetKind.LOOK:
+            resources.audit.write("made", asset.id, by=asset.principal, request_id=self._request_id)
         # If this raises `RedisError` it may have been written all the same; the sweep finds files
         # that belong to nobody.
         resources.assets.add(asset, idempotency=self._key)

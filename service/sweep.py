@@ -18,7 +18,7 @@ from service.erasure import MediaEraser
 from service.key_recovery import KeyRecovery
 from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
 from worker.contract.asset_registry import COUNTED, AssetRegistry
-from worker.contract.assets import Asset
+from worker.contract.assets import Asset, AssetKind
 from worker.contract.ending import media_names
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
@@ -87,7 +87,7 @@ class Sweeper:
         """Erase an avatar, a file or a picture that was looked at, whose time is over."""
         self._assets.delete(asset)
         self._store.delete_prefix(asset.prefix)
-        if self._audit is not None:
+        if self._audit is not None and asset.kind is not AssetKind.LOOK:
             self._audit.write("expired", asset.id)
 
     def sweep(self) -> int:

@@ -379,7 +379,8 @@ def _page(
 
 
 def _erase(asset: Asset, resources: Resources, by: str, request_id: str) -> None:
-    resources.audit.write("erased", asset.id, by=by, request_id=request_id)
+    if asset.kind is not AssetKind.LOOK:
+        resources.audit.write("erased", asset.id, by=by, request_id=request_id)
     # The registry first: should this process end in between, the sweep finds files of nobody.
     resources.assets.delete(asset)
     resources.artifacts.delete_prefix(asset.prefix)
