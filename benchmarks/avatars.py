@@ -145,6 +145,9 @@ def main() -> None:
     parser.add_argument("--speech", type=float, default=4.0)
     parser.add_argument("--preset", default="preview")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("image", "video"), default=("image", "video")
+    )
     chosen = parser.parse_args()
     with live_api(content_credentials="false", write_rate="100000/minute") as api:
         folder = Path(api.environment["TALKFACE_DATA_DIR"]).parent
@@ -160,7 +163,8 @@ def main() -> None:
         try:
             with httpx2.Client(base_url=api.url, timeout=120.0) as client:
                 options = {"preset": chosen.preset}
-                for field, path in (("image", PORTRAIT), ("video", film)):
+                for field in chosen.kinds:
+                    path = PORTRAIT if field == "image" else film
                     compare(client, processes, field, path, speech, options, chosen.repeats)
         finally:
             for process in processes[1:]:

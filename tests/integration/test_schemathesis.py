@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServe
         with redis.client() as client:
             keys = KeyStore(client, ArtifactStore(data_dir))
             _, key = keys.create("test", scopes=list(Scope))
-            for kind in (ProcessKind.WORKER, ProcessKind.RECONCILER):
+            for kind in (ProcessKind.WORKER, ProcessKind.INSPECTOR, ProcessKind.RECONCILER):
                 Ledger(client).presence.beat(kind, "process")
         with live_server(redis.url, data_dir, require_keys=True, max_concurrent_jobs=None) as live:
             yield live, key
