@@ -1,6 +1,7 @@
 """Frames and a sound into an MP4, streamed.
 
     VideoWriter(path, ...)    uint8 (H, W, 3) ──marks──▶ raw RGB over a pipe ──▶ ffmpeg ──▶ H.264
+                                                └──▶ FragmentWriter, where somebody watches
                               close: H.264 + sound ──▶ ffmpeg ──▶ MP4
 
 Nothing here holds more than a few frames, whatever the length of the video.
@@ -12,21 +13,29 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Final, Self
+from typing import IO, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import EncodingError, ShapeError, UnsupportedMediaError
-from model.media.ffmpeg import SCALE_FLAGS, ChildStderr, end_child, ffmpeg_path, input_arguments
+from model.media.ffmpeg import ChildStderr, end_child, ffmpeg_path, input_arguments
+from model.media.fragments import FragmentWriter, Take
 from model.media.frame_marks import FrameMark
+from model.media.mp4_arguments import metadata_arguments, picture_arguments, sound_arguments
 from model.media.probe import probe
 
-SOUND_RATE_HZ: Final = 48_000
-SOUND_BITRATE_PER_CHANNEL_KBPS: Final = 64
-MIN_SOUND_BITRATE_KBPS: Final = 128
+
+@dataclass(frozen=True)
+class LiveFilm:
+    """A film that is watched while it is drawn; see `FragmentWriter`."""
+
+    take: Take
+    num_frames: int
+    is_vital: bool = False
 
 
 class VideoWriter:
@@ -52,6 +61,7 @@ class VideoWriter:
         crf: x264's constant rate factor; 18 is visually lossless.
         marks: What is put on each frame, in this order; frames that are written stay as they are.
         tags: Metadata of the file, by ffmpeg's names, such as `title` and `comment`.
+        live: Shows the same frames, with their marks, while they are written; None = nobody watches.
 
     Raises:
         ShapeError: A side is odd or not positive (yuv420p halves both), or a frame has another
@@ -71,6 +81,7 @@ class VideoWriter:
         crf: int = 18,
         marks: Sequence[FrameMark] = (),
         tags: Mapping[str, str] | None = None,
+        live: LiveFilm | None = None,
     ) -> None:
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ShapeError(f"a video needs even sides of at least 2 pixels, got {width}x{height}")
@@ -103,6 +114,19 @@ class VideoWriter:
             raise
         assert self._process.stderr is not None
         self._stderr = ChildStderr(self._process.stderr)
+        self._live: FragmentWriter | None = None
+        if live is not None:
+            self._live = FragmentWriter(
+                live.take,
+                width=width,
+                height=height,
+                fps=fps,
+                num_frames=live.num_frames,
+                sound=self._sound,
+                channels=self._sound_channels,
+                tags=self._tags,
+                is_vital=live.is_vital,
+            )
 
     def _beside(self, label: str) -> Path:
         """A hidden file on the same file system, so that the last step is a rename."""
@@ -118,6 +142,8 @@ class VideoWriter:
             frame = frame.copy()
             for mark in self._marks:
                 mark.apply(frame, self.num_frames)
+        if self._live is not None:
+            self._live.write(frame)
         try:
             self._stdin().write(np.ascontiguousarray(frame).data)
         except OSError as error:
@@ -131,6 +157,8 @@ class VideoWriter:
         if self.num_frames == 0:
             self.abort()
             raise EncodingError(f"no frame was written to {self.path}: a video needs at least one")
+        if self._live is not None:
+            self._live.close()
         try:
             self._stdin().close()
         except OSError as error:
@@ -154,7 +182,7 @@ class VideoWriter:
             sound,
             self._partial,
             channels=self._sound_channels,
-            num_samples=round(self.num_frames / self._fps * SOUND_RATE_HZ),
+            seconds=self.num_frames / self._fps,
             tags=self._tags,
         )
         self._process = subprocess.Popen(
@@ -169,6 +197,8 @@ class VideoWriter:
         """Stop ffmpeg and remove what it has written so far; harmless after `close`."""
         if self._process is None:
             return
+        if self._live is not None:
+            self._live.abort()
         end_child(self._process)
         self._process = None
         self._pictures.unlink(missing_ok=True)
@@ -219,11 +249,7 @@ def _check_sound(sound: Path) -> int:
 
 
 def _mp4_arguments(tags: Mapping[str, str]) -> list[str]:
-    # No metadata of the upload (it may name people and places) and none of the encoder's version.
-    arguments = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
-    for name, text in tags.items():
-        arguments += ["-metadata", f"{name}={text}"]
-    return [*arguments, "-movflags", "+faststart", "-f", "mp4"]
+    return [*metadata_arguments(tags), "-movflags", "+faststart", "-f", "mp4"]
 
 
 def _encode_command(
@@ -231,12 +257,7 @@ def _encode_command(
 ) -> list[str]:
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
-    command += ["-framerate", repr(float(fps)), "-i", "pipe:0"]
-    # The conversion is spelled out: ffmpeg's default for RGB is the BT.601 matrix without any tag,
-    # which players read as BT.709 on large pictures, and skin changes its colour.
-    conversion = f"scale=out_color_matrix=bt709:out_range=tv:flags={SCALE_FLAGS},format=yuv420p"
-    colours = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-    command += ["-vf", f"{conversion},{colours}", "-fps_mode", "passthrough"]
+    command += ["-framerate", repr(float(fps)), "-i", "pipe:0", *picture_arguments()]
     command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium", "-tune", "film"]
     return [*command, *_mp4_arguments(tags), f"file:{destination}"]
 
@@ -247,15 +268,11 @@ def _mux_command(
     destination: Path,
     *,
     channels: int,
-    num_samples: int,
+    seconds: float,
     tags: Mapping[str, str],
 ) -> list[str]:
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += [*input_arguments(pictures), *input_arguments(sound)]
     command += ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy"]
-    # Exact by counting samples: -shortest was off by up to 70 ms at 12.5 fps.
-    length = f"apad=whole_len={num_samples},atrim=end_sample={num_samples}"
-    bitrate_kbps = max(MIN_SOUND_BITRATE_KBPS, SOUND_BITRATE_PER_CHANNEL_KBPS * channels)
-    command += ["-af", f"aresample={SOUND_RATE_HZ},{length}", "-c:a", "aac"]
-    command += ["-b:a", f"{bitrate_kbps}k", "-ar", str(SOUND_RATE_HZ)]
+    command += sound_arguments(channels, seconds)
     return [*command, *_mp4_arguments(tags), f"file:{destination}"]
