@@ -9,6 +9,7 @@ from worker.contract.answers import DeadlinePolicy
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
 from worker.contract.ledger import Ledger
+from worker.contract.live_films import LiveFilms
 from worker.contract.logs import get_logger
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
@@ -64,6 +65,7 @@ def main() -> int:
             signer=_signer(settings),
             labelling=Labelling(settings.label, settings.label_language),
             watermarking=watermarking,
+            films=LiveFilms(redis) if settings.stream else None,
         )
         install(context)
         listen(settings.redis_url, name, stop, RENDER_QUEUE)

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,6 +21,7 @@ from worker.contract.ending import read_ending, read_finished
 from worker.contract.intake.file_checks import file_sha256
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
+from worker.contract.live_films import LiveFilms
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobInput, JobRecord, with_notes
 from worker.contract.quarantine import Quarantine
@@ -30,6 +31,7 @@ from worker.contract.results import Credentials, FinishedRender, JobResult
 from worker.contract.signing import SignerClient, SigningRequest
 from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_full
+from worker.live_film import LiveFilm
 from worker.progress import (
     CancelledError,
     DeadlineError,
@@ -39,7 +41,7 @@ from worker.progress import (
     LedgerProgress,
     Stop,
 )
-from worker.runtime import Renderer, RenderRequest, RenderResult
+from worker.runtime import Renderer, RenderRequest, RenderResult, Watcher
 from worker.video_file import NO_LABEL, Labelling
 from worker.watermark import Watermarking
 
@@ -68,6 +70,7 @@ class WorkerContext:
         signer: Who signs finished videos, or None where the deployment does not sign.
         labelling: The label of videos whose caller chose none.
         watermarking: What marks the pictures of all videos, or None.
+        films: Told of videos that are watched while they are drawn; None where none is.
     """
 
     worker: str
@@ -83,6 +86,7 @@ class WorkerContext:
     signer: SignerClient | None = None
     labelling: Labelling = NO_LABEL
     watermarking: Watermarking | None = None
+    films: LiveFilms | None = None
 
 
 _installed: list[WorkerContext] = []
@@ -255,7 +259,7 @@ def _render(
         marking = context.watermarking
         mark = None if marking is None else marking.for_job(record.id)
         request = RenderRequest.of(job_input, local_copy, output, context.labelling, mark)
-        drawn = context.renderer.render(request, progress)
+        drawn = _draw(context, record.id, token, request, progress)
         if drawn.notes:
             context.ledger.report_input(record.id, token, with_notes(job_input, drawn.notes))
         output, credentials, timings_s = _sign(context, job_input, drawn, output, progress)
@@ -294,6 +298,23 @@ def _render(
         (folder / "result.json").write_text(finished.model_dump_json())
         store.put(FinishedRender.key_of(key), folder / "result.json")
     return result, timings_s
+
+
+def _draw(
+    context: WorkerContext,
+    job_id: str,
+    token: str,
+    request: RenderRequest,
+    progress: LedgerProgress,
+) -> RenderResult:
+    """Draw the video, and show it meanwhile."""
+    if context.films is None:
+        return context.renderer.render(request, progress)
+    film = LiveFilm(context.store, context.ledger, context.films, job_id, token)
+    try:
+        return context.renderer.render(replace(request, watcher=Watcher(film.take)), progress)
+    finally:
+        film.close()
 
 
 def _sign(

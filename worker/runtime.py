@@ -55,6 +55,19 @@ _log = get_logger("worker")
 
 
 @dataclass(frozen=True)
+class Watcher:
+    """Who sees a film while it is drawn.
+
+    Args:
+        take: See `model.media.fragments.FragmentWriter`.
+        is_vital: Whether drawing ends when this fails.
+    """
+
+    take: Callable[[bytes | None], None]
+    is_vital: bool = False
+
+
+@dataclass(frozen=True)
 class RenderRequest:
     """One video to draw. All files are the intake's: normalised and trusted.
 
@@ -72,6 +85,7 @@ class RenderRequest:
         faces: `faces.npz`, what the detector found in an avatar's pictures before.
         labelling: The visible label that the finished frames get.
         watermark: The invisible mark that they get, or None.
+        watcher: Who sees the film while it is drawn, or None.
 
     Raises:
         ValueError: Both or neither of `image` and `video`, or a driving video without an image.
@@ -90,6 +104,7 @@ class RenderRequest:
     faces: Path | None = None
     labelling: Labelling = NO_LABEL
     watermark: Watermark | None = None
+    watcher: Watcher | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
@@ -274,7 +289,7 @@ class PipelineRenderer:
         # A face that listens says nothing.
         if self._scorer is not None and request.options.seconds is None:
             watch = self._scorer.begin(plan, request.speech)
-        with open_output(request, plan.width, plan.height, plan.fps) as writer:
+        with open_output(request, plan.width, plan.height, plan.fps, plan.num_frames) as writer:
             for frames in self._pipeline.render(plan):
                 if watch is not None:
                     with clock.aside(Stage.ENCODING):
@@ -363,24 +378,14 @@ def render_options(request: RenderRequest) -> RenderOptions:
     return RenderOptions(**chosen)
 
 
-def open_output(request: RenderRequest, width: int, height: int, fps: float) -> VideoWriter:
+def open_output(
+    request: RenderRequest, width: int, height: int, fps: float, num_frames: int
+) -> VideoWriter:
     """A writer of the finished frames of a request; see `open_video`."""
-    return open_video(
-        request.output,
-        request.sound,
-        request.labelling,
-        width,
-        height,
-        fps,
-        is_edited=request.video is not None,
-        watermark=request.watermark,
-    )
+    from model.media.video_writer import LiveFilm
 
-
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """The picture `(H, W, 3)`, uint8 RGB. The intake made the file, so nothing is checked again."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
-        return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    watcher = request.watcher
+    live = None if watcher is None else LiveFilm(watcher.take, num_frames, watcher.is_vital)
+    where = (request.output, request.sound, request.labelling, width, height, fps)
+    is_edited = request.video is not None
+    return open_video(*where, is_edited=is_edited, watermark=request.watermark, live=live)

@@ -17,6 +17,7 @@ from worker.contract.shared_settings import (
     DefaultLabel,
     Sandbox,
     SignerSocket,
+    Streams,
     WatermarkKeyFile,
 )
 from worker.contract.watermark import WatermarkMode
@@ -91,6 +92,7 @@ class WorkerSettings(BaseSettings):
         ),
     ] = "off"
     watermark_key_file: WatermarkKeyFile = None
+    stream: Streams = True
     test_card_frame_ms: Annotated[
         float,
         Field(ge=0, description="What one frame of the test card costs, to imitate a render."),

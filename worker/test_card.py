@@ -63,7 +63,7 @@ class TestCardRenderer:
             height, width = int(picture.shape[0]), int(picture.shape[1])
         clock.enter(Stage.GENERATING)
         progress.stage(Stage.GENERATING)
-        with open_output(request, width, height, fps) as writer:
+        with open_output(request, width, height, fps, total) as writer:
             for index, frame in enumerate(pictures):
                 if index % self.batch_size == 0:
                     progress.frames(index, total)

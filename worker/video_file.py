@@ -14,7 +14,7 @@ from worker.watermark import Watermark
 
 if TYPE_CHECKING:
     from model.media.frame_marks import FrameMark
-    from model.media.video_writer import VideoWriter
+    from model.media.video_writer import LiveFilm, VideoWriter
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def open_video(
     *,
     is_edited: bool,
     watermark: Watermark | None = None,
+    live: LiveFilm | None = None,
 ) -> VideoWriter:
     """A writer of finished frames: first the watermark, which changes pixels everywhere, then the label.
 
@@ -54,6 +55,7 @@ def open_video(
         fps: Frames per second.
         is_edited: It is a film that was changed, not a picture that was animated.
         watermark: What is put into the pictures, or None.
+        live: Who watches it while it is drawn; sees the label, too.
 
     Raises:
         model.errors.ModelError: See `VideoWriter` and `Label`.
@@ -84,5 +86,5 @@ def open_video(
         "comment": f"Synthetic media: {how} with AI by talkface {version('talkface')}",
     }
     return VideoWriter(
-        path, width=width, height=height, fps=fps, sound=sound, marks=marks, tags=tags
+        path, width=width, height=height, fps=fps, sound=sound, marks=marks, tags=tags, live=live
     )

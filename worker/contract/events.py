@@ -1,7 +1,8 @@
 """What happens to a job, as a Redis Stream that readers may resume.
 
 A `state` event for each change of state, exactly one of them terminal; `progress` events in
-between. Old ones are trimmed, the terminal one is the last and never is.
+between, and `fragment` events where a film that can be watched grew (`live_films`). Old ones are
+trimmed, the terminal one is the last and never is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class JobEvent(Message):
     """One event; `id` is the stream's and grows."""
 
     id: str
-    kind: Literal["state", "progress"]
+    kind: Literal["state", "progress", "fragment"]
     state: JobState
     stage: Stage | None
     attempt: int

@@ -35,3 +35,6 @@ SignerSocket = Annotated[
     Path | None,
     Field(description="Unix socket of the signer; unset: <data_dir>/signer/signer.sock."),
 ]
+Streams = Annotated[
+    bool, Field(description="Videos can be watched while they are drawn: on or off.")
+]
