@@ -25,6 +25,7 @@ from service.webhook_targets import AllowedTargets
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ledger import Ledger
+from worker.contract.live_films import LiveFilms
 from worker.contract.outbox import Outbox
 from worker.contract.signing import SignerClient
 from worker.contract.statistics import StatisticsReader
@@ -53,6 +54,7 @@ class Resources:
         refused: The operator's list of files that are refused.
         signer: Whom the workers ask; here it is asked for its certificates.
         assets: What callers keep here.
+        films: Knows of videos that are watched while they are drawn.
     """
 
     settings: ServiceSettings
@@ -72,6 +74,7 @@ class Resources:
     refused: RefusedMedia
     signer: SignerClient
     assets: AssetRegistry
+    films: LiveFilms
 
 
 def _resources(request: Request) -> Resources:
@@ -109,10 +112,15 @@ async def _audit(request: Request) -> AuditLog:
     return _resources(request).audit
 
 
+async def _films(request: Request) -> LiveFilms:
+    return _resources(request).films
+
+
 async def _job_views(request: Request) -> JobViews:
     resources = _resources(request)
     base_url = resources.settings.public_url or str(request.scope.get("root_path", ""))
-    links = Links(base_url.rstrip("/"), resources.guard.link_query)
+    settings = resources.settings
+    links = Links(base_url.rstrip("/"), resources.guard.link_query, is_streamed=settings.stream)
     return JobViews(resources.ledger, links)
 
 
@@ -162,6 +170,7 @@ LedgerDep = Annotated[Ledger, Depends(_ledger)]
 ArtifactsDep = Annotated[ArtifactStore, Depends(_artifacts)]
 WatchDep = Annotated[JobWatch, Depends(_watch)]
 AuditDep = Annotated[AuditLog, Depends(_audit)]
+LiveFilmsDep = Annotated[LiveFilms, Depends(_films)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 JobViewsDep = Annotated[JobViews, Depends(_job_views)]
 RequestIdDep = Annotated[str, Depends(_request_id)]

@@ -11,6 +11,7 @@ from worker.contract.artifacts import ArtifactStore, StorageFullError
 from worker.contract.ending import ENDED, media_names, write_ending
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
+from worker.contract.live_films import erase_pieces
 from worker.contract.logs import get_logger
 from worker.contract.media import MediaIndex
 from worker.contract.messages import JobRecord, JobState
@@ -74,6 +75,9 @@ class MediaEraser:
             return 0
         for name in names:
             self._store.delete(f"inputs/{record.id}/{name}")
+        if record.state is not JobState.SUCCEEDED:
+            # Who watches a video that is complete may be behind: the sweep comes later.
+            erase_pieces(self._store, record.id)
         if not is_told and not self._keep_ending(record):
             _log.warning("ending_not_kept", job_id=record.id)
         kept = 0 if record.result is None or record.erased else record.result.bytes

@@ -21,7 +21,17 @@ from service.problems import install_problem_handlers
 from service.provenance.policy import RefusedMedia
 from service.quotas import Quotas
 from service.receiving_bytes import ReceivingBytes
-from service.routers import events, health, jobs, kept, pages, talking_face, verify, webhooks
+from service.routers import (
+    events,
+    health,
+    jobs,
+    kept,
+    pages,
+    stream,
+    talking_face,
+    verify,
+    webhooks,
+)
 from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.watch import JobWatch
@@ -30,6 +40,7 @@ from worker.contract.artifacts import ArtifactStore
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.intake.confinement import confinement
 from worker.contract.ledger import Ledger
+from worker.contract.live_films import LiveFilms
 from worker.contract.logs import get_logger
 from worker.contract.outbox import Outbox
 from worker.contract.queues import connect
@@ -87,6 +98,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         refused=RefusedMedia(settings.refused_media),
         signer=SignerClient(socket_path(settings.data_dir, settings.signer_socket)),
         assets=AssetRegistry(redis),
+        films=LiveFilms(redis),
     )
     # The last that is added is the outermost.
     if settings.cors_origins:
@@ -107,7 +119,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=app.state.resources.metrics)
     routers = (
-        *(talking_face.router, kept.router, jobs.router, events.router, webhooks.router),
+        *(talking_face.router, kept.router, jobs.router, stream.router, events.router),
+        webhooks.router,
         verify.router,
         health.router,
         pages.router,

@@ -23,6 +23,10 @@ _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _log = get_logger(__name__)
 
 
+class BrokenOffError(Exception):
+    """An answer that cannot be completed; to its client the connection breaks."""
+
+
 class RequestMiddleware:
     """Gives each request an id, logs it, and answers what nothing else caught.
 
@@ -62,6 +66,9 @@ class RequestMiddleware:
             except ClientDisconnect:
                 # Nobody is there to be answered; the status stays 0.
                 _log.info("client_left")
+            except BrokenOffError:
+                # The server closes the connection of an answer that was not completed.
+                _log.info("answer_broken_off")
             except Exception:
                 _log.exception("unhandled_error")
                 if status:

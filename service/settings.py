@@ -20,6 +20,7 @@ from worker.contract.shared_settings import (
     DefaultLabel,
     Sandbox,
     SignerSocket,
+    Streams,
     WatermarkKeyFile,
 )
 
@@ -237,6 +238,7 @@ class ServiceSettings(BaseSettings):
     content_credentials: ContentCredentials = True
     signer_socket: SignerSocket = None
     watermark_key_file: WatermarkKeyFile = None
+    stream: Streams = True
     require_durable_redis: Annotated[
         bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
     ] = True

@@ -22,6 +22,7 @@ from worker.contract.assets import Asset, AssetKind
 from worker.contract.ending import media_names
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
+from worker.contract.live_films import is_piece
 from worker.contract.logs import get_logger
 from worker.contract.messages import JobRecord
 from worker.contract.recovery import ExpiredJob, Recovery
@@ -150,8 +151,14 @@ class Sweeper:
         # While a job is open, each file there may be the one that is about to count.
         if not record.state.is_terminal:
             return 0
-        names = self._store.names(f"results/{job_id}")
-        orphans = [name for name in names if not _belongs(name, record)]
+        has_result = record.result is not None and not record.erased
+        orphans = [
+            name
+            for name, its_age_s in self._store.names(f"results/{job_id}").items()
+            if not _belongs(name, record)
+            # Who watched the video while it was drawn may still be behind.
+            and not (has_result and is_piece(name) and its_age_s <= self._orphan_after_s)
+        ]
         for name in orphans:
             self._store.delete(f"results/{job_id}/{name}")
         return len(orphans)

@@ -11,8 +11,10 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from service.job_views import JobViews
+from service.problems import ProblemError
 from service.security import Principal
 from service.watch import JobWatch, WatchFullError
+from worker.contract.errors import ErrorCode
 
 MAX_WAIT_S: Final = 60.0
 # How often who waits looks at the job itself: an event may have been trimmed, a client have gone.
@@ -27,6 +29,26 @@ def preferred_wait_s(prefer: str) -> float:
     """
     found = _WAIT.search(prefer)
     return min(float(found[1]), MAX_WAIT_S) if found else 0.0
+
+
+def check_place(watch: JobWatch, caller: str | None) -> None:
+    """Return if one more may wait.
+
+    Args:
+        watch: Knows how many do.
+        caller: Under what name the caller is counted; None: not at all.
+
+    Raises:
+        ProblemError: concurrency_limited.
+    """
+    if watch.is_full(caller):
+        whose = "" if watch.is_full() else " of yours"
+        raise ProblemError(
+            ErrorCode.CONCURRENCY_LIMITED,
+            f"Too many clients{whose} wait for events here. Try again, or ask for the job now and "
+            "then.",
+            headers={"Retry-After": "5"},
+        )
 
 
 async def wait_for_end(

@@ -137,6 +137,11 @@ class JobWatch:
         """How many wait now."""
         return self._num_waiting
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether this process is about to end."""
+        return self._is_closed
+
     def is_full(self, caller: str | None = None) -> bool:
         """Whether nobody else, or nobody else of a caller, may begin to wait.
 

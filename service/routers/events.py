@@ -18,8 +18,8 @@ from service.routers.jobs import JobId
 from service.schemas.event import DeletedEvent, public_event
 from service.schemas.examples import EVENT_STREAM
 from service.security import Principal
+from service.waiting import check_place
 from service.watch import JobWatch, WatchFullError, parse_event_id
-from worker.contract.errors import ErrorCode
 from worker.contract.events import FIRST
 from worker.contract.logs import get_logger
 
@@ -65,14 +65,7 @@ async def get_events(
     """
     record = await run_in_threadpool(views.find_kept, job_id, principal)
     caller = principal.waits_as(record.principal)
-    if watch.is_full(caller):
-        whose = "" if watch.is_full() else " of yours"
-        raise ProblemError(
-            ErrorCode.CONCURRENCY_LIMITED,
-            f"Too many clients{whose} wait for events here. Try again, or ask for the job now and "
-            "then.",
-            headers={"Retry-After": "5"},
-        )
+    check_place(watch, caller)
     known = parse_event_id(last_event_id or "")
     newest = parse_event_id(await watch.newest_id(job_id))
     if known is not None and newest is not None and known > newest:
@@ -124,7 +117,7 @@ async def _stream(
             elif event.state.is_terminal:
                 last_id = event.id
                 break
-            else:
+            elif event.kind != "fragment":
                 yield _encoded(event.kind, public_event(event), event.id)
     try:
         record = await run_in_threadpool(views.find, job_id, principal)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
 
 from service.dependencies import (
     ArtifactsDep,
@@ -21,11 +20,11 @@ from service.dependencies import (
     WatchDep,
     WriterDep,
 )
+from service.finished_video import MP4, RETRY, lists_etag, no_video, video_answer
 from service.job_views import JobViews
 from service.keys import Scope
 from service.problems import RETRY_AFTER, ProblemError, problem_responses
 from service.query_parameters import Moment, check_known_parameters
-from service.ranges import parse_range
 from service.schemas.examples import (
     CANCELLED_JOB,
     CANCELLING_JOB,
@@ -44,13 +43,10 @@ from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_reader import CursorError, JobFilter
 from worker.contract.messages import JobState
-from worker.contract.results import JobResult
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_RETRY = {"Retry-After": "1"}
 JobId = Annotated[str, Path(description="The `id` of a job.")]
-_MP4 = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
 _JPEG = {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -112,11 +108,11 @@ async def list_jobs(
                         "cancelled": {"value": CANCELLED_JOB},
                     }
                 },
-                **_MP4,
+                **MP4,
             },
             "headers": {"Retry-After": RETRY_AFTER | {"description": "While the job is open."}},
         },
-        206: {"content": _MP4, "description": "The range of the video that was asked for"},
+        206: {"content": MP4, "description": "The range of the video that was asked for"},
         304: {"description": "The client's copy of the video is the current one"},
         **problem_responses(
             "job_not_found", "result_not_available", "result_expired", "range_not_satisfiable"
@@ -149,8 +145,8 @@ async def get_job(
     summary="The video, for players",
     response_class=Response,
     responses={
-        200: {"content": _MP4, "description": "The whole video"},
-        206: {"content": _MP4, "description": "The range that was asked for"},
+        200: {"content": MP4, "description": "The whole video"},
+        206: {"content": MP4, "description": "The range that was asked for"},
         304: {"description": "The client's copy is the current one"},
         **problem_responses(
             "job_not_found", "result_not_available", "result_expired", "range_not_satisfiable"
@@ -167,14 +163,8 @@ def get_content(
     """The MP4 whatever `Accept` says, in one piece or in the range that is asked for."""
     record = views.find_kept(job_id, principal)
     if record.result is None:
-        raise ProblemError(
-            ErrorCode.RESULT_NOT_AVAILABLE,
-            f"The job is {record.state.value}; it has no video"
-            + (", and the job object says why." if record.state is JobState.FAILED else " yet."),
-            params={"state": record.state.value},
-            headers={} if record.state.is_terminal else _RETRY,
-        )
-    return _video(request, artifacts, record.id, record.result)
+        raise no_video(record)
+    return video_answer(request, artifacts, record.id, record.result)
 
 
 @router.get(
@@ -203,7 +193,7 @@ def get_thumbnail(
             if record.state.is_terminal
             else f"The job is {record.state.value}; there is no picture of its video yet.",
             params={"state": record.state.value},
-            headers={} if record.state.is_terminal else _RETRY,
+            headers={} if record.state.is_terminal else RETRY,
         )
     # The picture follows from the video.
     etag = f'"{record.result.sha256[:32]}-t"'
@@ -212,7 +202,7 @@ def get_thumbnail(
         "Cache-Control": "private, no-cache",
         "X-Content-Type-Options": "nosniff",
     }
-    if _lists(request.headers.get("if-none-match", ""), etag):
+    if lists_etag(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     with artifacts.local_copy(record.result.thumbnail_key) as path:
         return Response(path.read_bytes(), headers=headers, media_type="image/jpeg")
@@ -315,10 +305,10 @@ def _job_or_video(
 ) -> Response:
     record = views.find_kept(job_id, principal)
     if record.result is not None and _prefers_video(request.headers.get("accept", "")):
-        return _video(request, artifacts, record.id, record.result)
+        return video_answer(request, artifacts, record.id, record.result)
     headers = {"Vary": "Accept"}
     if not record.state.is_terminal:
-        headers |= _RETRY
+        headers |= RETRY
     return _json(views.public(record), headers=headers)
 
 
@@ -329,42 +319,6 @@ def _json(job: JobPublic, status: int = 200, headers: dict[str, str] | None = No
         headers={"Cache-Control": "no-store", **(headers or {})},
         media_type="application/json",
     )
-
-
-def _video(request: Request, artifacts: ArtifactStore, job_id: str, result: JobResult) -> Response:
-    """The MP4 or the part of it that the request asks for."""
-    size = artifacts.stat(result.key).bytes
-    etag = f'"{result.sha256}"'
-    headers = {
-        "ETag": etag,
-        "Vary": "Accept",
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'inline; filename="talkface-{job_id}.mp4"',
-        "X-Content-Type-Options": "nosniff",
-    }
-    if _lists(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers=headers)
-    span = None
-    # A range of another version of the file is worthless: RFC 9110 section 13.1.5.
-    if request.headers.get("if-range", etag) == etag:
-        span = parse_range(request.headers.get("range", ""), size)
-    start, stop = span or (0, size)
-    headers["Content-Length"] = str(stop - start)
-    if span is not None:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    return StreamingResponse(
-        artifacts.read_range(result.key, start, stop),
-        status_code=200 if span is None else 206,
-        headers=headers,
-        media_type=result.content_type,
-    )
-
-
-def _lists(header: str, etag: str) -> bool:
-    """Whether `If-None-Match` has an entity tag, compared weakly, or any (RFC 9110 section 13.1.2)."""
-    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
-    return etag in tags or header.strip() == "*"
 
 
 def _prefers_video(accept: str) -> bool:

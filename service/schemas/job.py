@@ -26,6 +26,11 @@ class JobLinks(BaseModel):
     content: str | None
     cancel: str | None
     thumbnail: str | None = None
+    stream: str | None = Field(
+        default=None,
+        description="The video while it is drawn, and afterwards; null where there will be none, and "
+        "until the end where the deployment has no streams.",
+    )
 
 
 class JobWarning(BaseModel):
@@ -132,10 +137,12 @@ class Links:
     Args:
         base_url: What they begin with: a path prefix, or scheme and host; no slash at the end.
         query: What an address ends with that is fetched without a key: job, `content` or `events`.
+        is_streamed: Videos can be watched while they are drawn.
     """
 
     base_url: str
     query: Callable[[str, Literal["content", "events"]], str] = lambda _job, _purpose: ""
+    is_streamed: bool = True
 
     def job(self, job_id: str) -> str:
         """The job itself."""
@@ -148,6 +155,10 @@ class Links:
     def content(self, job_id: str) -> str:
         """Its video."""
         return f"{self.job(job_id)}/content{self.query(job_id, 'content')}"
+
+    def stream(self, job_id: str) -> str:
+        """Its video while it is drawn; who may see the one may see the other."""
+        return f"{self.job(job_id)}/stream{self.query(job_id, 'content')}"
 
     def thumbnail(self, job_id: str) -> str:
         """A frame of its video; who may see the one may see the other."""
@@ -176,6 +187,7 @@ def public_job(
     if record.failure is not None:
         error = problem_of_failure(record.failure, record.request_id)
     self_link = links.job(record.id)
+    is_open = not record.state.is_terminal
     has_thumbnail = result is not None and record.result is not None and record.result.thumbnail_key
     return JobPublic(
         id=record.id,
@@ -207,7 +219,8 @@ def public_job(
             events=links.events(record.id),
             content=result.url if result else None,
             thumbnail=links.thumbnail(record.id) if has_thumbnail else None,
-            cancel=None if record.state.is_terminal else f"{self_link}/cancel",
+            cancel=f"{self_link}/cancel" if is_open else None,
+            stream=links.stream(record.id) if result or (is_open and links.is_streamed) else None,
         ),
     )
 
