@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,6 +18,7 @@ from talkface.exits import Exit, fail
 from talkface.generate_batch import generate_batch
 from talkface.studio import Studio, sampling_options
 from talkface.terminal import Bar, Report, file_or_stdin
+from talkface.watching import STDOUT, player, stdout_watcher
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.intake.formats import types_of
 from worker.contract.intake.limits import IntakeLimits
@@ -133,7 +134,13 @@ _VideoLonger = Annotated[
 
 
 def generate(
-    output: Annotated[Path, typer.Option(help="The MP4 to write; an existing file is replaced.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="The MP4 to write; an existing file is replaced. -: standard output, while it is drawn: "
+            "fragmented, with its label and without a signature."
+        ),
+    ],
     batch: _Batch = None,
     audio: _Audio = None,
     seconds: _Seconds = None,
@@ -178,6 +185,9 @@ def generate(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Checkpoint folder; default: ours."),
     ] = None,
+    play: Annotated[
+        bool, typer.Option("--play", help="Show it in mpv or ffplay while it is drawn.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a summary with timings as JSON on stdout.")
     ] = False,
@@ -210,22 +220,35 @@ def generate(
         **{name: value for name, value in given.items() if value is not None},
     }
     limits = IntakeLimits(max_side=max_side, max_video_bytes=_MAX_VIDEO_BYTES)
+    settings = _settings(device, weights)
+    if output == STDOUT:
+        # Only a file that is complete can be signed.
+        settings = settings.model_copy(update={"content_credentials": False})
     try:
-        studio = Studio(limits, _settings(device, weights), states_consent=consent)
+        studio = Studio(limits, settings, states_consent=consent)
     except StartError as error:
         fail(Exit.START_FAILED, str(error))
     quiet_libraries()
     if batch is not None:
         if audio or image or video or driving_video:
             report.fail(ErrorCode.INVALID_OPTIONS, "A batch names its own files; leave yours out.")
+        if play or output == STDOUT:
+            report.fail(ErrorCode.INVALID_OPTIONS, "A batch cannot be watched while it is drawn.")
         generate_batch(batch, output, chosen, studio, report)
         return
-    with report.failures(), read_from_stdin(audio) as sound:
-        _check_output(output)
+    with ExitStack() as stack:
+        stack.enter_context(report.failures())
+        sound = stack.enter_context(read_from_stdin(audio))
+        _check_output(output, play=play, as_json=as_json)
         uploads = Uploads(sound, tuple(image or ()), video, driving_video)
+        options, target, watcher = sampling_options(chosen), output, None
+        if output == STDOUT:
+            watcher, target = stack.enter_context(stdout_watcher())
+        elif play:
+            watcher = stack.enter_context(player())
         with Bar() as bar:
-            summary = studio.make(uploads, output, sampling_options(chosen), bar)
-        report.succeed(output, summary)
+            summary = studio.make(uploads, target, options, bar, watcher)
+        report.succeed(output, summary, err=output == STDOUT)
 
 
 def _settings(device: str | None, weights: Path | None) -> WorkerSettings:
@@ -233,7 +256,15 @@ def _settings(device: str | None, weights: Path | None) -> WorkerSettings:
     return WorkerSettings(**{name: value for name, value in chosen.items() if value is not None})
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, *, play: bool, as_json: bool) -> None:
+    if output == STDOUT:
+        if play or as_json:
+            word = "--play" if play else "--json"
+            raise IntakeError(
+                ErrorCode.INVALID_OPTIONS,
+                f"--output - is a film for somebody else; leave {word} out.",
+            )
+        return
     try:
         check_output(output)
     except BatchError as error:

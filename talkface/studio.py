@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -27,7 +28,7 @@ from worker.video_file import Labelling
 from worker.watermark import Watermarking
 
 if TYPE_CHECKING:
-    from worker.runtime import Renderer, RenderResult
+    from worker.runtime import Renderer, RenderResult, Watcher
 
 
 class Studio:
@@ -52,9 +53,21 @@ class Studio:
         self._renderer: Renderer | None = None
 
     def make(
-        self, uploads: Uploads, output: Path, options: SamplingOptions, bar: Bar
+        self,
+        uploads: Uploads,
+        output: Path,
+        options: SamplingOptions,
+        bar: Bar,
+        watcher: Watcher | None = None,
     ) -> dict[str, Any]:
         """Make one video; `output` is complete or does not change.
+
+        Args:
+            uploads: What it is made of.
+            output: The MP4.
+            options: The caller's choices.
+            bar: Shows how far it has come.
+            watcher: Sees it while it is drawn, or None.
 
         Returns:
             A summary with timings.
@@ -94,7 +107,7 @@ class Studio:
             job = uuid4().hex
             mark = None if self._marking is None else self._marking.for_job(job)
             request = RenderRequest.of(job_input, folder.joinpath, drawn, labelling, mark)
-            result = self._renderer.render(request, bar)
+            result = self._renderer.render(replace(request, watcher=watcher), bar)
             job_input = with_notes(job_input, result.notes)
             credentials, rendered = None, time.perf_counter()
             if self._settings.content_credentials:

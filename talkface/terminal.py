@@ -83,14 +83,15 @@ class Report:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
-    def succeed(self, output: Path, summary: dict[str, Any]) -> None:
+    def succeed(self, output: Path, summary: dict[str, Any], *, err: bool = False) -> None:
         if self.as_json:
             typer.echo(json.dumps(summary, indent=2))
             return
         timings = summary["timings_s"]
         typer.echo(
             f"{output}: {summary['seconds']:g} s, {summary['width']}x{summary['height']}, "
-            f"{summary['num_frames']} frames in {timings['total']:.1f} s"
+            f"{summary['num_frames']} frames in {timings['total']:.1f} s",
+            err=err,
         )
         for name in ("audio", "video", "driving_video"):
             for note in (summary["input"][name] or {}).get("notes", ()):

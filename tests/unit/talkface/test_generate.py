@@ -11,8 +11,10 @@ import pytest
 import skimage.data
 import soundfile
 from PIL import Image
+from typer.testing import CliRunner
 
 from model.media.probe import probe
+from talkface.__main__ import app
 from tests.films import ffmpeg, film
 
 
@@ -355,3 +357,67 @@ def verify(file: Path, *arguments: str, **environment: str) -> subprocess.Comple
         text=True,
         timeout=120.0,
     )
+
+
+def test_a_film_goes_to_standard_output_while_it_is_drawn(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "talkface", "generate", "--output", "-"]
+    command += ["--image", str(portrait), "--audio", str(voice)]
+    environment = {**os.environ, "TALKFACE_RENDERER": "test-card", "TMPDIR": str(tmp_path)}
+
+    ended = subprocess.run(command, env=environment, capture_output=True, timeout=120.0)
+
+    assert ended.returncode == 0, ended.stderr.decode()
+    film_path = tmp_path / "film.mp4"
+    film_path.write_bytes(ended.stdout)
+    assert [film_path] == list(tmp_path.iterdir()), "nothing else is left"
+    assert ended.stdout[4:8] == b"ftyp" and ended.stdout.count(b"moof") == 3
+    told = probe(film_path)
+    assert (told.width, told.height, told.audio_channels) == (200, 200, 1)
+    assert b"20 frames" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "arguments", "told"),
+    [
+        ("-", ("--json",), "leave --json out"),
+        ("-", ("--play",), "leave --play out"),
+        ("film.mp4", ("--play",), "neither is on the PATH"),
+    ],
+)
+def test_what_cannot_be_watched_is_told_before_any_work(
+    portrait: Path,
+    voice: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path)
+    chosen = ["generate", "--output", output, "--image", str(portrait), "--audio", str(voice)]
+
+    ended = CliRunner().invoke(app, [*chosen, *arguments])
+
+    assert ended.exit_code == 15
+    assert told in ended.stderr
+
+
+def test_a_player_sees_the_film_and_the_file_is_made(
+    portrait: Path, voice: Path, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    seen = tmp_path / "seen.mp4"
+    # No window here: a player of its name that keeps what it is given.
+    (programs / "mpv").write_text(f"#!/bin/sh\nexec cat > {seen}\n")
+    (programs / "mpv").chmod(0o755)
+    output = tmp_path / "film.mp4"
+
+    ended = generate(portrait, voice, output, "--play", PATH=f"{programs}:{os.environ['PATH']}")
+
+    assert ended.returncode == 0, ended.stderr
+    assert probe(output).width == probe(seen).width == 200
+    assert seen.read_bytes().count(b"moof") == 3
