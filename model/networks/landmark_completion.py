@@ -15,6 +15,7 @@ window), so a long recording is completed in overlapping pieces with the result 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -28,6 +29,7 @@ from torch import nn
 from model.errors import ShapeError
 from model.face.landmarks import CONTENT, INNER_LIPS, JAW, MOUTH_CORNERS, NUM_LANDMARKS, POSE
 from model.media.audio import MELS_PER_FRAME, N_MELS
+from model.networks.near_attention import NearBlocks
 from model.networks.rotary_layer import RotaryLayer
 
 NUM_PHONES: Final = 40
@@ -247,17 +249,23 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         count = reference.shape[1]
         time = torch.arange(frames, device=pose.device)
         times = torch.cat([torch.zeros(count, device=pose.device, dtype=time.dtype), time, time])
-        is_reference = torch.arange(len(times), device=pose.device) < count
-        near = (times[:, None] - times[None, :]).abs() <= int(self.config["window"])
-        # references look at references only: what they say must not depend on how long the recording is
-        allowed = torch.where(
-            is_reference[:, None], is_reference[None, :], near | is_reference[None, :]
-        )
         angles = times[:, None].float() * self.frequencies
         rotation = (angles.cos(), angles.sin())
-        forbidden = torch.zeros(allowed.shape, device=pose.device).masked_fill(~allowed, -1e4)
+        window = int(self.config["window"])
+        near: NearBlocks | None = None
+        if self.training or frames <= 4 * window:
+            is_reference = torch.arange(len(times), device=pose.device) < count
+            allowed = (times[:, None] - times[None, :]).abs() <= window
+            # references look at references only: what they say must not depend on how long the recording is
+            allowed = torch.where(
+                is_reference[:, None], is_reference[None, :], allowed | is_reference[None, :]
+            )
+            forbidden = torch.zeros(allowed.shape, device=pose.device).masked_fill(~allowed, -1e4)
+        else:
+            near = NearBlocks.of(frames, window, count)
+            forbidden = near.mask(pose.device)
         for block in self.blocks:
-            tokens = block(tokens, rotation, forbidden, count)
+            tokens = block(tokens, rotation, forbidden, count, near)
         tokens = self.norm_out(tokens)
         audio_out, pose_out = tokens[:, count : count + frames], tokens[:, count + frames :]
 
@@ -328,7 +336,8 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
         pose: torch.Tensor,
         reference: torch.Tensor,
         *,
-        chunk: int = 256,
+        chunk: int = 768,
+        apply: Callable[[Callable[[int], torch.Tensor], range], Iterable[torch.Tensor]] = map,
     ) -> torch.Tensor:
         """Complete a recording of any length in pieces that overlap by the receptive field; memory stays flat.
 
@@ -337,18 +346,19 @@ class LandmarkCompleter(ModelMixin, ConfigMixin):
             pose: `(1, T, 37, 2)`.
             reference: `(1, R, 68, 2)`.
             chunk: New frames a piece.
+            apply: `map`, or what does the same for several pieces at once.
         Returns:
             Target landmarks `(1, T, 68, 2)`, equal to `forward(...).target` up to rounding.
         """
         frames, reach = pose.shape[1], self.receptive_field
-        pieces = []
-        for start in range(0, frames, chunk):
+
+        @torch.no_grad()
+        def piece(start: int) -> torch.Tensor:
             stop = min(frames, start + chunk)
             low, high = max(0, start - reach), min(frames, stop + reach)
-            output = self(
-                log_mel[:, MELS_PER_FRAME * low : MELS_PER_FRAME * high],
-                pose[:, low:high],
-                reference,
-            )
-            pieces.append(output.target[:, start - low : stop - low])
+            mel = log_mel[:, MELS_PER_FRAME * low : MELS_PER_FRAME * high]
+            target: torch.Tensor = self(mel, pose[:, low:high], reference).target
+            return target[:, start - low : stop - low]
+
+        pieces = list(apply(piece, range(0, frames, chunk)))
         return torch.cat(pieces, dim=1)

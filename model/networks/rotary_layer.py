@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.networks.near_attention import NearBlocks
+
 
 class RotaryLayer(nn.Module):
     """Attention and a feed-forward part, each on the normalised state and added to it.
@@ -37,14 +39,17 @@ class RotaryLayer(nn.Module):
         rotation: tuple[torch.Tensor, torch.Tensor],
         forbidden: torch.Tensor,
         references: int,
+        near: NearBlocks | None = None,
     ) -> torch.Tensor:
         """One layer: `(B, L, D)` -> `(B, L, D)`.
 
         Args:
             tokens: References first.
             rotation: Cosines and sines of the tokens' times `(L, D / heads / 2)`.
-            forbidden: `(L, L)`, added to the scores: 0 where a row may look at a column.
+            forbidden: `(L, L)`, added to the scores: 0 where a row may look at a column; with `near`
+                its own mask.
             references: How many tokens have no time.
+            near: Only tokens near in time look at each other, so no other scores are made.
         """
         batch, length, width = tokens.shape
         qkv = self.to_qkv(self.norm_attention(tokens)).view(
@@ -52,12 +57,16 @@ class RotaryLayer(nn.Module):
         )
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, d)
         query = query * (width // self.heads) ** -0.5
-        # Written out: masked short sequences in bf16 train faster so than through SDPA on a CPU.
-        over_time = _rotate(query, rotation) @ _rotate(key, rotation).transpose(-1, -2)
-        # A reference has no time: its keys meet queries as they are, whatever the frame's number.
-        timeless = query @ key[..., :references, :].transpose(-1, -2)
-        scores = torch.cat([timeless, over_time[..., references:]], dim=-1)
-        mixed = (scores + forbidden.to(scores.dtype)).softmax(dim=-1).type_as(value) @ value
+        turned_query, turned_key = _rotate(query, rotation), _rotate(key, rotation)
+        if near is not None:
+            mixed = near.attend(query, turned_query, key, turned_key, value, forbidden)
+        else:
+            # Written out: masked short sequences in bf16 train faster so than through SDPA on a CPU.
+            over_time = turned_query @ turned_key.transpose(-1, -2)
+            # A reference has no time: its keys meet queries as they are, whatever the frame's number.
+            timeless = query @ key[..., :references, :].transpose(-1, -2)
+            scores = torch.cat([timeless, over_time[..., references:]], dim=-1)
+            mixed = (scores + forbidden.to(scores.dtype)).softmax(dim=-1).type_as(value) @ value
         merged = mixed.transpose(1, 2).reshape(batch, length, width)
         tokens = tokens + self.dropout(self.to_out(merged))
         fed: torch.Tensor = self.feed_forward(self.norm_feed_forward(tokens))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoints import HEAD_FLOW
+from model.face.detection import FaceDetector
 from model.face.head_motion import HeadMotion
 from model.face.thin_plate import smoothstep
+from model.media.frames import FrameSource
 from model.motion.head_motion import voice_motion
 from model.networks.head_flow import HeadFlow
+from model.pipelines.dubbing import follow_driver
 from model.pipelines.landmark_completion import num_output_frames
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import HeadPath
@@ -60,9 +63,31 @@ def voice_path(
     return HeadPath(motion=motion, source_index=np.arange(count, dtype=np.int64))
 
 
+def driver_path(
+    driving: FrameSource,
+    detector: FaceDetector,
+    waveform: NDArray[np.float32],
+    fps: float,
+    options: RenderOptions,
+) -> HeadPath:
+    """The motion of the head in a driving video, with its blinks unless the options say otherwise.
+
+    Args:
+        driving: The video.
+        detector: Finds its face.
+        waveform: `(N,)`, float32, 16 kHz mono.
+        fps: Frames per second of the result.
+        options: The caller's choices.
+    Raises:
+        InputError: The video shows no face.
+    """
+    head = follow_driver(driving, detector, num_samples=len(waveform), fps=fps)
+    return head if options.blink is not False else replace(head, motion=without_blinks(head.motion))
+
+
 def without_blinks(motion: HeadMotion) -> HeadMotion:
     """The same motion with open eyes."""
-    return dataclasses.replace(motion, lids=np.ones_like(motion.lids))
+    return replace(motion, lids=np.ones_like(motion.lids))
 
 
 def close_loop(targets: NDArray[np.float32], fps: float) -> NDArray[np.float32]:

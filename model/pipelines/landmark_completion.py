@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from model.face.smoothing import closed_mouth, rest_lips, smooth, speech_gate
 from model.face.tracking import turn_offsets
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLE_RATE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
+from model.pipelines.parallel import map_ahead
 
 _MIN_CUTOFF_HZ: Final = 8.0
 """Lips repeat a movement up to about 6 times a second; what is faster and small is jitter."""
@@ -50,6 +52,7 @@ def complete_landmarks(
     lip_strength: float = 1.0,
     more_references: Sequence[NDArray[np.float32]] = (),
     pose: NDArray[np.float32] | None = None,
+    workers: int = 1,
 ) -> NDArray[np.float32]:
     """Landmarks of every frame of the video, in the reference's own pose.
 
@@ -62,6 +65,7 @@ def complete_landmarks(
         more_references: Further pictures of the same face `(68, 2)`, crop units each.
         pose: Pose points at 25 fps `(ceil(25 * seconds), 37, 2)`, crop units; None = the
             reference's all the time. What the network sees of a moving head.
+        workers: Threads; they change no result.
     Returns:
         `(T, 68, 2)` float32, crop units, `T = ceil(fps * seconds)`. Pose points are the reference's,
         lips do not cross, and in pauses the mouth is shut.
@@ -69,7 +73,7 @@ def complete_landmarks(
         ShapeError: `waveform`, `reference` or `pose` has another shape.
     """
     rest = closed_mouth(reference)
-    completed = _complete(completer, waveform, [reference, *more_references], pose)
+    completed = _complete(completer, waveform, [reference, *more_references], pose, workers)
     if len(completed) > 1:
         completed = smooth(completed, FPS, min_cutoff_hz=_MIN_CUTOFF_HZ, beta=_BETA)
     times_s = np.arange(num_output_frames(len(waveform), fps)) / fps
@@ -114,6 +118,7 @@ def _complete(
     waveform: NDArray[np.float32],
     references: Sequence[NDArray[np.float32]],
     pose: NDArray[np.float32] | None,
+    workers: int,
 ) -> NDArray[np.float32]:
     """The network over the whole recording, `(T, 68, 2)` at 25 fps, in the first reference's pose."""
     mel = log_mel(waveform)
@@ -121,10 +126,12 @@ def _complete(
     frames = len(mel) // MELS_PER_FRAME
     own = faces[0, list(POSE)]
     shown = own.expand(1, frames, -1, -1) if pose is None else torch.from_numpy(pose)[None]
+    side_by_side = partial(map_ahead, workers=workers)
     readings = []
     for late in _READINGS:
         there = np.clip(np.arange(len(mel)) - late, 0, len(mel) - 1)
-        completed = completer.complete(torch.from_numpy(mel[there])[None], shown, faces[None])
+        heard = torch.from_numpy(mel[there])[None]
+        completed = completer.complete(heard, shown, faces[None], apply=side_by_side)
         readings.append(np.asarray(completed[0].float().numpy(), np.float32))
     points = _agree(np.stack(readings))
     if pose is None:

@@ -84,10 +84,12 @@ class Planner:
     Attributes:
         completer: On the CPU, fp32.
         batch_size: Frames a batch.
+        workers: Threads that complete landmarks.
     """
 
     completer: LandmarkCompleter
     batch_size: int
+    workers: int = 1
 
     def plan(
         self,
@@ -124,6 +126,7 @@ class Planner:
                 lip_strength=options.lip_strength,
                 more_references=[reference.landmarks for reference in more],
                 pose=None if followed is None else followed.pose,
+                workers=self.workers,
             )
         if followed is not None:
             own, share = followed.footage.landmarks, followed.footage.share[:, None, None]

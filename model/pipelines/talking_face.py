@@ -11,7 +11,9 @@ Presets without steps leave the diffusion out: the portrait engine draws.
 # Not `from __future__ import annotations`: diffusers reads the constructor's annotations as classes.
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from weakref import WeakKeyDictionary
@@ -38,9 +40,9 @@ from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.unet import TalkFormerUNet
 from model.pipelines.denoising import Networks
 from model.pipelines.drawing import PlanDrawer
-from model.pipelines.dubbing import follow_driver, follow_footage
+from model.pipelines.dubbing import follow_footage
 from model.pipelines.framing import frame_photograph
-from model.pipelines.head_paths import voice_path, without_blinks
+from model.pipelines.head_paths import driver_path, voice_path
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
@@ -55,8 +57,7 @@ OnStage = Callable[[str], None]
 class TalkingFacePipeline(DiffusionPipeline):
     """Portrait + voice -> frames.
 
-    Beside its components a pipeline has `inner_mouths` (saved and loaded with it) and `detector`
-    (made when first needed).
+    Beside its components it has `inner_mouths` (saved with it) and a `detector` (made when needed).
 
     Args:
         autoencoder: D(E(.)).
@@ -185,9 +186,9 @@ class TalkingFacePipeline(DiffusionPipeline):
             waveform: `(N,)`, float32, 16 kHz mono.
             options: The caller's choices.
             references: Further pictures of the person, `(H, W, 3)` uint8 RGB; the largest face counts.
-            driving: Video of a head that the photograph's follows, relative to its own first frame: turns,
-                nods, brows and lids, shown forwards, backwards and so on. None = the head moves and blinks
-                as the options say; where they say nothing, all but the mouth is the photograph bit for bit.
+            driving: Video of a head that the photograph's follows from its own first frame on, forwards,
+                backwards and so on. None = the head moves and blinks as the options say; where they say
+                nothing, all but the mouth is the photograph bit for bit.
             on_stage: Called with "detecting" and "landmarks" as they begin.
         Raises:
             InputError: The picture or the sound cannot be animated; its subclass says why.
@@ -198,8 +199,8 @@ class TalkingFacePipeline(DiffusionPipeline):
         check_inputs([image, *references], waveform)
         if driving is not None and (options.motion is not None or options.loop):
             raise ValueError(
-                f"motion is {options.motion!r} and loop {options.loop} beside a driving video; "
-                "expected None and False: the driver says how the head moves"
+                f"motion is {options.motion!r} and loop {options.loop}; expected None and False "
+                "beside a driving video, which says how the head moves"
             )
         fps = FPS if options.fps is None else options.fps
 
@@ -208,18 +209,18 @@ class TalkingFacePipeline(DiffusionPipeline):
         detector = self._detector()
         shown = frame_photograph(detector, image, options)
         more = [find_reference(detector, x, check=options.check_face)[0] for x in references]
-        if driving is None:
-            head = voice_path(self.head_flow, waveform, fps, options)
-        else:
-            head = follow_driver(driving, detector, num_samples=len(waveform), fps=fps)
-            if options.blink is False:
-                head = replace(head, motion=without_blinks(head.motion))
+        find_path = partial(voice_path, self.head_flow, waveform, fps, options)
+        if driving is not None:
+            find_path = partial(driver_path, driving, detector, waveform, fps, options)
 
-        # 3. its mouth
+        # 3. its mouth, and beside it what the head does, which needs nothing of the mouth
         _tell(on_stage, "landmarks")
-        faces = [shown.reference, *more]
-        box, mat = shown.bbox_xyxy, shown.mat
-        return self._planner.plan(waveform, faces, None, box, fps, options, head, mat=mat)
+        faces, planner = [shown.reference, *more], self._planner  # asked before threads are few
+        with one_thread(), ThreadPoolExecutor(1, thread_name_prefix="head") as aside:
+            path = aside.submit(find_path)
+            place = (shown.bbox_xyxy, fps, options)
+            plan = planner.plan(waveform, faces, None, *place, mat=shown.mat)
+            return replace(plan, head=path.result())
 
     def prepare_video(
         self,
@@ -335,14 +336,14 @@ class TalkingFacePipeline(DiffusionPipeline):
             FPS,
             RenderOptions(num_inference_steps=2, init="noise", restore_detail=True),
         )
-        for _ in self.render(plan):
-            pass
+        list(self.render(plan))
 
     # --- parts of the steps -------------------------------------------------------------------------------------------
 
     @property
     def _planner(self) -> Planner:
-        return Planner(self.landmark_completer, _BATCH_SIZE.get(self.device.type, 8))
+        size = _BATCH_SIZE.get(self.device.type, 8)
+        return Planner(self.landmark_completer, size, torch.get_num_threads())
 
     def _detector(self) -> FaceDetector:
         if self.detector is None:
