@@ -159,10 +159,9 @@ class TalkingFacePipeline(DiffusionPipeline):
     ) -> "TalkingFacePipeline":
         """Read a checkpoint folder without checking it, in fp32 unless told otherwise; see `load_pipeline`."""
         kwargs = {"low_cpu_mem_usage": False, **kwargs}
-        pipeline: TalkingFacePipeline = super().from_pretrained(
-            str(pretrained_model_name_or_path), **kwargs
-        )
-        bank = Path(pretrained_model_name_or_path) / INNER_MOUTHS
+        path = str(pretrained_model_name_or_path)
+        pipeline: TalkingFacePipeline = super().from_pretrained(path, **kwargs)
+        bank = Path(path) / INNER_MOUTHS
         if bank.is_dir():
             pipeline.inner_mouths = InnerMouthBank.load(bank)
         return pipeline
@@ -198,10 +197,8 @@ class TalkingFacePipeline(DiffusionPipeline):
         # 1. what can be said before any work
         check_inputs([image, *references], waveform)
         if driving is not None and (options.motion is not None or options.loop):
-            raise ValueError(
-                f"motion is {options.motion!r} and loop {options.loop}; expected None and False "
-                "beside a driving video, which says how the head moves"
-            )
+            found = f"motion is {options.motion!r} and loop {options.loop}"
+            raise ValueError(f"{found}; expected None and False beside a driving video")
         fps = FPS if options.fps is None else options.fps
 
         # 2. the face, and what moves its head
@@ -215,11 +212,12 @@ class TalkingFacePipeline(DiffusionPipeline):
 
         # 3. its mouth, and beside it what the head does, which needs nothing of the mouth
         _tell(on_stage, "landmarks")
-        faces, planner = [shown.reference, *more], self._planner  # asked before threads are few
+        faces = [shown.reference, *more]
+        planner = self._planner  # asked before threads are few
         with one_thread(), ThreadPoolExecutor(1, thread_name_prefix="head") as aside:
             path = aside.submit(find_path)
-            place = (shown.bbox_xyxy, fps, options)
-            plan = planner.plan(waveform, faces, None, *place, mat=shown.mat)
+            box, mat = shown.bbox_xyxy, shown.mat
+            plan = planner.plan(waveform, faces, None, box, fps, options, mat=mat)
             return replace(plan, head=path.result())
 
     def prepare_video(

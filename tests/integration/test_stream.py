@@ -15,6 +15,7 @@ import pytest
 from model.media.ffmpeg import ffmpeg_path
 from model.media.fragments import read_pieces
 from service.reconciler import Reconciler, ReconcilerSettings
+from talkface_client import Client
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.integration.live_server import LiveServer, live_server
 from tests.uploads import picture, tone
@@ -123,6 +124,8 @@ def test_a_video_is_watched_from_its_first_fragment_and_is_a_file_afterwards(
     )
     assert whole.content == http.get(f"/v1/jobs/{job_id}/content").content
     assert (part.status_code, part.content) == (206, whole.content[:100])
+    with Client(server.url) as client:
+        assert b"".join(client.stream(job_id)) == whole.content
     assert b"jumb" in whole.content and b"jumb" not in viewer.seen, "only the file is signed"
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx2
 
 from talkface_client import steps
+from talkface_client.errors import DownloadError
 from talkface_client.form import Media, make_form
 from talkface_client.models import (
     AvatarPage,
@@ -24,7 +25,7 @@ from talkface_client.models import (
 )
 from talkface_client.retries import RetryPolicy
 from talkface_client.settings import http_options
-from talkface_client.steps import Answer, Download, OnProgress, Request, Steps
+from talkface_client.steps import Answer, Download, OnProgress, Request, Steps, Watch
 
 _T = TypeVar("_T")
 _TIMEOUT_S: Final = 90.0
@@ -160,6 +161,23 @@ class Client:
         known = self.job(job) if isinstance(job, str) else job
         return self._run(steps.download(known, Path(output), self._retry))
 
+    def stream(self, job_id: str) -> Iterator[bytes]:
+        """The video of a job in pieces, while it is drawn: a fragmented MP4, or the finished file.
+
+        Waits while the job does. Where the service shows nothing before the end, it begins then.
+
+        Raises:
+            JobEndedError: The job has no video, and will have none.
+            DownloadError: The video broke off; what came until then plays.
+        """
+        response = self._run(steps.watch(job_id, self._retry))
+        try:
+            yield from response.iter_bytes()
+        except httpx2.TransportError as error:
+            raise DownloadError(f"The video of job {job_id} broke off: {error}") from error
+        finally:
+            response.close()
+
     def thumbnail(self, job_id: str) -> bytes:
         """A JPEG of a frame of the video."""
         return self._run(steps.read_bytes(f"/v1/jobs/{job_id}/thumbnail", self._retry))
@@ -294,6 +312,8 @@ class Client:
                     answer = self._request(step)
                 elif isinstance(step, Download):
                     answer = self._download(step)
+                elif isinstance(step, Watch):
+                    answer = self._watch(step)
                 else:
                     time.sleep(step.seconds)
             except httpx2.TransportError as error:
@@ -320,3 +340,12 @@ class Client:
                 for piece in response.iter_bytes():
                     receive(piece)
         return Answer(200, response.headers)
+
+    def _watch(self, step: Watch) -> Answer:
+        response = self._http.send(self._http.build_request("GET", step.path), stream=True)
+        if response.status_code == 200:
+            return Answer(200, response.headers, body=response)
+        try:
+            return Answer(response.status_code, response.headers, response.read())
+        finally:
+            response.close()

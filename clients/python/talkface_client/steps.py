@@ -61,6 +61,13 @@ class Download:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """One request whose answer is handed on as it comes, unless it is an error."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Pause:
     """Nothing for so many seconds."""
 
@@ -69,19 +76,23 @@ class Pause:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; of a download that succeeded the content is in the file."""
+    """What came back; of a download that succeeded the content is in the file.
+
+    `body` is what a `Watch` began to receive; whoever has it closes it.
+    """
 
     status: int
     headers: httpx2.Headers
     content: bytes = b""
+    body: httpx2.Response | None = None
 
 
-Step = Request | Download | Pause
+Step = Request | Download | Watch | Pause
 Steps = Generator[Step, Any, _T]
 OnProgress = Callable[[JobPublic], None]
 
 
-def send(step: Request | Download, retry: RetryPolicy) -> Steps[Answer]:
+def send(step: Request | Download | Watch, retry: RetryPolicy) -> Steps[Answer]:
     """Send a request until it is answered with a success.
 
     Raises:
@@ -224,6 +235,31 @@ def animate(
     if job.state is not JobState.succeeded:
         raise JobEndedError(job)
     return (yield from download(job, output, retry))
+
+
+def watch(job_id: str, retry: RetryPolicy) -> Steps[httpx2.Response]:
+    """Begin to watch a job's video; the response is the caller's to read and to close.
+
+    Raises:
+        JobEndedError: The job has no video, and will have none.
+    """
+    while True:
+        try:
+            answer = yield from send(Watch(f"/v1/jobs/{job_id}/stream"), retry)
+        except ApiError as error:
+            if error.code != "result_not_available":
+                raise
+            job = yield from get_job(job_id, retry)
+            if job.state not in OPEN:
+                # It may have ended between the two answers.
+                if job.result is None:
+                    raise JobEndedError(job) from error
+                continue
+            # It waits in a queue, or the service shows nothing before the end.
+            yield Pause(error.retry_after_s or 1.0)
+        else:
+            assert answer.body is not None  # of a Watch that succeeded
+            return answer.body
 
 
 def cancel(job_id: str, retry: RetryPolicy) -> Steps[JobPublic]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from service.schemas.examples import QUEUED_JOB, SUCCEEDED_JOB
-from talkface_client import ApiError, Client, JobPublic, RetryPolicy, UnreachableError
+from service.schemas.examples import CANCELLED_JOB, QUEUED_JOB, SUCCEEDED_JOB
+from talkface_client import (
+    ApiError,
+    Client,
+    DownloadError,
+    JobEndedError,
+    JobPublic,
+    RetryPolicy,
+    UnreachableError,
+)
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 QUICK = RetryPolicy(for_s=5.0, first_pause_s=0.01)
@@ -155,3 +163,40 @@ def test_progress_is_told_until_the_end() -> None:
     )
 
     assert [job.progress for job in told] == [0.0, 0.5, 1.0]
+
+
+def test_a_video_is_watched_once_there_is_something_to_see() -> None:
+    queued = httpx2.Response(200, json=QUEUED_JOB)
+    server = Server(
+        problem("result_not_available", 409, **{"Retry-After": "0"}),
+        queued,
+        httpx2.Response(200, content=b"HEAD-FRAGMENT"),
+    )
+
+    assert b"".join(client(server).stream("1")) == b"HEAD-FRAGMENT"
+    assert [request.url.path.rpartition("/")[2] for request in server.requests] == [
+        "stream",
+        "1",
+        "stream",
+    ]
+
+
+def test_a_job_without_a_video_cannot_be_watched() -> None:
+    cancelled = httpx2.Response(200, json=CANCELLED_JOB)
+    server = Server(problem("result_not_available", 409), cancelled)
+
+    with pytest.raises(JobEndedError):
+        next(client(server).stream("1"))
+
+
+def test_a_video_that_breaks_off_is_no_whole_video() -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"HEAD"
+        raise httpx2.RemoteProtocolError("incomplete chunked read")
+
+    server = Server(httpx2.Response(200, content=pieces()))
+    stream = client(server).stream("1")
+
+    assert next(stream) == b"HEAD"
+    with pytest.raises(DownloadError, match="incomplete"):
+        next(stream)
