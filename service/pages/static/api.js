@@ -52,6 +52,7 @@ export const erase = (id) => ask(`/v1/jobs/${id}`, { method: "DELETE" });
 // service is told its public address, which need not be the one that this page was opened with.
 const signature = (link) => (link.includes("?") ? link.slice(link.indexOf("?")) : "");
 export const contentOf = (job) => `${root}/v1/jobs/${job.id}/content${signature(job.links.content ?? "")}`;
+export const streamOf = (job) => `${root}/v1/jobs/${job.id}/stream${signature(job.links.stream ?? "")}`;
 export const eventsOf = (job) => `${root}/v1/jobs/${job.id}/events${signature(job.links.events)}`;
 
 /**

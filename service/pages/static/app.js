@@ -8,6 +8,7 @@ import { chosenFace, faceFile, faceIsFilm, facesAreShown, faceStill, prepareFace
 import { allowListening, focusVoice, prepareVoice, setVoice, voiceFields } from "./voice.js";
 import { optionFields, prepareOptions, showOptionsFor } from "./options.js";
 import { reason, showMaking, showSending, showStopped, stopWatching, watch } from "./job.js";
+import { endLive, showLive } from "./live.js";
 import { hideResult, showResult, videoStill } from "./result.js";
 import { forget, prepareHistory, remember, remembered } from "./history.js";
 
@@ -101,6 +102,7 @@ async function send() {
   if (!data) return;
   submit.disabled = true;
   stopWatching();
+  endLive();
   hideResult();
   const [still, face] = [faceStill(), faceFile()];
   showMaking(still);
@@ -128,12 +130,14 @@ function follow(job, isOfForm) {
   let hasFaces = facesAreShown();
   watch(job, {
     update: (now) => {
+      if (now.state === "running") showLive(now);
       if (!isOfForm || hasFaces || !now.face_boxes || !now.input.image) return;
       hasFaces = true;
       showFaces({ ...now.input.image, boxes: now.face_boxes });
     },
     gone: (problem) => {
       forget(job.id);
+      endLive();
       showStopped(problem.message);
     },
     end: (ended) => (ended.result ? finish(ended) : stop(ended, isOfForm)),
@@ -142,6 +146,7 @@ function follow(job, isOfForm) {
 
 async function finish(job) {
   showResult(job, {
+    seen: endLive(),
     again: faceFile() ? again : null,
     erase: () => eraseJob(job.id),
   });
@@ -151,6 +156,7 @@ async function finish(job) {
 }
 
 function stop(job, isOfForm) {
+  endLive();
   forget(job.id);
   const place = job.error && placeOf(job.error);
   if (isOfForm && place) {
@@ -164,6 +170,7 @@ function stop(job, isOfForm) {
 /** Show a job of the list, or of the address. */
 async function open(id) {
   stopWatching();
+  endLive();
   hideResult();
   showMaking(remembered(id)?.still);
   panel.scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -194,6 +201,7 @@ async function eraseJob(id) {
   if (shown !== id) return;
   shown = null;
   stopWatching();
+  endLive();
   hideResult();
   panel.hidden = true;
   history.replaceState(null, "", location.pathname + location.search);

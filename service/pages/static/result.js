@@ -10,7 +10,8 @@ const STAGES = ["queued", "validating", "detecting", "landmarks", "generating", 
 /**
  * Show the video of a job that succeeded.
  *
- * @param on {{again, erase}} Called by the buttons; `again` may be null where the face is no longer there.
+ * @param on {{again, erase, seen}} Called by the buttons; `again` may be null where the face is no longer there.
+ *   `seen` says where the video goes on that was watched while it was drawn.
  */
 export function showResult(job, on) {
   const { result } = job;
@@ -21,6 +22,9 @@ export function showResult(job, on) {
   video.width = result.width;
   video.height = result.height;
   if (video.getAttribute("src") !== address) video.src = address;
+  if (on.seen.time > 0) video.currentTime = on.seen.time;
+  // A browser may want a click first; then it waits for one.
+  if (on.seen.plays) video.play().catch(() => {});
   video.onerror = () => (at("note").textContent = t("result.unplayable"));
   at("note").textContent = at("verdict").textContent = "";
   const facts = { seconds: number(result.seconds), width: result.width, height: result.height };
