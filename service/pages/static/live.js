@@ -10,7 +10,10 @@ let shown = null;
 export function showLive(job) {
   if (shown === job.id || !job.links.stream || !job.frames?.done) return;
   shown = job.id;
-  video.onloadeddata = () => (video.hidden = note.hidden = false);
+  video.onloadeddata = () => {
+    video.hidden = note.hidden = false;
+    video.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  };
   // Its stream has broken off, or cannot be played here; the finished file will come all the same.
   video.onerror = () => (video.hidden = note.hidden = true);
   video.src = streamOf(job);
