@@ -1,11 +1,11 @@
 """How soon a video is seen that is watched while it is drawn, and what that costs.
 
-    python benchmarks/stream.py [--seconds 60] [--preset fast] [--runs 3]
+    python benchmarks/stream.py [--seconds 60] [--preset fast] [--runs 3] [--whole]
 
 A real service on loopback: Redis, API, one warm worker with the model. Of each run: the moment when the
 worker took the job, the stages that followed, the first moment when ffmpeg decoded a frame of what had come
-by then, and when all had come. Then the film alone, without a model: what a frame costs in the file's
-encoder, and in the stream's beside it.
+by then; then the job is erased, or with --whole watched to its end. Last, the encoders without a model:
+what a frame costs the file's, and the stream's beside it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def follow(url: str, job_id: str, told: dict[str, float]) -> None:
                         told.setdefault("first batch", time.time())
 
 
-def measure(http: httpx2.Client, voice: bytes, preset: str) -> dict[str, float]:
+def measure(http: httpx2.Client, voice: bytes, preset: str, *, is_whole: bool) -> dict[str, float]:
     """Seconds from the moment when a worker took the job."""
     files = {
         "image": ("portrait.jpg", (EXAMPLES / "portrait.jpg").read_bytes()),
@@ -121,7 +121,10 @@ def measure(http: httpx2.Client, voice: bytes, preset: str) -> dict[str, float]:
             first_byte = first_byte or time.time()
             if "first picture" not in told and is_playable(seen):
                 told["first picture"] = time.time()
+                if not is_whole:
+                    break
     told["first byte"], told["last byte"] = first_byte, time.time()
+    http.delete(f"/v1/jobs/{job['id']}")
     follower.join()
     taken = told["stage validating"]
     return {name: round(at - taken, 2) for name, at in sorted(told.items(), key=lambda x: x[1])}
@@ -155,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--preset", default="fast")
+    parser.add_argument("--whole", action="store_true", help="Watch to the end.")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -165,7 +169,9 @@ def main() -> None:
     ):
         voice = long_speech(Path(folder, "speech.wav"), args.seconds)
         with httpx2.Client(base_url=api.url, timeout=90.0) as http:
-            runs = [measure(http, voice, args.preset) for _ in range(args.runs)]
+            runs = [
+                measure(http, voice, args.preset, is_whole=args.whole) for _ in range(args.runs)
+            ]
     for run in runs:
         print("seconds since the job was taken:", run)
     first = statistics.median(run["first picture"] for run in runs)

@@ -23,6 +23,7 @@ SETTING_NAMES: Final = frozenset(
         "log_level",
         "sandbox",
         "decoder_socket",
+        "stream",
         # service
         "host",
         "port",
