@@ -25,7 +25,7 @@ from model.errors import EncodingError
 from model.media.ffmpeg import ChildStderr, end_child, ffmpeg_path, input_arguments
 from model.media.mp4_arguments import metadata_arguments, picture_arguments, sound_arguments
 
-FIRST_S: Final = 0.16
+FIRST_S: Final = 0.08
 """The first fragment is short, so that a picture is seen soon."""
 FRAGMENT_S: Final = 0.48
 """Length of the others, in seconds."""

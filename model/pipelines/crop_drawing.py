@@ -108,7 +108,7 @@ class CropDrawer:
 
     def _sample(self, faces: CarriedFaces, warped: Picture) -> FloatPicture:
         """A full batch of crops, all finite."""
-        size = self._plan.batch_size
+        size = self._padded(len(faces.targets))
         targets = _pad(_in_crop(faces.targets, faces.affines), size)
         padded = _pad(warped, size)
 
@@ -126,13 +126,17 @@ class CropDrawer:
             )
         return crops
 
+    def _padded(self, count: int) -> int:
+        """The power of two from 2 on, or the batch size, that has room for so many crops."""
+        return min(max(2, 1 << (count - 1).bit_length()), self._plan.batch_size)
+
     def _background_of(
         self, sampler: CropSampler, faces: CarriedFaces, warped: Picture
     ) -> Background | None:
         """What a face's crop is drawn into; around a mouth it is what was carried."""
         if self._networks.crop == "mouth":
             return None
-        size, side = self._plan.batch_size, self._networks.crop_px
+        size, side = self._padded(len(faces.targets)), self._networks.crop_px
         if self._plan.footage is not None:
             shown, own = self._cut(faces.shown, faces.affines, side), np.stack(faces.own)
             return sampler.background(_pad(shown, size), _pad(own, size), warped)

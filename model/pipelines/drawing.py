@@ -73,7 +73,7 @@ class PlanDrawer:
     def draw(self, batch: Batch) -> Picture:
         """The wanted frames of one batch `(n, H, W, 3)` uint8."""
         plan = self._plan
-        all_numbers = range(plan.num_frames)[batch.first : batch.first + plan.batch_size]
+        all_numbers = range(plan.num_frames)[batch.first : batch.first + batch.size]
         wanted = all_numbers[batch.wanted]
         # The networks see whole batches, so that a part of a video equals the same part of the whole.
         numbers = wanted if self.crops is None else all_numbers

@@ -109,7 +109,7 @@ class RenderPlan:
         init: Start of the sampler.
         seed: Of the one noise that all frames share.
         restore_detail: Whether the photograph's fine detail is added to generated pixels.
-        batch_size: Frames a batch; batches start at its multiples.
+        batch_size: Most frames of a batch; the first ones are smaller (`scenes.batch_spans`).
         reference_affine: The picture's crop `(2, 3)`, with footage only.
         more_references: Further pictures of the same person.
         footage: What the mouth is drawn into, or None for the picture.

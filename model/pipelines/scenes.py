@@ -34,32 +34,47 @@ class Batch:
     """Frames that are drawn together.
 
     Attributes:
-        first: Number of its first frame, a multiple of the plan's batch size.
+        first: Number of its first frame, see `batch_spans`.
+        size: How many frames it has, but for the end of the video.
         wanted: Which of its frames are asked for.
         pictures: Footage only: the frames to draw into, all of the batch's.
     """
 
     first: int
+    size: int
     wanted: slice
     pictures: list[Picture] | None = None
 
 
+def batch_spans(num_frames: int, most: int) -> Iterator[range]:
+    """Frames that are drawn together: 2, 2, 4, 8 ... and then `most` at a time; who watches sees the first ones soon.
+
+    Spans of `most` frames begin at its multiples, if it is a power of two.
+    """
+    first, size = 0, min(2, most)
+    while first < num_frames:
+        yield range(first, first + size)
+        first += size
+        size = min(max(first, 2), most)
+
+
 def plan_batches(plan: RenderPlan, start: int, stop: int) -> Iterator[Batch]:
     """The batches that frames `start` to `stop` need, with their pictures read one batch at a time."""
-    size = plan.batch_size
-    begin = start // size * size
+    spans = [x for x in batch_spans(stop, plan.batch_size) if x.stop > start]
     footage = plan.footage
     pictures: Iterator[Picture] = iter(())
     if footage is not None:
-        end = min(-(-stop // size) * size, plan.num_frames)
-        pictures = read_in_order(footage.frames, footage.source_index[begin:end].tolist())
-    for first in range(begin, stop, size):
+        end = min(spans[-1].stop, plan.num_frames)
+        shown = footage.source_index[spans[0].start : end]
+        pictures = read_in_order(footage.frames, shown.tolist())
+    for span in spans:
+        first, size = span.start, len(span)
         wanted = slice(max(start - first, 0), min(stop - first, size))
         if footage is None:
-            yield Batch(first, wanted)
+            yield Batch(first, size, wanted)
         else:
             count = min(size, plan.num_frames - first)
-            yield Batch(first, wanted, [next(pictures) for _ in range(count)])
+            yield Batch(first, size, wanted, [next(pictures) for _ in range(count)])
 
 
 @dataclass(frozen=True, eq=False)

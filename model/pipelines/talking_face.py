@@ -279,7 +279,7 @@ class TalkingFacePipeline(DiffusionPipeline):
     ) -> Iterator[NDArray[np.uint8]]:
         """Draw frames `start` to `stop`.
 
-        Batches begin at multiples of `plan.batch_size` whatever the range, so that a part equals the
+        Batches begin at the same frames whatever the range, so that a part equals the
         same part of the whole.
 
         Args:
