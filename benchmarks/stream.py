@@ -4,7 +4,7 @@
 
 A real service on loopback: Redis, API, one warm worker with the model. Of each run: the moment when the
 worker took the job, the stages that followed, and when so much had come that ffmpeg decodes a first frame of
-it; then the job is erased, or with --whole watched to its end. Last, the encoders without a model:
+it; then the job is cancelled, or with --whole watched to its end. Last, the encoders without a model:
 what a frame costs the file's, and the stream's beside it.
 """
 
@@ -125,7 +125,8 @@ def measure(http: httpx2.Client, voice: bytes, preset: str, *, is_whole: bool) -
                 if not is_whole:
                     break
     told["first byte"], told["last byte"] = first_byte, time.time()
-    http.delete(f"/v1/jobs/{job['id']}")
+    # Nothing of the kind is there to be cancelled where the whole video was watched.
+    http.post(f"/v1/jobs/{job['id']}/cancel")
     follower.join()
     taken = told["stage validating"]
     return {name: round(at - taken, 2) for name, at in sorted(told.items(), key=lambda x: x[1])}
