@@ -93,7 +93,8 @@ class LiveFilm:
     def _publish(self) -> None:
         while (piece := self._next()) is not None:
             self._put(piece)
-            if time.monotonic() >= self._told_at + _TELL_EVERY_S:
+            # A head alone shows nothing, and telling of it would delay the first picture.
+            if self._count > 1 and time.monotonic() >= self._told_at + _TELL_EVERY_S:
                 self._tell()
         if self._count:
             until = time.monotonic() + _END_S / 2
@@ -102,7 +103,7 @@ class LiveFilm:
 
     def _next(self) -> bytes | None:
         """The next piece; meanwhile, what was not told yet is told as soon as it may."""
-        while self._told < self._count:
+        while self._told < self._count > 1:
             left_s = self._told_at + _TELL_EVERY_S - time.monotonic()
             with contextlib.suppress(queue.Empty):
                 return self._pieces.get(timeout=max(left_s, 0.001))

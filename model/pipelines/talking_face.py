@@ -44,7 +44,7 @@ from model.pipelines.dubbing import follow_footage
 from model.pipelines.framing import frame_photograph
 from model.pipelines.head_paths import driver_path, voice_path
 from model.pipelines.options import RenderOptions
-from model.pipelines.outputs import Reference, RenderPlan, TalkingFaceOutput
+from model.pipelines.outputs import HeadPath, Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
 from model.pipelines.placement import choose_device, choose_dtype, dtype_name
 from model.pipelines.planning import Planner, check_inputs, find_reference
@@ -52,6 +52,7 @@ from model.pipelines.scenes import plan_batches
 
 _BATCH_SIZE: Final = {"cpu": 8, "cuda": 32}
 OnStage = Callable[[str], None]
+FindPath = Callable[[], HeadPath | None]
 
 
 class TalkingFacePipeline(DiffusionPipeline):
@@ -206,7 +207,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         detector = self._detector()
         shown = frame_photograph(detector, image, options)
         more = [find_reference(detector, x, check=options.check_face)[0] for x in references]
-        find_path = partial(voice_path, self.head_flow, waveform, fps, options)
+        find_path: FindPath = partial(voice_path, self.head_flow, waveform, fps, options)
         if driving is not None:
             find_path = partial(driver_path, driving, detector, waveform, fps, options)
 
