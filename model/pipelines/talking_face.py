@@ -52,7 +52,6 @@ from model.pipelines.scenes import plan_batches
 
 _BATCH_SIZE: Final = {"cpu": 8, "cuda": 32}
 OnStage = Callable[[str], None]
-FindPath = Callable[[], HeadPath | None]
 
 
 class TalkingFacePipeline(DiffusionPipeline):
@@ -207,18 +206,19 @@ class TalkingFacePipeline(DiffusionPipeline):
         detector = self._detector()
         shown = frame_photograph(detector, image, options)
         more = [find_reference(detector, x, check=options.check_face)[0] for x in references]
-        find_path: FindPath = partial(voice_path, self.head_flow, waveform, fps, options)
-        if driving is not None:
+        find_path: Callable[[], HeadPath | None]
+        if driving is None:
+            find_path = partial(voice_path, self.head_flow, waveform, fps, options)
+        else:
             find_path = partial(driver_path, driving, detector, waveform, fps, options)
 
         # 3. its mouth, and beside it what the head does, which needs nothing of the mouth
         _tell(on_stage, "landmarks")
-        faces = [shown.reference, *more]
         planner = self._planner  # asked before threads are few
         with one_thread(), ThreadPoolExecutor(1, thread_name_prefix="head") as aside:
             path = aside.submit(find_path)
-            box, mat = shown.bbox_xyxy, shown.mat
-            plan = planner.plan(waveform, faces, None, box, fps, options, mat=mat)
+            where = (shown.bbox_xyxy, fps, options)
+            plan = planner.plan(waveform, [shown.reference, *more], None, *where, mat=shown.mat)
             return replace(plan, head=path.result())
 
     def prepare_video(

@@ -125,6 +125,10 @@ class JobLinks(BaseModel):
     content: str | None
     events: str
     self: str
+    stream: str | None = Field(
+        None,
+        description="The video while it is drawn, and afterwards; null where there will be none, and until the end where the deployment has no streams.",
+    )
     thumbnail: str | None = None
 
 
@@ -196,6 +200,10 @@ class Readiness(BaseModel):
         ..., description="Jobs that some process could not handle; the log says why."
     )
     redis: bool
+    signer: bool | None = Field(
+        None,
+        description="Whether the signer answers; null where videos are not signed.",
+    )
     status: str = "ready"
     storage: bool
 
@@ -349,7 +357,14 @@ class Verification(BaseModel):
     summary: str = Field(..., description="The same in plain words.")
     timestamp: TimeStamp | None = Field(None, description="What an independent server says.")
     verdict: str
-    watermark: Literal["not_looked_for"] = "not_looked_for"
+    watermark: str = Field(
+        "not_looked_for",
+        description="Whether the watermark of this installation is in its pictures. It outlives re-encoding, and is no proof: `ours` is said for a signature alone.",
+    )
+    watermark_job: str | None = Field(
+        None,
+        description="What the watermark says: the first twelve digits of the job's id.",
+    )
 
 
 class VideoInput(BaseModel):
@@ -496,6 +511,7 @@ class ResultPublic(BaseModel):
     timings_s: dict[str, Any]
     url: str
     video: VideoUse | None
+    watermark: bool = Field(False, description="Whether its pictures have the invisible watermark.")
     weights_sha256: str | None
     width: int
 
