@@ -25,11 +25,13 @@ WORKDIR /app
 # What the images need of pyproject.toml and no more, so that other changes of it keep the layers below.
 FROM base AS wanted
 ARG EXTRAS=worker
+# s3: files in S3-compatible storage (docs/hosts.md).
+ARG STORAGE
 COPY pyproject.toml docker/requirements.py ./
-RUN python requirements.py pyproject.toml service > api.txt \
- && python requirements.py pyproject.toml inspector > inspector.txt \
+RUN python requirements.py pyproject.toml service $STORAGE > api.txt \
+ && python requirements.py pyproject.toml inspector $STORAGE > inspector.txt \
  && python requirements.py pyproject.toml decoder | grep -E '^(numpy|opencv|reedsolo)' > decoder.txt \
- && python requirements.py pyproject.toml $EXTRAS > worker.txt
+ && python requirements.py pyproject.toml $EXTRAS $STORAGE > worker.txt
 
 FROM base AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

@@ -15,7 +15,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := service,worker,embedded,client,train,eval
+EXTRAS := service,worker,embedded,client,train,eval,s3
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Most tests wait for processes and not for a core, so more of them run than there are cores; one thread each, because
@@ -83,6 +83,10 @@ batch: $(STAMP) ## 50 videos by `talkface submit`, service and command killed mi
 .PHONY: chaos
 chaos: $(STAMP) ## Five minutes of random kills; the last line says what was lost (docs/reliability.md)
 	@exec $(BIN)/python -m tests.chaos.storm --seconds 300
+
+.PHONY: two-hosts
+two-hosts: $(STAMP) ## Two hosts that share a Redis and a bucket make a video each (Linux, root)
+	@exec $(BIN)/python -m tests.two_hosts
 
 .PHONY: chaos-rq
 chaos-rq: $(STAMP) ## The same kills over RQ alone, for comparison

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 
+from service.head_requests import is_head
 from service.problems import ProblemError
 from service.ranges import parse_range
 from worker.contract.artifacts import ArtifactStore
@@ -47,6 +48,15 @@ def video_answer(
     }
     if lists_etag(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
+    url = artifacts.download_url(
+        result.key,
+        content_type=result.content_type,
+        disposition=headers["Content-Disposition"],
+    )
+    # A link is for GET alone; what HEAD asks, this answer tells.
+    if url is not None and not is_head(request):
+        moved = {"Location": url, "Vary": "Accept", "Cache-Control": "no-store"}
+        return Response(status_code=307, headers=moved)
     span = None
     # A range of another version of the file is worthless: RFC 9110 section 13.1.5.
     if request.headers.get("if-range", etag) == etag:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.requests import ClientDisconnect
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_MARK: Final = "talkface.is_head"
 
 
 class _HungUpError(OSError):
@@ -28,7 +32,7 @@ class HeadMiddleware:
             await self._app(scope, receive, send)
             return
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
-        as_get = {**scope, "method": "GET", "headers": headers}
+        as_get = {**scope, "method": "GET", "headers": headers, _MARK: True}
         is_answered = False
 
         async def send_headers(message: Message) -> None:
@@ -50,3 +54,8 @@ class HeadMiddleware:
         finally:
             # For the log and the metrics around this.
             scope["route"] = as_get.get("route")
+
+
+def is_head(request: Request) -> bool:
+    """Whether a client asked for the headers alone."""
+    return bool(request.scope.get(_MARK, False))

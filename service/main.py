@@ -36,7 +36,8 @@ from service.security import Guard, check_exposure
 from service.settings import ServiceSettings
 from service.watch import JobWatch
 from service.webhook_targets import AllowedTargets
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_settings import open_store
+from worker.contract.artifacts import StorageAwayError
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.intake.confinement import confinement
 from worker.contract.ledger import Ledger
@@ -79,7 +80,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.state.resources = Resources(
         settings=settings,
         ledger=Ledger(redis),
-        artifacts=ArtifactStore(settings.data_dir, min_free_bytes=settings.min_free_bytes),
+        artifacts=open_store(settings, min_free_bytes=settings.min_free_bytes),
         accept_limiter=CapacityLimiter(settings.parallel_decodes),
         receiving=ReceivingBytes(settings.max_receiving_bytes),
         guard=Guard(settings, redis),
@@ -135,7 +136,12 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
     await run_in_threadpool(resources.guard.prepare)
-    removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
+    removed = 0
+    try:
+        removed = await run_in_threadpool(resources.artifacts.sweep, older_than_s=_DAY_S)
+    except StorageAwayError as error:
+        # It may come; until then uploads are refused and /readyz says why.
+        _log.warning("storage_unavailable", reason=str(error))
     _log.info("service_started", swept=removed)
     metrics_port = _open_metrics_port(resources)
     yield

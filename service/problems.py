@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Route
 
 from service.schemas.problem import EXAMPLE_DETAILS, FieldError, Problem
-from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
+from worker.contract.artifacts import ArtifactNotFoundError, StorageAwayError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError, ParamValue
 from worker.contract.intake.decoder_orders import DecoderAwayError
 from worker.contract.ledger_records import UnreadableRecordError
@@ -286,6 +286,13 @@ def install_problem_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         _log.error("storage_full")
         return problem_response(
             ErrorCode.INSUFFICIENT_STORAGE, "The server's storage is full; try again later."
+        )
+
+    @app.exception_handler(StorageAwayError)
+    async def on_storage(_request: Request, error: StorageAwayError) -> JSONResponse:
+        _log.warning("storage_unavailable", reason=str(error))
+        return problem_response(
+            ErrorCode.STORE_UNAVAILABLE, "The file storage cannot be reached; try again shortly."
         )
 
     @app.exception_handler(ArtifactNotFoundError)

@@ -37,7 +37,7 @@ from service.settings import ServiceSettings
 from service.sweep import Sweeper
 from service.webhook_targets import AllowedTargets
 from service.webhooks import Outcome, WebhookSender, retry_delay_s, trusted_authorities
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_settings import open_store
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.environment import process_name, unknown_variables
 from worker.contract.holders import LOOK_EVERY_S, Holders
@@ -110,7 +110,7 @@ class Reconciler:
             redis, lost_after_s=settings.lost_after_s, max_deaths=settings.max_deliveries
         )
         self._holders = Holders(redis)
-        store = ArtifactStore(settings.data_dir)
+        store = open_store(settings)
         self._media = MediaIndex(redis)
         self._eraser = MediaEraser(store, self._ledger, self._media)
         self._assets = AssetRegistry(redis)

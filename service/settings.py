@@ -8,8 +8,9 @@ from typing import Annotated
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from worker.contract.artifact_settings import StoreSettings
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.intake.uploads import MAX_REFERENCES
@@ -25,7 +26,7 @@ from worker.contract.shared_settings import (
 )
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(StoreSettings):
     """Settings of `python -m service`."""
 
     model_config = SettingsConfigDict(env_prefix="TALKFACE_", frozen=True)
@@ -33,9 +34,6 @@ class ServiceSettings(BaseSettings):
     redis_url: Annotated[
         str, Field(description="Ledger and queue: redis://host:port/0 or unix:///path/to/socket.")
     ] = "redis://127.0.0.1:6379/0"
-    data_dir: Annotated[
-        Path, Field(description="Folder of uploads and results, shared with the workers.")
-    ] = Path("talkface-data")
     log_level: Annotated[LogLevel, Field(description="Least level logged.")] = "INFO"
     decoder_socket: DecoderSocket = None
     sandbox: Sandbox = SandboxMode.WARN
@@ -239,6 +237,13 @@ class ServiceSettings(BaseSettings):
     signer_socket: SignerSocket = None
     watermark_key_file: WatermarkKeyFile = None
     stream: Streams = True
+    require_worker: Annotated[
+        bool,
+        Field(
+            description="Not ready while no worker is alive; `false` where workers come and go with "
+            "the queue."
+        ),
+    ] = True
     require_durable_redis: Annotated[
         bool, Field(description="Not ready where Redis may forget a job: see /readyz.")
     ] = True

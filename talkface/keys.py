@@ -18,7 +18,8 @@ from service.settings import ServiceSettings
 from service.webhooks import webhook_secret
 from talkface.exits import EXIT_STATUS, Exit, fail
 from talkface.redis_address import running_redis_url
-from worker.contract.artifacts import ArtifactError, ArtifactStore
+from worker.contract.artifact_settings import open_store
+from worker.contract.artifacts import ArtifactError
 from worker.contract.errors import ErrorCode
 from worker.contract.queues import connect
 
@@ -168,7 +169,7 @@ def revoke(
 def _open(data_dir: Path | None) -> tuple[ServiceSettings, KeyStore]:
     settings = ServiceSettings(data_dir=data_dir) if data_dir else ServiceSettings()
     url = running_redis_url(settings.data_dir) or settings.redis_url
-    return settings, KeyStore(connect(url), ArtifactStore(settings.data_dir))
+    return settings, KeyStore(connect(url), open_store(settings))
 
 
 def _find(keys: KeyStore, key_id: str) -> ApiKey:

@@ -18,7 +18,8 @@ from service.provenance.settings import SignerSettings
 from service.sweep import Sweeper
 from talkface.exits import Exit, fail
 from talkface.redis_address import running_redis_url
-from worker.contract.artifacts import ArtifactError, ArtifactStore
+from worker.contract.artifact_settings import StoreSettings, open_store
+from worker.contract.artifacts import ArtifactError
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ledger import Ledger
 from worker.contract.media import MediaIndex
@@ -48,7 +49,7 @@ def rebuild(
     if url is None:
         fail(Exit.START_FAILED, f"no Redis runs for {data_dir}. {_REMEDY}")
     redis = connect(url)
-    store, ledger = ArtifactStore(data_dir), Ledger(redis)
+    store, ledger = open_store(StoreSettings(data_dir=data_dir)), Ledger(redis)
     key_recovery, assets = KeyRecovery(redis, store), AssetRegistry(redis)
     try:
         # Keys first: a job that is back can be asked for at once.

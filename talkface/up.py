@@ -6,7 +6,7 @@
                   ├── signer          signs finished videos; holds the key, decodes nothing
                   ├── validator       decodes videos after they were accepted
                   ├── inspector       looks for faces while jobs wait; CPU only
-                  └── worker 1..N
+                  └── worker 1..N     one a GPU with --workers auto
 
 What dies is started again; what was started is stopped, however `up` ends.
 """
@@ -35,6 +35,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from talkface.exits import Exit, fail
+from talkface.gpus import AUTO, count_workers, gpu_of, visible_gpus
 from talkface.private_redis import (
     PrivateRedis,
     PrivateRedisError,
@@ -47,6 +48,7 @@ from worker.contract.recovery import Recovery
 from worker.contract.start import MISCONFIGURED, settings_sentence
 
 TICK_S = 0.1
+MOST_WORKERS = 64
 PROBE_TIMEOUT_S = 1.0
 PROBE_INTERVAL_S = 0.5
 _OFF = ("false", "0", "no", "off", "f", "n")  # as pydantic reads it
@@ -62,6 +64,17 @@ class UpOptions:
     workers: int
 
 
+def _parse_workers(text: str | int) -> int:
+    """A number of workers, 0 for `auto`."""
+    if text == "auto":
+        return AUTO
+    # A default comes as it is, not as text.
+    number = int(text) if str(text).isdecimal() else 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise typer.BadParameter(f"expected 1 to {MOST_WORKERS}, or auto; got {text!r}")
+    return number
+
+
 def up(
     host: Annotated[
         str, typer.Option(envvar="TALKFACE_HOST", help="Address to listen on.")
@@ -73,7 +86,14 @@ def up(
         Path,
         typer.Option(envvar="TALKFACE_DATA_DIR", help="Folder of uploads, results and the queue."),
     ] = Path("talkface-data"),
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            parser=_parse_workers,
+            metavar="N|auto",
+            help="Number of worker processes; auto: one a GPU. GPUs are dealt out in turn.",
+        ),
+    ] = 1,
 ) -> None:
     """Run everything until Ctrl-C: API, workers, inspector, reconciler, and a private Redis.
 
@@ -243,10 +263,11 @@ def _programs(
         failure_hint=lambda: "Its messages are above; `talkface doctor` says what is missing",
         hopeless_status=MISCONFIGURED,
     )
-    threads = {}
-    if options.workers > 1 and "OMP_NUM_THREADS" not in environment:
+    threads, gpus = {}, visible_gpus(environment)
+    num_workers = count_workers(options.workers, gpus)
+    if num_workers > 1 and "OMP_NUM_THREADS" not in environment:
         # Workers that each take all cores wait for one another at every small operation.
-        share = (os.cpu_count() or 1) // options.workers
+        share = (os.cpu_count() or 1) // num_workers
         threads["OMP_NUM_THREADS"] = str(max(1, share))
     programs = [
         api,
@@ -296,12 +317,12 @@ def _programs(
             Program(
                 name=f"worker {number}",
                 command=[*python, "worker"],
-                environment={**environment, **threads},
+                environment={**environment, **threads, **gpu_of(number, gpus)},
                 grace_s=15.0,
                 failure_hint=api.failure_hint,
                 hopeless_status=MISCONFIGURED,
             )
-            for number in range(1, options.workers + 1)
+            for number in range(1, num_workers + 1)
         ),
     ]
 

@@ -6,7 +6,7 @@ import sys
 
 from model.errors import ModelError
 from worker.contract.answers import DeadlinePolicy
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_settings import open_store
 from worker.contract.environment import process_name
 from worker.contract.ledger import Ledger
 from worker.contract.live_films import LiveFilms
@@ -39,6 +39,7 @@ def main() -> int:
         watermarking = Watermarking.of(
             settings.watermark, watermark_key_path(settings.data_dir, settings.watermark_key_file)
         )
+        store = open_store(settings)
         renderer = load_renderer(settings)
         renderer.warm_up()
     except StartError as error:
@@ -56,7 +57,7 @@ def main() -> int:
             worker=name,
             ledger=Ledger(redis),
             quarantine=Quarantine(redis),
-            store=ArtifactStore(settings.data_dir),
+            store=store,
             renderer=renderer,
             heartbeat=heartbeat,
             stop=stop,

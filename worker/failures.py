@@ -25,13 +25,13 @@ from model.errors import (
     ShapeError,
     UnsupportedMediaError,
 )
-from worker.contract.artifacts import ArtifactNotFoundError, StorageFullError
+from worker.contract.artifacts import ArtifactNotFoundError, StorageAwayError, StorageFullError
 from worker.contract.errors import ErrorCode, IntakeError
 from worker.contract.messages import JobFailure
 from worker.contract.signing import SigningError
 
 FULL_PAUSE_S: Final = 3.0
-"""How long a process waits when its volume is full, before the job is tried again, in seconds."""
+"""How long a process waits when its storage is full or away, before the job is tried again, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ _STICKY = (
 )
 
 
-def is_storage_full(error: BaseException) -> bool:
-    """Whether the volume had no room: nothing is wrong with the job, and later there may be some."""
+def is_storage_unusable(error: BaseException) -> bool:
+    """Whether the storage had no room or was away: nothing is wrong with the job, and later it may go."""
     return any(
-        isinstance(one, StorageFullError)
+        isinstance(one, (StorageFullError, StorageAwayError))
         or (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT))
         or (isinstance(one, IntakeError) and one.code is ErrorCode.INSUFFICIENT_STORAGE)
         # ffmpeg says it in words.

@@ -21,6 +21,7 @@ from model.errors import InputError, ModelError
 from model.face.detectors import load_detector
 from worker.asset_desk import desk_thread
 from worker.asset_work import SharedDetector, inspecting
+from worker.contract.artifact_settings import open_store
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
 from worker.contract.intake.file_names import ORIGINAL, PORTRAIT
@@ -139,6 +140,7 @@ def main() -> int:
         settings = read_settings(WorkerSettings)
         begin("inspection", settings.log_level, INSPECT_FUNCTION, inspection.inspect_portrait)
         check_data_dir(settings.data_dir)
+        store = open_store(settings)
         # The thread that looks at avatars asks it as well.
         detector = SharedDetector(
             load_detector(settings.detector, weights_dir=settings.face_alignment_dir, device="cpu")
@@ -153,7 +155,6 @@ def main() -> int:
     beats = Ledger(connect(settings.redis_url, name=name))
     kind = ProcessKind.INSPECTOR
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
-        store = ArtifactStore(settings.data_dir)
         inspection.install(
             inspection.InspectionContext(ledger, store, detector, heartbeat, settings.lease_s)
         )

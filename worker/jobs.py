@@ -5,6 +5,7 @@ No torch here: what draws is the renderer that the process loaded before it bega
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from worker.contract.recovery import deadline_failure
 from worker.contract.results import Credentials, FinishedRender, JobResult
 from worker.contract.signing import SignerClient, SigningRequest
 from worker.decoding import decode_uploads, settle_files
-from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_full
+from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_unusable
 from worker.live_film import LiveFilm
 from worker.progress import (
     CancelledError,
@@ -181,7 +182,7 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
             # Every further call would fail in this process; another one starts with a fresh device.
             context.broken.append(type(error).__name__)
             context.stop.set()
-        if is_storage_full(error):
+        if is_storage_unusable(error):
             # Not the job's fault, and no failure of it: it waits for room, until its deadline.
             context.stop.wait(FULL_PAUSE_S)
             _insist(context, lambda: context.ledger.hand_back(record.id, token))
@@ -234,9 +235,11 @@ def _withdraw(context: WorkerContext, job_id: str, key: str) -> None:
     """
     record = _insist(context, lambda: context.ledger.get(job_id))
     if record is None or record.result is None or record.result.key != key:
-        context.store.delete(key)
-        context.store.delete(key.removesuffix(".mp4") + ".jpg")
-        context.store.delete(FinishedRender.key_of(key))
+        # What cannot be erased now is the sweep's.
+        with contextlib.suppress(OSError):
+            context.store.delete(key)
+            context.store.delete(key.removesuffix(".mp4") + ".jpg")
+            context.store.delete(FinishedRender.key_of(key))
 
 
 def _render(

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from worker.contract.artifact_settings import StoreSettings
 from worker.contract.intake.sandbox import SandboxMode
 from worker.contract.logs import LogLevel
 from worker.contract.messages import LabelLanguage
@@ -23,7 +24,7 @@ from worker.contract.shared_settings import (
 from worker.contract.watermark import WatermarkMode
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(StoreSettings):
     """Settings of `python -m worker` and `python -m worker.inspection`."""
 
     model_config = SettingsConfigDict(env_prefix="TALKFACE_", frozen=True)
@@ -32,9 +33,6 @@ class WorkerSettings(BaseSettings):
         str,
         Field(description="Ledger and queue: redis://host:port/0 or unix:///path/to/socket."),
     ] = "redis://127.0.0.1:6379/0"
-    data_dir: Annotated[
-        Path, Field(description="Folder of uploads and results, shared with the service.")
-    ] = Path("talkface-data")
     log_level: Annotated[
         LogLevel,
         Field(description="Least level that is logged."),

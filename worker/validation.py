@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from worker.asset_desk import desk_thread
+from worker.contract.artifact_settings import open_store
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.environment import process_name
 from worker.contract.errors import IntakeError
@@ -27,7 +28,7 @@ from worker.contract.presence import ProcessKind
 from worker.contract.queues import VALIDATE_FUNCTION, VALIDATE_QUEUE, connect
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 from worker.decoding import decode_film, decode_uploads, settle_files
-from worker.failures import FULL_PAUSE_S, describe, is_storage_full
+from worker.failures import FULL_PAUSE_S, describe, is_storage_unusable
 from worker.loop import begin, listen
 from worker.progress import HandBackError, Heartbeat, LeaseLostError, Stop
 from worker.settings import WorkerSettings
@@ -112,7 +113,7 @@ def _validate(context: ValidationContext, record: JobRecord, token: str) -> None
         ledger.hand_back(record.id, token)
         _log.info("job_handed_back", attempt=record.attempt)
     except Exception as error:  # noqa: BLE001  the job boundary
-        if is_storage_full(error):
+        if is_storage_unusable(error):
             # Not the job's fault: it waits for room, until its deadline.
             context.stop.wait(FULL_PAUSE_S)
             ledger.hand_back(record.id, token)
@@ -140,6 +141,7 @@ def main() -> int:
         settings = read_settings(WorkerSettings)
         begin("validation", settings.log_level, VALIDATE_FUNCTION, validation.validate_uploads)
         check_data_dir(settings.data_dir)
+        store = open_store(settings)
         check_sandbox(settings.sandbox, settings.decoder_socket)
     except StartError as error:
         refuse(error)
@@ -149,7 +151,6 @@ def main() -> int:
     beats = Ledger(connect(settings.redis_url, name=name))
     kind = ProcessKind.VALIDATOR
     with Heartbeat(beats, name, settings.lease_s, settings.stall_s, kind=kind) as heartbeat:
-        store = ArtifactStore(settings.data_dir)
         validation.install(
             validation.ValidationContext(ledger, store, heartbeat, stop, settings.lease_s)
         )

@@ -16,9 +16,11 @@ from service.schemas.health import Health, Readiness
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.durability import unsafe_settings
 from worker.contract.errors import ErrorCode
+from worker.contract.logs import get_logger
 from worker.contract.presence import ProcessKind
 from worker.contract.quarantine import Quarantine
 
+_log = get_logger(__name__)
 router = APIRouter(tags=["health"])
 
 
@@ -53,7 +55,7 @@ def readyz(resources: ResourcesDep) -> Readiness:
         missing.append(f"Redis may forget a job: {'; '.join(unsafe)}")
     if not (has_storage := _is_writable(resources.artifacts)):
         missing.append("the storage cannot be written")
-    if has_redis and not live[ProcessKind.WORKER]:
+    if resources.settings.require_worker and has_redis and not live[ProcessKind.WORKER]:
         missing.append("no worker is alive")
     if has_redis and not live[ProcessKind.RECONCILER]:
         missing.append("no reconciler is alive, so jobs of workers that die are not recovered")
@@ -106,6 +108,7 @@ def metrics(
 def _is_writable(artifacts: ArtifactStore) -> bool:
     try:
         artifacts.check_writable()
-    except OSError:
+    except OSError as error:
+        _log.error("storage_not_writable", reason=str(error))
         return False
     return True

@@ -5,6 +5,7 @@ that is not in the sources, and its scripts send the key with what they ask.
 from __future__ import annotations
 
 from typing import Annotated, Final, get_args
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -32,22 +33,17 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _YEAR_S: Final = 365 * 86_400
-_CSP: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        # Previews of what was chosen, and stills of earlier videos.
-        "img-src 'self' blob: data:",
-        "media-src 'self' blob:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_CSP: Final = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    # Previews of what was chosen, and stills of earlier videos.
+    "img-src 'self' blob: data:",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
 )
 _HEADERS: Final = {
-    "Content-Security-Policy": _CSP,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), geolocation=()",
     "Referrer-Policy": "no-referrer",
@@ -116,8 +112,25 @@ def _page(template: str, request: Request, settings: ServiceSettings, lang: str 
     )
     headers = {
         **_HEADERS,
+        "Content-Security-Policy": _content_policy(settings),
         "Cache-Control": "no-cache",
         "Content-Language": language,
         "Vary": "Accept-Language",
     }
     return Response(body, headers=headers, media_type="text/html")
+
+
+def _content_policy(settings: ServiceSettings) -> str:
+    """What the page may load; videos also from where the storage's links lead."""
+    storage = ""
+    if settings.s3_bucket is not None and settings.s3_download_s is not None:
+        # Links to AWS begin with the bucket's or the region's name.
+        address = settings.s3_download_url or settings.s3_endpoint_url
+        storage = " https://*.amazonaws.com" if address is None else f" {_origin(address)}"
+    fetched = (f"connect-src 'self'{storage}", f"media-src 'self' blob:{storage}")
+    return "; ".join((*_CSP, *fetched))
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -30,7 +30,7 @@ from service.keys import KeyStore
 from tests.integration.conftest import RedisServer, WorkerProcess
 from tests.integration.live_server import live_server
 from tests.signer import shared_signer
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 
 NO_CHROMIUM = "no Chromium on this machine; `apt install chromium` for the tests of the page"
 # Cameras and microphones of the browser's own; sandboxes need rights that root does not have in a container.
@@ -97,7 +97,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             running.callback(process.kill)
             process.wait_for("worker_listening")
         with redis.client() as client:
-            _, key = KeyStore(client, ArtifactStore(data_dir)).create("page")
+            _, key = KeyStore(client, FolderStore(data_dir)).create("page")
         options: dict[str, Any] = {
             "max_image_bytes": MAX_IMAGE_BYTES,
             "signer_socket": shared_signer().socket,

@@ -14,8 +14,12 @@ from service.provenance.authority import Authority
 from service.provenance.trust import Trust
 from talkface.private_redis import find_redis_binary
 from tests.chaos.processes import Victim
+from tests.s3_server import CREDENTIALS, S3Server
+from worker.contract.artifact_settings import StoreSettings, open_store
+from worker.contract.artifacts import ArtifactStore
 
 THIS_TREE: Final = Path(__file__).resolve().parents[2]
+BUCKET: Final = "faces"
 _SETTINGS: Final[Mapping[str, object]] = {
     "renderer": "test-card",
     "test_card_frame_ms": 20,
@@ -41,9 +45,11 @@ class Deployment:
 
     Args:
         folder: An empty folder with a short name, for everything.
+        s3: Where uploads and results are kept instead of the folder; it has `BUCKET`.
     """
 
     folder: Path
+    s3: S3Server | None = None
 
     @property
     def redis_url(self) -> str:
@@ -52,6 +58,18 @@ class Deployment:
     @property
     def data_dir(self) -> Path:
         return self.folder / "data"
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Uploads and results."""
+        if self.s3 is None:
+            return open_store(StoreSettings(data_dir=self.data_dir, s3_bucket=None))
+        os.environ.update(CREDENTIALS)
+        return open_store(
+            StoreSettings(
+                data_dir=self.folder / "judge", s3_bucket=BUCKET, s3_endpoint_url=self.s3.url
+            )
+        )
 
     @property
     def deliveries(self) -> Path:
@@ -105,4 +123,6 @@ class Deployment:
         settings = {**_SETTINGS, "redis_url": self.redis_url, "data_dir": self.data_dir}
         environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}
         environment |= {f"TALKFACE_{key.upper()}": str(value) for key, value in settings.items()}
+        if self.s3 is not None:
+            environment |= self.s3.environment(BUCKET)
         return environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}

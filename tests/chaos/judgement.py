@@ -117,7 +117,7 @@ def judge(
         cancelled: Jobs that a client asked to cancel; they may have succeeded all the same.
         deleted: Jobs that a client asked to delete; they may be gone.
     """
-    ledger, store = Ledger(redis), ArtifactStore(deployment.data_dir)
+    ledger, store = Ledger(redis), deployment.store
     trust = deployment.trust if signed else None
     events_of = _webhooks(report, deployment.deliveries)
     report.accepted = len(accepted)
@@ -145,8 +145,8 @@ def judge(
 
 def judge_tidiness(report: Report, redis: Redis, deployment: Deployment) -> None:
     """Wait for the sweep, then name what is left all the same."""
-    wait_until(lambda: not _untidy(redis, deployment.data_dir), TIDY_S)
-    report.untidy += _untidy(redis, deployment.data_dir)
+    wait_until(lambda: not _untidy(redis, deployment), TIDY_S)
+    report.untidy += _untidy(redis, deployment)
 
 
 def _webhooks(report: Report, deliveries: Path) -> dict[str, set[str]]:
@@ -195,9 +195,9 @@ def _broken(record: JobRecord, store: ArtifactStore, trust: Trust | None) -> str
         return "there is no file"
 
 
-def _untidy(redis: Redis, data_dir: Path) -> list[str]:
+def _untidy(redis: Redis, deployment: Deployment) -> list[str]:
     """What is left that nobody needs: files, entries of RQ, jobs kept aside that have ended."""
-    ledger, store = Ledger(redis), ArtifactStore(data_dir)
+    ledger, store, data_dir = Ledger(redis), deployment.store, deployment.data_dir
     left = [f"inputs/{name}" for name in store.names("inputs") if ledger.get(name) is None]
     # After the end nothing of the caller's is left but the video.
     left += [

@@ -1,6 +1,6 @@
 """Kill everything at random while jobs come in, then count what was lost and what happened twice.
 
-    python -m tests.chaos.storm --seconds 300
+    python -m tests.chaos.storm --seconds 300 [--store s3]
 
 Three workers that draw real files at 20 ms a frame, the API, the validator, the reconciler, the signer and
 a real Redis that writes each answer to disk first. Clients post photographs, and now and then a video to dub,
@@ -23,10 +23,11 @@ from pathlib import Path
 import httpx2
 from redis import RedisError
 
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import BUCKET, Deployment
 from tests.chaos.judgement import Report, drain, judge, judge_tidiness
 from tests.chaos.processes import Storm
 from tests.films import film
+from tests.s3_server import S3Server, s3_server
 from tests.uploads import picture, tone
 from worker.contract.queues import connect
 
@@ -81,7 +82,13 @@ class Clients:
                         self.refused += 1
 
 
-def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -> Report:
+def run(
+    seconds: float,
+    seed: int,
+    pause_s: tuple[float, float],
+    folder: Path,
+    s3: S3Server | None = None,
+) -> Report:
     """One storm and the counting after it.
 
     Args:
@@ -89,9 +96,10 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
         seed: Of the kills.
         pause_s: Shortest and longest time between two kills.
         folder: An empty folder with a short name, for everything.
+        s3: Where files are kept, None = in the folder. It is not killed: its objects are in memory.
     """
     report = Report()
-    deployment = Deployment(folder)
+    deployment = Deployment(folder, s3)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         victims = [
             deployment.redis(),
@@ -121,23 +129,42 @@ def run(seconds: float, seed: int, pause_s: tuple[float, float], folder: Path) -
     return report
 
 
+def in_bucket(storm: Callable[..., Report]) -> Callable[..., Report]:
+    """The same storm with the files in a bucket."""
+
+    def run_in_bucket(*arguments: object) -> Report:
+        with s3_server() as s3:
+            s3.bucket(BUCKET)
+            return storm(*arguments, s3)
+
+    return run_in_bucket
+
+
 def command_line(
-    about: str, storm: Callable[[float, int, tuple[float, float], Path], Report]
+    about: str,
+    storm: Callable[[float, int, tuple[float, float], Path], Report],
+    *,
+    has_stores: bool = False,
 ) -> int:
     """Run a storm as the command line says; 0 if nothing was lost, doubled or left lying about.
 
     Args:
         about: Said by `--help`.
         storm: Takes seconds, seed, pause and folder.
+        has_stores: It takes an S3 server as well.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause", type=float, nargs=2, default=(1.2, 3.2), metavar=("MIN", "MAX"))
     parser.add_argument("--keep", action="store_true", help="Keep the folder, logs included.")
+    if has_stores:
+        parser.add_argument("--store", choices=("folder", "s3"), default="folder")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tf-chaos-"))
     try:
+        if has_stores and options.store == "s3":
+            storm = in_bucket(storm)
         report = storm(options.seconds, options.seed, tuple(options.pause), folder)
     finally:
         if options.keep:
@@ -149,4 +176,4 @@ def command_line(
 
 
 if __name__ == "__main__":
-    sys.exit(command_line(__doc__.splitlines()[0], run))
+    sys.exit(command_line(__doc__.splitlines()[0], run, has_stores=True))

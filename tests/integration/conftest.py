@@ -28,7 +28,7 @@ from talkface.redis_users import OPERATOR, password_path, write_users
 from tests.films import film
 from tests.signer import shared_signer
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.ledger import Ledger
 from worker.contract.messages import (
     AudioInput,
@@ -187,7 +187,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keys(redis: Redis, data_dir: Path) -> KeyStore:
-    return KeyStore(redis, ArtifactStore(data_dir))
+    return KeyStore(redis, FolderStore(data_dir))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from service.keys import KeyStore
 from tests.integration.conftest import RedisServer, WorkerProcess, eventually
 from tests.integration.live_server import LiveServer, live_server
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.durability import unsafe_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -154,7 +154,7 @@ def destroyed(place: Path) -> Left:
     """Run a service, back it up while it works, and erase it."""
     data, backup = place / "data", place / "backup"
     with running(data) as service, service.redis.client() as redis:
-        keys = KeyStore(redis, ArtifactStore(data))
+        keys = KeyStore(redis, FolderStore(data))
         (_, key), (_, foreign_key) = keys.create("mine"), keys.create("theirs")
         revoked, revoked_key = keys.create("revoked")
         keys.revoke(revoked.id)

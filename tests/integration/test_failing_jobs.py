@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from model.errors import NoFaceError, SamplingError
 from tests.integration.conftest import RedisServer
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.ledger import Ledger
 from worker.contract.quarantine import Quarantine
 from worker.contract.results import RendererInfo
@@ -54,7 +54,7 @@ def working(
         Heartbeat(Ledger(for_beats), "tester", 30) as heartbeat,
     ):
         stop = Stop()
-        ledger, store = Ledger(for_us), ArtifactStore(data_dir)
+        ledger, store = Ledger(for_us), FolderStore(data_dir)
         aside = Quarantine(for_rq)
         install(
             WorkerContext(

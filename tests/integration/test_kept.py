@@ -17,6 +17,7 @@ from service.reconciler import Reconciler, ReconcilerSettings
 from tests.films import H264, ffmpeg
 from tests.integration.conftest import MakeClient, RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.asset_registry import MAX_TRIES, AssetRegistry
 from worker.contract.assets import Asset, AssetKind, AssetState
@@ -29,7 +30,7 @@ PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "portrait.jpg"
 
 @pytest.fixture
 def store(data_dir: Path) -> ArtifactStore:
-    return ArtifactStore(data_dir)
+    return FolderStore(data_dir)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from service.keys import KEYS_HASH, KeyStore
 from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.uploads import picture, tone
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.artifacts import ArtifactStore, StorageFullError
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ledger import Ledger
@@ -32,7 +33,7 @@ from worker.contract.recovery import Recovery
 
 @pytest.fixture
 def store(data_dir: Path) -> ArtifactStore:
-    return ArtifactStore(data_dir)
+    return FolderStore(data_dir)
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def sweeper(
 @pytest.fixture
 def full_store(data_dir: Path) -> ArtifactStore:
     """On a volume that has no room, as far as the store knows."""
-    return ArtifactStore(data_dir, min_free_bytes=2**63)
+    return FolderStore(data_dir, min_free_bytes=2**63)
 
 
 def change_record(redis: Redis, key_id: str, **fields: object) -> None:

@@ -17,6 +17,7 @@ from service.reconciler import Reconciler, ReconcilerSettings
 from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.test_ledger import FAILURE, RESULT
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.ending import EndedJob, media_names, read_ending
@@ -38,7 +39,7 @@ Put = Callable[[str, str], None]
 
 @pytest.fixture
 def store(data_dir: Path) -> ArtifactStore:
-    return ArtifactStore(data_dir)
+    return FolderStore(data_dir)
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def test_a_full_volume_keeps_no_media(
 ) -> None:
     record = accept()
     ledger.end_open(record.id, FAILURE)
-    full = ArtifactStore(data_dir, min_free_bytes=2**62)
+    full = FolderStore(data_dir, min_free_bytes=2**62)
 
     MediaEraser(full, ledger, MediaIndex(redis)).erase_ended(record.id)
 

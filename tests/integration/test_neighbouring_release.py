@@ -24,7 +24,7 @@ from tests.neighbour.readings import DONE, IN_FLIGHT
 from tests.neighbour.records import CHOSEN
 from tests.neighbour.stored import load
 from tests.previous_release import NoHistoryError, extract
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import from_json
@@ -138,7 +138,7 @@ def test_this_tree_rebuilds_the_ledger_of_the_previous_release(
     records = run_in(trees.previous, "records", redis_server.url, data_dir).answer
     redis.flushall()
 
-    told = rebuild(ArtifactStore(data_dir), Ledger(redis))
+    told = rebuild(FolderStore(data_dir), Ledger(redis))
 
     assert (told.finished, told.unreadable, told.known) == (1, 0, 0)
     assert told.queued == len(records["jobs"])  # all but the one with a video, and the key's
@@ -149,7 +149,7 @@ def test_this_tree_rebuilds_the_ledger_of_the_previous_release(
 
 @pytest.fixture
 def records(redis: Redis, data_dir: Path, tmp_path: Path) -> dict[str, Any]:
-    return load(redis, ArtifactStore(data_dir), tmp_path)
+    return load(redis, FolderStore(data_dir), tmp_path)
 
 
 def test_stored_jobs_are_shown_listed_and_deleted(
@@ -228,7 +228,7 @@ def test_a_ledger_is_rebuilt_from_stored_files(
 ) -> None:
     before = {name: ledger.get(job_id) for name, job_id in records["jobs"].items()}
     redis.flushall()
-    store = ArtifactStore(data_dir)
+    store = FolderStore(data_dir)
     for job_id in (*records["jobs"].values(), records["owned"]):
         # What was not rendered waits again, where there is something to render it from.
         (tmp_path / "media").write_text("a voice")

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from tests.integration.conftest import StartWorker, eventually
 from tests.integration.test_ledger import FAILURE, RESULT
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.ending import media_names, write_ending
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
@@ -29,7 +29,7 @@ def test_a_job_of_an_older_ledger_ends_as_it_had(
     tmp_path: Path,
 ) -> None:
     """As after a restore: the files were copied after the job's end, Redis before it."""
-    store = ArtifactStore(data_dir)
+    store = FolderStore(data_dir)
     job_id = post()
     record = ledger.get(job_id)
     assert record is not None

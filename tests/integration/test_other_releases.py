@@ -18,7 +18,7 @@ from service.reconciler import Reconciler, ReconcilerSettings
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.live_server import live_server
 from worker.contract.answers import DeadlinePolicy
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.errors import ErrorCode
 from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError, from_json, to_json
@@ -378,7 +378,7 @@ def test_options_that_are_not_known_survive_a_rebuild(
 ) -> None:
     values = json.loads(to_json(new_record()))
     values["input"]["options"] = options
-    store, job = ArtifactStore(tmp_path / "data"), tmp_path / "job.json"
+    store, job = FolderStore(tmp_path / "data"), tmp_path / "job.json"
     job.write_text(json.dumps(values))
     store.put(f"inputs/{values['id']}/job.json", job)
     (tmp_path / "media").write_text("without media there is nothing to render")

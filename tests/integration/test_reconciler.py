@@ -21,6 +21,7 @@ from service.sweep import Sweeper
 from tests.integration.conftest import RedisServer, StartWorker, eventually, new_record
 from tests.integration.test_ledger import FAILURE, RESULT
 from worker.contract.answers import DeadlinePolicy
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.artifacts import ArtifactStore
 from worker.contract.asset_registry import AssetRegistry
 from worker.contract.errors import ErrorCode
@@ -43,7 +44,7 @@ def recovery(redis: Redis) -> Recovery:
 
 @pytest.fixture
 def store(data_dir: Path) -> ArtifactStore:
-    return ArtifactStore(data_dir)
+    return FolderStore(data_dir)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import missing_required_header, positive_
 from service.keys import KeyStore, Scope
 from tests.integration.conftest import RedisServer
 from tests.integration.live_server import LiveServer, live_server
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.ledger import Ledger
 from worker.contract.presence import ProcessKind
 
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServe
         redis.start()
         data_dir = tmp_path_factory.mktemp("data")
         with redis.client() as client:
-            keys = KeyStore(client, ArtifactStore(data_dir))
+            keys = KeyStore(client, FolderStore(data_dir))
             _, key = keys.create("test", scopes=list(Scope))
             for kind in (ProcessKind.WORKER, ProcessKind.INSPECTOR, ProcessKind.RECONCILER):
                 Ledger(client).presence.beat(kind, "process")

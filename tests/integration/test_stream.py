@@ -19,7 +19,7 @@ from talkface_client import Client
 from tests.integration.conftest import RedisServer, StartWorker, eventually
 from tests.integration.live_server import LiveServer, live_server
 from tests.uploads import picture, tone
-from worker.contract.artifacts import ArtifactStore
+from worker.contract.artifact_folder import FolderStore
 from worker.contract.live_films import is_piece
 
 Post = Callable[..., str]
@@ -165,7 +165,7 @@ def test_a_stream_without_an_end_breaks_off_and_nothing_of_it_stays(
     data_dir: Path,
     end: str,
 ) -> None:
-    store = ArtifactStore(data_dir)
+    store = FolderStore(data_dir)
     job_id = post(60.0)
     start_worker(test_card_frame_ms=20)
     viewer = Viewer(server, job_id)
@@ -221,7 +221,7 @@ def test_streams_can_be_turned_off_and_the_file_is_the_same(
             contents.append(http.get(f"/v1/jobs/{job['id']}/stream").content)
             pieces = [
                 name
-                for name in ArtifactStore(data_dir).names(f"results/{job['id']}")
+                for name in FolderStore(data_dir).names(f"results/{job['id']}")
                 if is_piece(name)
             ]
             assert bool(pieces) is (word == "on")

@@ -1,10 +1,10 @@
-"""Files that outlive a process, behind verbs that object storage can answer as well.
+"""Files that outlive a process, behind verbs that a folder and object storage both answer.
 
-    <data_dir>/artifacts/inputs/<job>/input.png ... <data_dir>/artifacts/results/<job>/<token>.mp4
-    <data_dir>/scratch/<random>/ work in progress, swept when old
+    inputs/<job>/input.png ... results/<job>/<token>.mp4     published: whole, and written once
+    <data_dir>/scratch/<random>/                             work in progress, on this machine
 
-Keys are made of ids and constants, never of a client's words, and nobody but this file turns one
-into a path.
+Keys are made of ids and constants, never of a client's words. `artifact_folder` keeps files on a volume,
+`artifact_bucket` in S3-compatible storage, and `artifact_settings` chooses between the two.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import re
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+CHUNK_BYTES: Final = 256 * 1024
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*(\.[a-z0-9]+)?")
-_CHUNK_BYTES = 256 * 1024
 
 
 class ArtifactError(Exception):
-    """Root of what the store raises."""
+    """Root of what a store raises."""
 
 
 class ArtifactNotFoundError(ArtifactError):
@@ -38,7 +40,11 @@ class ArtifactExistsError(ArtifactError):
 
 
 class StorageFullError(ArtifactError):
-    """The volume has too little room."""
+    """The storage has too little room."""
+
+
+class StorageAwayError(ArtifactError, OSError):
+    """The storage does not answer, or refuses us; later it may not. Every verb may raise it."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +54,17 @@ class ArtifactStat:
     bytes: int
 
 
-class ArtifactStore:
-    """A store on a local or shared volume.
+class ArtifactStore(ABC):
+    """Where published files are.
 
     Args:
-        root: The data folder; made when the first file comes.
-        min_free_bytes: `put` refuses to leave less than this free on the volume.
+        data_dir: The process's own data folder; work in progress is below it in either store.
     """
 
-    def __init__(self, root: Path, *, min_free_bytes: int = 0) -> None:
-        self._artifacts = root / "artifacts"
-        self._scratch = root / "scratch"
-        self._min_free_bytes = min_free_bytes
+    def __init__(self, data_dir: Path) -> None:
+        self._scratch = data_dir / "scratch"
 
+    @abstractmethod
     def put(self, key: str, local_path: Path) -> None:
         """Publish a file: durable when this returns, whole or absent at every moment.
 
@@ -68,106 +72,71 @@ class ArtifactStore:
 
         Raises:
             ArtifactExistsError: The key was published before.
-            StorageFullError: The volume has no room.
+            StorageFullError: The storage has no room.
         """
-        target = self._path(key)
-        with full_volume():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = local_path.stat()
-            more_bytes = 0 if source.st_dev == target.parent.stat().st_dev else source.st_size
-            free = shutil.disk_usage(target.parent).free
-            if free - more_bytes < self._min_free_bytes:
-                raise StorageFullError(f"{free} bytes are free, {self._min_free_bytes} must stay")
-            if _published_by_link(local_path, target):
-                local_path.unlink()
-                _sync_folder(target.parent)
-                return
-            descriptor, name = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
-            partial = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as copy, local_path.open("rb") as original:
-                    shutil.copyfileobj(original, copy, _CHUNK_BYTES)
-                    copy.flush()
-                    os.fsync(copy.fileno())
-                _publish_once(partial, target)
-                local_path.unlink()
-                _sync_folder(target.parent)
-            finally:
-                partial.unlink(missing_ok=True)
 
-    @contextmanager
-    def local_copy(self, key: str) -> Iterator[Path]:
+    @abstractmethod
+    def local_copy(self, key: str) -> AbstractContextManager[Path]:
         """A local path of a published file, for as long as the context lasts; read only.
 
         Raises:
             ArtifactNotFoundError: Nothing was published under this key.
         """
-        self.stat(key)
-        yield self._path(key)
 
+    @abstractmethod
     def read_range(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         """The bytes `start` (included) to `stop` (excluded) in pieces.
 
         Raises:
             ArtifactNotFoundError: Nothing was published under this key.
         """
-        self.stat(key)
-        return _pieces(self._path(key), start, stop)
 
+    @abstractmethod
     def stat(self, key: str) -> ArtifactStat:
         """Size of a published file.
 
         Raises:
             ArtifactNotFoundError: Nothing was published under this key.
         """
-        try:
-            return ArtifactStat(bytes=self._path(key).stat().st_size)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ArtifactNotFoundError(key) from None
 
+    def download_url(self, key: str, *, content_type: str, disposition: str) -> str | None:
+        """Where a client may fetch a file without us, or None: the service hands it out itself.
+
+        Args:
+            key: Of a published file.
+            content_type: What the storage shall say it is.
+            disposition: Its `Content-Disposition`.
+        """
+        return None
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Erase one file; nothing there is fine."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self._path(key).unlink()
 
+    @abstractmethod
     def names(self, prefix: str) -> dict[str, float]:
         """What lies directly below a folder of keys, with its age in seconds.
 
-        Half-copied files are left out; `sweep` is for them.
+        Files that are not whole are left out; `sweep` is for them.
         """
-        now = time.time()
-        found: dict[str, float] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for path in self._path(prefix).iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if _KEY.fullmatch(path.name):
-                        found[path.name] = now - path.stat().st_mtime
-        return found
 
+    @abstractmethod
     def delete_prefix(self, prefix: str) -> None:
         """Erase everything under a folder of keys such as `inputs/<job>`; nothing there is fine."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._path(prefix))
 
     def sweep(self, *, older_than_s: float) -> int:
-        """Remove scratch folders and half-copied files that crashed processes left.
+        """Remove what crashed processes left: scratch folders here, half-written files in the store.
 
         Returns:
             How many were removed.
         """
         deadline = time.time() - older_than_s
-        removed = 0
-        for path in [*self._scratch.glob("*"), *self._half_copied()]:
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < deadline:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-                    removed += 1
-        return removed
+        removed = sum(remove_if_older(path, deadline) for path in self._scratch.glob("*"))
+        return removed + self._sweep_store(deadline)
 
-    def _half_copied(self) -> Iterator[Path]:
-        # Not glob: a folder that is erased at this moment would end it.
-        for folder, _, names in os.walk(self._artifacts):
-            yield from (Path(folder, name) for name in names if name.startswith(".incoming-"))
+    @abstractmethod
+    def _sweep_store(self, deadline: float) -> int:
+        """Remove half-written files of the store that were last touched before a Unix time."""
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -184,21 +153,13 @@ class ArtifactStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    @abstractmethod
     def check_writable(self) -> None:
-        """Write and remove a file where published ones go.
+        """Write something where published files go.
 
         Raises:
-            OSError: The folder cannot be made or written.
+            OSError: It cannot be written.
         """
-        self._artifacts.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._artifacts) as probe:
-            probe.write(b"probe")
-            probe.flush()
-
-    def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"not an artifact key: {key!r}")
-        return self._artifacts / key
 
 
 def fetch_copy(store: ArtifactStore, key: str, target: Path) -> None:
@@ -225,55 +186,28 @@ def fetch_copy(store: ArtifactStore, key: str, target: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _published_by_link(source: Path, target: Path) -> bool:
-    """Whether a file that lies on the volume already could be published without copying it."""
-    # What is published must be durable; a name is worth nothing without the bytes.
-    with source.open("rb") as stream:
-        # Faces and voices are nobody else's business.
-        os.fchmod(stream.fileno(), 0o600)
-        os.fsync(stream.fileno())
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise ArtifactExistsError(target.name) from None
-    except OSError as error:
-        if error.errno in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            return False
-        raise
-    return True
+def is_key(text: str) -> bool:
+    """Whether a text is a key, or a part of one."""
+    return _KEY.fullmatch(text) is not None
 
 
-def _publish_once(partial: Path, target: Path) -> None:
-    try:
-        # A hard link, unlike a rename, fails where the name is taken.
-        os.link(partial, target)
-    except FileExistsError:
-        raise ArtifactExistsError(target.name) from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        # A volume without hard links: the name is checked first, which is all that can be done.
-        if target.exists():
-            raise ArtifactExistsError(target.name) from None
-        partial.rename(target)
+def check_key(key: str) -> None:
+    """Return for a key.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not is_key(key):
+        raise ValueError(f"not an artifact key: {key!r}")
 
 
-def _sync_folder(folder: Path) -> None:
-    # A new name is durable only when its folder is written.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _pieces(path: Path, start: int, stop: int) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        stream.seek(start)
-        left = stop - start
-        while left > 0 and (piece := stream.read(min(_CHUNK_BYTES, left))):
-            left -= len(piece)
-            yield piece
+def remove_if_older(path: Path, deadline: float) -> bool:
+    """Remove a file or folder that was last touched before a Unix time; whether it was."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_mtime < deadline:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return True
+    return False
 
 
 @contextmanager

@@ -20,6 +20,11 @@ SETTING_NAMES: Final = frozenset(
         # every process
         "redis_url",
         "data_dir",
+        "s3_bucket",
+        "s3_endpoint_url",
+        "s3_region",
+        "s3_download_s",
+        "s3_download_url",
         "log_level",
         "sandbox",
         "decoder_socket",
@@ -76,6 +81,7 @@ SETTING_NAMES: Final = frozenset(
         "max_watchers_per_caller",
         "retention_s",
         "require_durable_redis",
+        "require_worker",
         # reconciler
         "reconcile_every_s",
         "lost_after_s",

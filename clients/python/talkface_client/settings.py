@@ -27,4 +27,6 @@ def http_options(url: str | None, api_key: str | None, timeout_s: float) -> dict
         "base_url": (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
+        # A video may lie in storage of its own; the key is not sent there.
+        "follow_redirects": True,
     }

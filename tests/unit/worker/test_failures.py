@@ -9,7 +9,7 @@ import pytest
 from model import errors
 from worker.contract.artifacts import StorageFullError
 from worker.contract.errors import ErrorCode
-from worker.failures import CAUSES, classify, describe, is_sticky, is_storage_full
+from worker.failures import CAUSES, classify, describe, is_sticky, is_storage_unusable
 
 
 def tree(root: type[errors.ModelError]) -> Iterator[type[errors.ModelError]]:
@@ -95,4 +95,4 @@ def test_an_error_after_which_the_device_is_useless_is_told_apart(
     ],
 )
 def test_a_full_volume_is_told_apart(error: Exception, full: bool) -> None:
-    assert is_storage_full(error) is full
+    assert is_storage_unusable(error) is full
