@@ -28,7 +28,7 @@ from worker.video_file import Labelling
 from worker.watermark import Watermarking
 
 if TYPE_CHECKING:
-    from worker.runtime import Renderer, RenderResult, Watcher
+    from worker.render_request import Renderer, RenderResult, Watcher
 
 
 class Studio:
@@ -77,8 +77,8 @@ class Studio:
             ModelError: The model cannot draw it.
             SigningError: It cannot be signed.
         """
+        from worker.render_request import RenderRequest
         from worker.renderers import load_renderer
-        from worker.runtime import RenderRequest
 
         started = time.perf_counter()
         try:

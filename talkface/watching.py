@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.contract.errors import ErrorCode, IntakeError
-from worker.runtime import Watcher
+from worker.render_request import Watcher
 
 STDOUT: Final = Path("-")
 _PLAYERS: Final = {

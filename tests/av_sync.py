@@ -24,7 +24,7 @@ from worker.contract.intake.entry import take_in
 from worker.contract.intake.limits import IntakeLimits
 from worker.contract.intake.uploads import Uploads
 from worker.contract.messages import SamplingOptions, Stage
-from worker.runtime import RenderRequest
+from worker.render_request import RenderRequest
 from worker.test_card import TestCardRenderer
 from worker.video_file import NO_LABEL
 

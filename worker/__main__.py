@@ -11,18 +11,22 @@ from worker.contract.environment import process_name
 from worker.contract.ledger import Ledger
 from worker.contract.live_films import LiveFilms
 from worker.contract.logs import get_logger
+from worker.contract.presence import Presence
 from worker.contract.quarantine import Quarantine
 from worker.contract.queues import JOB_FUNCTION, RENDER_QUEUE, connect
+from worker.contract.segments import Segments
 from worker.contract.signing import SignerClient, socket_path
 from worker.contract.start import StartError, check_data_dir, check_sandbox, read_settings, refuse
 from worker.contract.watermark import watermark_key_path
-from worker.jobs import WorkerContext, install, render_talking_face
+from worker.jobs import render_talking_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
 from worker.renderers import load_renderer
 from worker.settings import WorkerSettings
+from worker.team import Split
 from worker.video_file import Labelling
 from worker.watermark import Watermarking
+from worker.worker_context import WorkerContext, install
 
 BROKEN = 71
 """Exit status of a process whose device failed; another one may start anew (EX_OSERR)."""
@@ -67,6 +71,8 @@ def main() -> int:
             labelling=Labelling(settings.label, settings.label_language),
             watermarking=watermarking,
             films=LiveFilms(redis) if settings.stream else None,
+            segments=lambda job_id: Segments(redis, job_id, settings.lease_s),
+            split=Split(settings.segment_s, Presence(redis)),
         )
         install(context)
         listen(settings.redis_url, name, stop, RENDER_QUEUE)

@@ -26,7 +26,7 @@ from worker.contract.errors import IntakeError
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobFailure
 from worker.contract.queues import REDIS_AWAY, connect
-from worker.failures import FULL_PAUSE_S, describe, is_storage_full
+from worker.failures import FULL_PAUSE_S, describe, is_storage_unusable
 from worker.progress import Stop
 
 _HOLD_EVERY_S: Final = TASK_LEASE_S / 4
@@ -120,7 +120,7 @@ class AssetDesk:
 
     def _failure_of(self, error: Exception) -> JobFailure | None:
         """What the caller did wrong; None where somebody has to try again."""
-        if is_storage_full(error):
+        if is_storage_unusable(error):
             self._stop.wait(FULL_PAUSE_S)
             return None
         if isinstance(error, IntakeError | InputError):

@@ -26,7 +26,7 @@ from worker.contract.artifacts import ArtifactExistsError, ArtifactStore
 from worker.contract.assets import Asset, AssetKind, AssetState, FoundFace
 from worker.contract.intake.file_names import FACES, ORIGINAL, PORTRAIT, VIDEO
 from worker.judging import MOST_FACES, Portrait, found_face, list_faces, refused
-from worker.runtime import read_rgb
+from worker.render_request import read_rgb
 
 Picture = NDArray[np.uint8]
 

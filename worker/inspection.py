@@ -36,7 +36,7 @@ from worker.failures import describe
 from worker.judging import Portrait, judge_face
 from worker.loop import begin, listen
 from worker.progress import Heartbeat, Stop
-from worker.runtime import read_rgb
+from worker.render_request import read_rgb
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -10,26 +10,22 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from model.errors import ModelError
 from model.media.thumbnail import write_thumbnail
-from worker.contract.answers import DeadlinePolicy
-from worker.contract.artifacts import ArtifactNotFoundError, ArtifactStore
+from worker.contract.artifacts import ArtifactNotFoundError
 from worker.contract.ending import read_ending, read_finished
 from worker.contract.intake.file_checks import file_sha256
-from worker.contract.ledger import Ledger
 from worker.contract.ledger_records import UnreadableRecordError
-from worker.contract.live_films import LiveFilms
 from worker.contract.logs import bound, get_logger
 from worker.contract.messages import JobInput, JobRecord, with_notes
-from worker.contract.quarantine import Quarantine
 from worker.contract.queues import REDIS_AWAY
 from worker.contract.recovery import deadline_failure
 from worker.contract.results import Credentials, FinishedRender, JobResult
-from worker.contract.signing import SignerClient, SigningRequest
+from worker.contract.signing import SigningRequest
 from worker.decoding import decode_uploads, settle_files
 from worker.failures import FULL_PAUSE_S, classify, describe, is_sticky, is_storage_unusable
 from worker.live_film import LiveFilm
@@ -37,14 +33,12 @@ from worker.progress import (
     CancelledError,
     DeadlineError,
     HandBackError,
-    Heartbeat,
     LeaseLostError,
     LedgerProgress,
-    Stop,
 )
-from worker.runtime import Renderer, RenderRequest, RenderResult, Watcher
-from worker.video_file import NO_LABEL, Labelling
-from worker.watermark import Watermarking
+from worker.render_request import RenderRequest, RenderResult, Watcher
+from worker.team import Team, clear_segments
+from worker.worker_context import WorkerContext, installed
 
 MAX_RETRIES: Final = 1
 PASS_ON_PAUSE_S: Final = 1.0
@@ -53,60 +47,13 @@ _log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
 
 
-@dataclass(frozen=True)
-class WorkerContext:
-    """What a delivery needs of its process.
-
-    Args:
-        worker: Name of this process.
-        ledger: The truth about jobs.
-        quarantine: Where jobs go that cannot be read.
-        store: Inputs and results.
-        renderer: Loaded and warm.
-        heartbeat: Keeps the lease.
-        stop: Set when this process is asked to stop.
-        lease_s: Length of a lease in seconds.
-        deadline: How long a job may take, or None for ever.
-        broken: Filled with a reason when this process can render no more and has to be replaced.
-        signer: Who signs finished videos, or None where the deployment does not sign.
-        labelling: The label of videos whose caller chose none.
-        watermarking: What marks the pictures of all videos, or None.
-        films: Told of videos that are watched while they are drawn; None where none is.
-    """
-
-    worker: str
-    ledger: Ledger
-    quarantine: Quarantine
-    store: ArtifactStore
-    renderer: Renderer
-    heartbeat: Heartbeat
-    stop: Stop
-    lease_s: float
-    deadline: DeadlinePolicy | None = None
-    broken: list[str] = field(default_factory=list)
-    signer: SignerClient | None = None
-    labelling: Labelling = NO_LABEL
-    watermarking: Watermarking | None = None
-    films: LiveFilms | None = None
-
-
-_installed: list[WorkerContext] = []
-
-
-def install(context: WorkerContext) -> None:
-    """Give the deliveries of this process their context; RQ passes them ids only."""
-    _installed[:] = [context]
-
-
 def render_talking_face(job_id: str, attempt: int) -> None:
     """Run one delivery; every way out leaves the ledger right.
 
     Raises:
         RuntimeError: No context is installed; this is not a worker process.
     """
-    if not _installed:
-        raise RuntimeError("render_talking_face runs in a worker process only (python -m worker)")
-    context = _installed[0]
+    context = installed()
     if (reason := _insist(context, lambda: _not_understood(context, job_id))) is not None:
         _pass_on(context, job_id, attempt, reason)
         return
@@ -198,6 +145,8 @@ def _run(context: WorkerContext, record: JobRecord, token: str) -> None:
         )
         if not is_ours:
             _withdraw(context, record.id, result.key)
+        if context.segments is not None:
+            clear_segments(context.store, context.segments(record.id))
         _log.info(
             "job_succeeded",
             is_ours=is_ours,
@@ -261,7 +210,10 @@ def _render(
 
         marking = context.watermarking
         mark = None if marking is None else marking.for_job(record.id)
-        request = RenderRequest.of(job_input, local_copy, output, context.labelling, mark)
+        team = _team(context, record, progress)
+        request = RenderRequest.of(
+            job_input, local_copy, output, context.labelling, mark, team=team
+        )
         drawn = _draw(context, record.id, token, request, progress)
         if drawn.notes:
             context.ledger.report_input(record.id, token, with_notes(job_input, drawn.notes))
@@ -318,6 +270,22 @@ def _draw(
         return context.renderer.render(replace(request, watcher=Watcher(film.take)), progress)
     finally:
         film.close()
+
+
+def _team(context: WorkerContext, record: JobRecord, progress: LedgerProgress) -> Team | None:
+    """The others, where this deployment lets them help."""
+    if context.segments is None:
+        return None
+    segments = context.segments(record.id)
+    return Team(
+        context.store,
+        segments,
+        record.id,
+        context.lease_s,
+        progress.waiting,
+        split=context.split,
+        attempt=record.attempt,
+    )
 
 
 def _sign(

@@ -136,7 +136,7 @@ class Heartbeat:
         self._on_stall = on_stall
         self._kind = kind
         self._lock = threading.Lock()
-        self._held: tuple[str, str] | None = None
+        self._held: Callable[[], bool] | None = None
         self._progress_at = time.monotonic()
         self._is_lost = False
         self._ended = threading.Event()
@@ -157,8 +157,18 @@ class Heartbeat:
     @contextmanager
     def holding(self, job_id: str, token: str) -> Iterator[None]:
         """Renew this job's lease for as long as the context lasts and progress is made."""
+        with self.keeping(lambda: self._ledger.renew(job_id, token, lease_s=self._lease_s)):
+            yield
+
+    @contextmanager
+    def keeping(self, renew: Callable[[], bool]) -> Iterator[None]:
+        """Call something with each beat for as long as the context lasts and progress is made.
+
+        Args:
+            renew: Whether what is held is still ours; called in the heartbeat's thread.
+        """
         with self._lock:
-            self._held, self._is_lost = (job_id, token), False
+            self._held, self._is_lost = renew, False
             self._progress_at = time.monotonic()
         try:
             yield
@@ -204,10 +214,10 @@ class Heartbeat:
             held = self._held
         if held is None or self._is_stalled():
             return
-        is_ours = self._ledger.renew(*held, lease_s=self._lease_s)
+        is_ours = held()
         with self._lock:
             # The job may have ended, and the next begun, while Redis answered.
-            if self._held == held and not is_ours:
+            if self._held is held and not is_ours:
                 self._is_lost = True
 
 
@@ -269,6 +279,14 @@ class LedgerProgress:
             RenderInterruptedError: The render must stop.
         """
         self._look("while decoding")
+
+    def waiting(self) -> None:
+        """Called again and again while other workers draw the rest of the job.
+
+        Raises:
+            RenderInterruptedError: The render must stop.
+        """
+        self._look("while others drew")
 
     def signing(self) -> None:
         """Called again and again while the signer works, or is not there.

@@ -5,7 +5,8 @@ Importing this module costs nothing; torch and the model come in when a renderer
 
 from __future__ import annotations
 
-from worker.runtime import PipelineRenderer, Renderer
+from worker.render_request import Renderer
+from worker.runtime import PipelineRenderer
 from worker.settings import WorkerSettings
 from worker.test_card import TestCardRenderer
 

@@ -1,4 +1,4 @@
-"""Renderers: the one place that drives the model, for the queue and for `talkface generate` alike.
+"""The renderer: the one place that drives the model, for the queue and for `talkface generate` alike.
 
 Importing this module costs nothing; torch and numpy are imported when a renderer is loaded.
 """
@@ -6,190 +6,37 @@ Importing this module costs nothing; torch and numpy are imported when a rendere
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from model.errors import UnsupportedMediaError
-from worker.contract.intake.file_names import (
-    DRIVING,
-    FACES,
-    ORIGINAL,
-    PORTRAIT,
-    SOUND,
-    SPEECH,
-    VIDEO,
-    reference_name,
-)
 from worker.contract.logs import get_logger
-from worker.contract.messages import (
-    INTAKE_OPTIONS,
-    WRITER_OPTIONS,
-    JobInput,
-    SamplingOptions,
-    Stage,
-)
-from worker.contract.option_types import Range
-from worker.contract.results import RendererInfo, SyncScore, VideoUse
+from worker.contract.messages import INTAKE_OPTIONS, WRITER_OPTIONS, Stage
+from worker.contract.results import RendererInfo, VideoUse
 from worker.progress import ProgressSink
+from worker.render_request import (
+    RenderRequest,
+    RenderResult,
+    draw_video,
+    open_output,
+    read_rgb,
+)
 from worker.settings import WorkerSettings
 from worker.sound_offset import put_sound_in_place
 from worker.stage_clock import StageClock
 from worker.sync_scoring import SyncScorer
-from worker.video_file import NO_LABEL, Labelling, open_video
-from worker.watermark import Watermark
+from worker.team import OnFrames, VideoSize
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from model.media.frames import FrameSource
-    from model.media.video_writer import VideoWriter
     from model.pipelines.options import RenderOptions
     from model.pipelines.outputs import RenderPlan
     from model.pipelines.talking_face import OnStage, TalkingFacePipeline
 
 _log = get_logger("worker")
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Who sees a film while it is drawn.
-
-    Args:
-        take: See `model.media.fragments.FragmentWriter`.
-        is_vital: Whether drawing ends when this fails.
-    """
-
-    take: Callable[[bytes | None], None]
-    is_vital: bool = False
-
-
-@dataclass(frozen=True)
-class RenderRequest:
-    """One video to draw. All files are the intake's: normalised and trusted.
-
-    Args:
-        image: `input.png`, RGB, upright, even sides; or None where a video is dubbed.
-        speech: `speech.flac`, 16 kHz mono.
-        sound: The upload's own track at 48 kHz for muxing, or None for a silent video.
-        output: Where the MP4 goes; must not exist.
-        options: The caller's choices.
-        video: `input.mkv`, to be dubbed, at the rate of the options; exactly one of it and `image`.
-        driving: `driving.mkv`, whose head motion the image takes over.
-        references: Further pictures of the same person.
-        original: `original.jpg`, the image as large as it was sent, where it was shrunk.
-        dubbed: Seconds of the video whose mouth is drawn, None for all.
-        faces: `faces.npz`, what the detector found in an avatar's pictures before.
-        labelling: The visible label that the finished frames get.
-        watermark: The invisible mark that they get, or None.
-        watcher: Who sees the film while it is drawn, or None.
-
-    Raises:
-        ValueError: Both or neither of `image` and `video`, or a driving video without an image.
-    """
-
-    image: Path | None
-    speech: Path
-    sound: Path | None
-    output: Path
-    options: SamplingOptions
-    video: Path | None = None
-    driving: Path | None = None
-    references: tuple[Path, ...] = ()
-    original: Path | None = None
-    dubbed: tuple[Range, ...] | None = None
-    faces: Path | None = None
-    labelling: Labelling = NO_LABEL
-    watermark: Watermark | None = None
-    watcher: Watcher | None = None
-
-    def __post_init__(self) -> None:
-        if (self.image is None) == (self.video is None):
-            raise ValueError("expected either an image or a video, got both or none")
-        if self.driving is not None and self.image is None:
-            raise ValueError("expected an image beside the driving video, got none")
-
-    @classmethod
-    def of(
-        cls,
-        job_input: JobInput,
-        path_of: Callable[[str], Path],
-        output: Path,
-        labelling: Labelling,
-        watermark: Watermark | None = None,
-    ) -> RenderRequest:
-        """The request for an input that `worker.contract.intake.entry.take_in` accepted.
-
-        Args:
-            job_input: What was accepted.
-            path_of: Where the normalised file of a name lies.
-            output: Where the MP4 goes.
-            labelling: The deployment's label, for callers who chose none.
-            watermark: What is put into its pictures, or None.
-        """
-        has_driving = job_input.driving_video is not None
-        has_original = job_input.image is not None and job_input.image.has_original
-        return cls(
-            image=None if job_input.image is None else path_of(PORTRAIT),
-            speech=path_of(SPEECH),
-            # nobody hears a photograph that listens
-            sound=path_of(SOUND) if job_input.options.seconds is None else None,
-            output=output,
-            options=job_input.options,
-            video=None if job_input.video is None else path_of(VIDEO),
-            driving=path_of(DRIVING) if has_driving else None,
-            references=tuple(
-                path_of(reference_name(number)) for number in range(len(job_input.references))
-            ),
-            original=path_of(ORIGINAL) if has_original else None,
-            dubbed=None if job_input.video is None else job_input.video.dubbed,
-            faces=path_of(FACES) if job_input.has_faces else None,
-            labelling=labelling.chosen(job_input.options),
-            watermark=watermark,
-        )
-
-
-@dataclass(frozen=True)
-class RenderResult:
-    """What was drawn. `timings_s` has seconds per stage, `seconds` is the video's length.
-
-    `video` says what became of the frames of a video that was dubbed or drove a photograph, `notes` what else
-    the person who sent the sound should know. `sync` is whether the drawn lips say what is heard.
-    """
-
-    num_frames: int
-    fps: float
-    width: int
-    height: int
-    seconds: float
-    timings_s: dict[str, float]
-    info: RendererInfo
-    face_bbox_xyxy: tuple[float, float, float, float] | None
-    video: VideoUse | None = None
-    notes: tuple[str, ...] = ()
-    sync: SyncScore | None = None
-
-
-class Renderer(Protocol):
-    """Draws videos, one at a time."""
-
-    @property
-    def info(self) -> RendererInfo:
-        """What draws, for the record."""
-
-    def warm_up(self) -> None:
-        """Pay all first-call costs now, before the first job waits for them."""
-
-    def render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
-        """Write `request.output`.
-
-        Raises:
-            model.errors.ModelError: The input or the model failed.
-            worker.progress.RenderInterruptedError: The sink asked to stop.
-        """
 
 
 class PipelineRenderer:
@@ -284,22 +131,29 @@ class PipelineRenderer:
         plan = self._prepare(request, source, begin)
         begin(Stage.GENERATING)
         progress.frames(0, plan.num_frames)
-        done = 0
         watch = None
         # A face that listens says nothing.
         if self._scorer is not None and request.options.seconds is None:
             watch = self._scorer.begin(plan, request.speech)
-        with open_output(request, plan.width, plan.height, plan.fps, plan.num_frames) as writer:
-            for frames in self._pipeline.render(plan):
-                if watch is not None:
+        size = VideoSize(plan.num_frames, plan.fps, plan.batch_size, self.info)
+
+        def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:
+            where = (plan.width, plan.height, plan.fps, plan.num_frames)
+            with open_output(into, *where, first_frame=start) as writer:
+                done = start
+                for frames in self._pipeline.render(plan, start, stop):
                     with clock.aside(Stage.ENCODING):
-                        watch.watch(done, frames)
-                with clock.aside(Stage.ENCODING):
-                    for frame in frames:
-                        writer.write(frame)
-                done += len(frames)
-                progress.frames(done, plan.num_frames)
-            begin(Stage.ENCODING)
+                        # What others draw is not seen here, so a divided video has no score.
+                        if watch is not None and into is request:
+                            watch.watch(done, frames)
+                        for frame in frames:
+                            writer.write(frame)
+                    done += len(frames)
+                    on_frames(len(frames))
+                if into is request:
+                    begin(Stage.ENCODING)
+
+        draw_video(request, progress, size, draw)
         clock.enter(None)
         began = time.perf_counter()
         sync = None if watch is None or self._scorer is None else self._scorer.end(watch)
@@ -376,25 +230,3 @@ def render_options(request: RenderRequest) -> RenderOptions:
     elif request.driving is None and request.options.motion is None:
         chosen["motion"] = "natural"
     return RenderOptions(**chosen)
-
-
-def open_output(
-    request: RenderRequest, width: int, height: int, fps: float, num_frames: int
-) -> VideoWriter:
-    """A writer of the finished frames of a request; see `open_video`."""
-    from model.media.video_writer import LiveFilm
-
-    watcher = request.watcher
-    live = None if watcher is None else LiveFilm(watcher.take, num_frames, watcher.is_vital)
-    where = (request.output, request.sound, request.labelling, width, height, fps)
-    is_edited = request.video is not None
-    return open_video(*where, is_edited=is_edited, watermark=request.watermark, live=live)
-
-
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """The picture `(H, W, 3)`, uint8 RGB. The intake made the file, so nothing is checked again."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
-        return np.asarray(picture.convert("RGB"), dtype=np.uint8)

@@ -58,6 +58,14 @@ class WorkerSettings(StoreSettings):
         Path | None,
         Field(description="Folder of face-alignment's weights; unset means its own cache."),
     ] = None
+    segment_s: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Videos of two and more times so many seconds are drawn by all workers that "
+            "have no other job; unset: by one.",
+        ),
+    ] = None
     lease_s: Annotated[
         float,
         Field(ge=1, description="A job whose worker is silent for so long counts as abandoned."),

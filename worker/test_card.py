@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from worker.contract.messages import Stage
 from worker.contract.results import RendererInfo, VideoUse
 from worker.progress import ProgressSink
-from worker.runtime import RenderRequest, RenderResult, open_output, read_rgb
+from worker.render_request import RenderRequest, RenderResult, draw_video, open_output, read_rgb
 from worker.stage_clock import StageClock
+from worker.team import OnFrames, VideoSize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class TestCardRenderer:
@@ -55,26 +62,35 @@ class TestCardRenderer:
             )
         if request.image is None:
             numbers = shown_numbers(total, source.num_frames, request.options.video_shorter)
-            pictures = read_in_order(source, numbers.tolist())
             width, height = source.width, source.height
         else:
             picture = read_rgb(request.image)
-            pictures = (picture.copy() for _ in range(total))
             height, width = int(picture.shape[0]), int(picture.shape[1])
+
+        def pictures(start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
+            if request.image is None:
+                return iter(read_in_order(source, numbers[start:stop].tolist()))
+            return (picture.copy() for _ in range(start, stop))
+
         clock.enter(Stage.GENERATING)
         progress.stage(Stage.GENERATING)
-        with open_output(request, width, height, fps, total) as writer:
-            for index, frame in enumerate(pictures):
-                if index % self.batch_size == 0:
-                    progress.frames(index, total)
-                left = index * 8 % width
-                frame[:, left : left + 8] = 255 - frame[:, left : left + 8]
-                time.sleep(self._frame_s)
-                with clock.aside(Stage.ENCODING):
-                    writer.write(frame)
-            progress.frames(total, total)
-            clock.enter(Stage.ENCODING)
-            progress.stage(Stage.ENCODING)
+        progress.frames(0, total)
+
+        def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:
+            with open_output(into, width, height, fps, total, first_frame=start) as writer:
+                for index, frame in enumerate(pictures(start, stop), start):
+                    left = index * 8 % width
+                    frame[:, left : left + 8] = 255 - frame[:, left : left + 8]
+                    time.sleep(self._frame_s)
+                    with clock.aside(Stage.ENCODING):
+                        writer.write(frame)
+                    if (index + 1) % self.batch_size == 0 or index + 1 == stop:
+                        on_frames(index % self.batch_size + 1)
+                if into is request:
+                    clock.enter(Stage.ENCODING)
+                    progress.stage(Stage.ENCODING)
+
+        draw_video(request, progress, VideoSize(total, fps, self.batch_size, self.info), draw)
         clock.enter(None)
         return RenderResult(
             num_frames=total,

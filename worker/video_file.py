@@ -43,6 +43,7 @@ def open_video(
     is_edited: bool,
     watermark: Watermark | None = None,
     live: LiveFilm | None = None,
+    first_frame: int = 0,
 ) -> VideoWriter:
     """A writer of finished frames: first the watermark, which changes pixels everywhere, then the label.
 
@@ -56,6 +57,7 @@ def open_video(
         is_edited: It is a film that was changed, not a picture that was animated.
         watermark: What is put into the pictures, or None.
         live: Who watches it while it is drawn; sees the label, too.
+        first_frame: Number of the first frame in the whole film, of which this is a part.
 
     Raises:
         model.errors.ModelError: See `VideoWriter` and `Label`.
@@ -80,11 +82,23 @@ def open_video(
                 num_frames=num_frames,
             )
         )
+    return VideoWriter(
+        path,
+        width=width,
+        height=height,
+        fps=fps,
+        sound=sound,
+        marks=marks,
+        tags=video_tags(is_edited=is_edited),
+        live=live,
+        first_frame=first_frame,
+    )
+
+
+def video_tags(*, is_edited: bool) -> dict[str, str]:
+    """What the file says of itself in words."""
     how = "altered" if is_edited else "generated"
-    tags = {
+    return {
         "title": f"Talking face, {how} with AI",
         "comment": f"Synthetic media: {how} with AI by talkface {version('talkface')}",
     }
-    return VideoWriter(
-        path, width=width, height=height, fps=fps, sound=sound, marks=marks, tags=tags, live=live
-    )

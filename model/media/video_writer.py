@@ -62,6 +62,7 @@ class VideoWriter:
         marks: What is put on each frame, in this order; frames that are written stay as they are.
         tags: Metadata of the file, by ffmpeg's names, such as `title` and `comment`.
         live: Shows the same frames, with their marks, while they are written; None = nobody watches.
+        first_frame: Number of the first frame in the whole that this is a part of; marks are told.
 
     Raises:
         ShapeError: A side is odd or not positive (yuv420p halves both), or a frame has another
@@ -82,6 +83,7 @@ class VideoWriter:
         marks: Sequence[FrameMark] = (),
         tags: Mapping[str, str] | None = None,
         live: LiveFilm | None = None,
+        first_frame: int = 0,
     ) -> None:
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ShapeError(f"a video needs even sides of at least 2 pixels, got {width}x{height}")
@@ -89,12 +91,13 @@ class VideoWriter:
             raise ValueError(f"fps must be positive, got {fps}")
         self.path = Path(path)
         self.num_frames = 0
+        self._first_frame = first_frame
         self._shape = (height, width, 3)
         self._fps = fps
         self._marks = tuple(marks)
         self._tags = dict(tags or {})
         self._sound = None if sound is None else Path(sound)
-        self._sound_channels = 0 if sound is None else _check_sound(Path(sound))
+        self._sound_channels = 0 if sound is None else check_sound(Path(sound))
         self._process: subprocess.Popen[bytes] | None = None
         self._pictures = self._beside("pictures")
         self._partial = self._beside("partial")
@@ -141,7 +144,7 @@ class VideoWriter:
         if self._marks:
             frame = frame.copy()
             for mark in self._marks:
-                mark.apply(frame, self.num_frames)
+                mark.apply(frame, self._first_frame + self.num_frames)
         if self._live is not None:
             self._live.write(frame)
         try:
@@ -177,7 +180,7 @@ class VideoWriter:
             self.abort()
 
     def _mux(self, sound: Path) -> None:
-        command = _mux_command(
+        command = mux_command(
             self._pictures,
             sound,
             self._partial,
@@ -237,7 +240,7 @@ class VideoWriter:
         )
 
 
-def _check_sound(sound: Path) -> int:
+def check_sound(sound: Path) -> int:
     """Channels of a sound that is to be muxed; fails before the first frame is rendered."""
     try:
         channels = probe(sound).audio_channels
@@ -248,7 +251,8 @@ def _check_sound(sound: Path) -> int:
     return channels
 
 
-def _mp4_arguments(tags: Mapping[str, str]) -> list[str]:
+def mp4_arguments(tags: Mapping[str, str]) -> list[str]:
+    """What makes ffmpeg's output an MP4 of ours."""
     return [*metadata_arguments(tags), "-movflags", "+faststart", "-f", "mp4"]
 
 
@@ -259,10 +263,10 @@ def _encode_command(
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
     command += ["-framerate", repr(float(fps)), "-i", "pipe:0", *picture_arguments()]
     command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium", "-tune", "film"]
-    return [*command, *_mp4_arguments(tags), f"file:{destination}"]
+    return [*command, *mp4_arguments(tags), f"file:{destination}"]
 
 
-def _mux_command(
+def mux_command(
     pictures: Path,
     sound: Path,
     destination: Path,
@@ -271,8 +275,9 @@ def _mux_command(
     seconds: float,
     tags: Mapping[str, str],
 ) -> list[str]:
+    """The command that adds a sound to pictures, exactly as long as they are."""
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += [*input_arguments(pictures), *input_arguments(sound)]
     command += ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy"]
     command += sound_arguments(channels, seconds)
-    return [*command, *_mp4_arguments(tags), f"file:{destination}"]
+    return [*command, *mp4_arguments(tags), f"file:{destination}"]

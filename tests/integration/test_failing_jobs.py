@@ -17,10 +17,11 @@ from worker.contract.ledger import Ledger
 from worker.contract.quarantine import Quarantine
 from worker.contract.results import RendererInfo
 from worker.gpu_worker import GpuWorker
-from worker.jobs import WorkerContext, install, render_talking_face
+from worker.jobs import render_talking_face
 from worker.progress import Heartbeat, ProgressSink, Stop
-from worker.runtime import Renderer, RenderRequest, RenderResult
+from worker.render_request import Renderer, RenderRequest, RenderResult
 from worker.test_card import TestCardRenderer
+from worker.worker_context import WorkerContext, install
 
 PostJob = Callable[..., str]
 

@@ -96,6 +96,7 @@ SETTING_NAMES: Final = frozenset(
         "dtype",
         "detector",
         "face_alignment_dir",
+        "segment_s",
         "lease_s",
         "stall_s",
         "grace_s",

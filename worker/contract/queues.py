@@ -23,6 +23,7 @@ VALIDATE_QUEUE: Final[QueueName] = "validate"
 JOB_FUNCTION: Final = "worker.jobs.render_talking_face"
 INSPECT_FUNCTION: Final = "worker.inspection.inspect_portrait"
 VALIDATE_FUNCTION: Final = "worker.validation.validate_uploads"
+HELP_FUNCTION: Final = "worker.helping.help_with"
 FUNCTIONS: Final[Mapping[QueueName, str]] = {
     VALIDATE_QUEUE: VALIDATE_FUNCTION,
     INSPECT_QUEUE: INSPECT_FUNCTION,
@@ -52,7 +53,7 @@ class AllowedJob(Job):
         Raises:
             ForbiddenFunctionError: It is not on the list.
         """
-        if self.func_name not in FUNCTIONS.values() or self.instance:
+        if self.func_name not in (*FUNCTIONS.values(), HELP_FUNCTION) or self.instance:
             raise ForbiddenFunctionError(f"{self.func_name!r} is not a function of this queue")
         return super().func
 
@@ -145,3 +146,22 @@ def deliver(
     if is_fair and not at_front:
         delivery = delivery_id(job_id, attempt, queue.name)
         fair_queue.place(pipeline, queue.key, queue.name, job_id, delivery)
+
+
+def call_helpers(queue: Queue, pipeline: Pipeline, job_id: str, attempt: int, count: int) -> None:
+    """Add to an open transaction: deliveries that ask workers to help with a job that runs.
+
+    None of them has to come: nothing is lost with them.
+    """
+    for number in range(count):
+        queue.enqueue(
+            HELP_FUNCTION,
+            job_id,
+            attempt,
+            job_id=f"{delivery_id(job_id, attempt)}_help{number}",
+            job_timeout=-1,
+            result_ttl=0,
+            failure_ttl=3600,
+            at_front=True,
+            pipeline=pipeline,
+        )

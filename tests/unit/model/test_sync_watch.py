@@ -17,7 +17,7 @@ from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import Reference, RenderPlan
 from model.pipelines.sync_watch import SyncScore, SyncWatch
 from model.pipelines.talking_face import load_pipeline
-from worker.runtime import read_rgb
+from worker.render_request import read_rgb
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 NUM_FRAMES = 50

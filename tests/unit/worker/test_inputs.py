@@ -24,7 +24,7 @@ from worker.contract.intake.uploads import (
 )
 from worker.contract.messages import JobInput, SamplingOptions, VideoInput
 from worker.contract.results import JobResult
-from worker.runtime import RenderRequest
+from worker.render_request import RenderRequest
 from worker.video_file import NO_LABEL
 
 LIMITS = IntakeLimits()

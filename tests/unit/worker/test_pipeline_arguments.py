@@ -14,7 +14,8 @@ from model.pipelines.options import RenderOptions
 from model.pipelines.presets import MOST_STRENGTH, STRENGTHS, Frame
 from worker.contract.messages import INTAKE_OPTIONS, WRITER_OPTIONS, SamplingOptions
 from worker.contract.option_types import MOST_MOTION, FrameName, VideoShorter
-from worker.runtime import RenderRequest, render_options
+from worker.render_request import RenderRequest
+from worker.runtime import render_options
 
 FILES: dict[str, Any] = {"speech": Path("s"), "sound": None, "output": Path("o")}
 

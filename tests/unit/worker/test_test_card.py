@@ -21,8 +21,8 @@ from worker.contract.intake.videos import accept_video
 from worker.contract.messages import SamplingOptions, Stage
 from worker.contract.results import VideoUse
 from worker.progress import HandBackError
+from worker.render_request import RenderRequest
 from worker.renderers import load_renderer
-from worker.runtime import RenderRequest
 from worker.settings import WorkerSettings
 from worker.stage_clock import StageClock
 from worker.test_card import TestCardRenderer
