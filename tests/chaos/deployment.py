@@ -46,10 +46,12 @@ class Deployment:
     Args:
         folder: An empty folder with a short name, for everything.
         s3: Where uploads and results are kept instead of the folder; it has `BUCKET`.
+        segment_s: Videos are drawn in segments of so many seconds, by several workers.
     """
 
     folder: Path
     s3: S3Server | None = None
+    segment_s: float | None = None
 
     @property
     def redis_url(self) -> str:
@@ -123,6 +125,8 @@ class Deployment:
         settings = {**_SETTINGS, "redis_url": self.redis_url, "data_dir": self.data_dir}
         environment = {key: value for key, value in os.environ.items() if "TALKFACE" not in key}
         environment |= {f"TALKFACE_{key.upper()}": str(value) for key, value in settings.items()}
+        if self.segment_s is not None:
+            environment["TALKFACE_SEGMENT_S"] = str(self.segment_s)
         if self.s3 is not None:
             environment |= self.s3.environment(BUCKET)
         return environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}

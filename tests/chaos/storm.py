@@ -1,6 +1,6 @@
 """Kill everything at random while jobs come in, then count what was lost and what happened twice.
 
-    python -m tests.chaos.storm --seconds 300 [--store s3]
+    python -m tests.chaos.storm --seconds 300 [--store s3] [--segment-s 0.3]
 
 Three workers that draw real files at 20 ms a frame, the API, the validator, the reconciler, the signer and
 a real Redis that writes each answer to disk first. Clients post photographs, and now and then a video to dub,
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -88,6 +89,7 @@ def run(
     pause_s: tuple[float, float],
     folder: Path,
     s3: S3Server | None = None,
+    segment_s: float | None = None,
 ) -> Report:
     """One storm and the counting after it.
 
@@ -97,9 +99,10 @@ def run(
         pause_s: Shortest and longest time between two kills.
         folder: An empty folder with a short name, for everything.
         s3: Where files are kept, None = in the folder. It is not killed: its objects are in memory.
+        segment_s: Videos are drawn in segments of so many seconds; None = each by one worker.
     """
     report = Report()
-    deployment = Deployment(folder, s3)
+    deployment = Deployment(folder, s3, segment_s)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         victims = [
             deployment.redis(),
@@ -129,13 +132,17 @@ def run(
     return report
 
 
-def in_bucket(storm: Callable[..., Report]) -> Callable[..., Report]:
-    """The same storm with the files in a bucket."""
+def special_storm(
+    storm: Callable[..., Report], store: str, segment_s: float | None
+) -> Callable[..., Report]:
+    """A storm with the files in a bucket, or with segments, or both."""
+    if store == "folder":
+        return partial(storm, segment_s=segment_s)
 
     def run_in_bucket(*arguments: object) -> Report:
         with s3_server() as s3:
             s3.bucket(BUCKET)
-            return storm(*arguments, s3)
+            return storm(*arguments, s3=s3, segment_s=segment_s)
 
     return run_in_bucket
 
@@ -144,27 +151,28 @@ def command_line(
     about: str,
     storm: Callable[[float, int, tuple[float, float], Path], Report],
     *,
-    has_stores: bool = False,
+    has_kinds: bool = False,
 ) -> int:
     """Run a storm as the command line says; 0 if nothing was lost, doubled or left lying about.
 
     Args:
         about: Said by `--help`.
         storm: Takes seconds, seed, pause and folder.
-        has_stores: It takes an S3 server as well.
+        has_kinds: It takes an S3 server and the length of segments as well.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause", type=float, nargs=2, default=(1.2, 3.2), metavar=("MIN", "MAX"))
     parser.add_argument("--keep", action="store_true", help="Keep the folder, logs included.")
-    if has_stores:
+    if has_kinds:
         parser.add_argument("--store", choices=("folder", "s3"), default="folder")
+        parser.add_argument("--segment-s", type=float, help="Divide videos in such segments.")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tf-chaos-"))
     try:
-        if has_stores and options.store == "s3":
-            storm = in_bucket(storm)
+        if has_kinds:
+            storm = special_storm(storm, options.store, options.segment_s)
         report = storm(options.seconds, options.seed, tuple(options.pause), folder)
     finally:
         if options.keep:
@@ -176,4 +184,4 @@ def command_line(
 
 
 if __name__ == "__main__":
-    sys.exit(command_line(__doc__.splitlines()[0], run, has_stores=True))
+    sys.exit(command_line(__doc__.splitlines()[0], run, has_kinds=True))

@@ -55,27 +55,32 @@ def test_both_draw_and_the_video_is_that_of_one(
     client: TestClient,
     post: PostJob,
     two_workers: list[WorkerProcess],
+    start_worker: StartWorker,
     tmp_path: Path,
     data_dir: Path,
     redis: Redis,
 ) -> None:
-    job_id = post(4.0, label="always")
-    job = wait_for_success(client, job_id)
+    divided = post(4.0, label="always")
+    job = wait_for_success(client, divided)
 
     assert min(drawn_by(two_workers)) > 0
     # Segments of two batches of eight frames: 100 frames are seven.
     assert sum(drawn_by(two_workers)) == 7
-    assert job["frames"] == {"done": 100, "total": 100}
-    assert job["attempt"] == 1
-    found = frames_of(client, job_id, tmp_path / "divided.mp4")
-    for worker in two_workers:
-        worker.kill()
-    assert len(found) == 100
-
-    # Too short to be divided; the same pictures at the same numbers, to what encoding changes.
-    left = [path.name for path in (data_dir / "artifacts" / "results" / job_id).iterdir()]
+    assert (job["frames"], job["attempt"]) == ({"done": 100, "total": 100}, 1)
+    left = [path.name for path in (data_dir / "artifacts" / "results" / divided).iterdir()]
     assert not [name for name in left if "segment" in name], "they are gone with the end"
     assert redis.keys("tf:{j}:segment*") == []
+
+    for worker in two_workers:
+        worker.kill()
+    start_worker()
+    whole = post(4.0, label="always")
+    wait_for_success(client, whole)
+    found, expected = (frames_of(client, one, tmp_path / one) for one in (divided, whole))
+    assert found.shape == expected.shape == (100, *found.shape[1:])
+    error = np.mean((found.astype(np.float64) - expected) ** 2, axis=(1, 2, 3))
+    # No frame is another one's: what differs is what encoding lost.
+    assert 10 * np.log10(255**2 / error.max()) > 35.0
 
 
 def test_a_short_video_is_never_divided(

@@ -103,6 +103,14 @@ def test_a_part_equals_the_same_part_of_the_whole(
     assert list(pipeline.render(plan, 23)) == []
 
 
+def test_whoever_prepares_anew_draws_the_same_part(
+    pipeline: TalkingFacePipeline, portrait: Image, speech: Waveform, frames: Image
+) -> None:
+    """So do the workers of one divided video."""
+    anew = pipeline.prepare(portrait, speech, RenderOptions(preset="fast"))
+    assert difference(draw(pipeline, anew, 8, 16), frames[8:16]) == 0
+
+
 def test_batches_are_no_larger_than_the_plan_says(
     pipeline: TalkingFacePipeline, plan: RenderPlan
 ) -> None:
