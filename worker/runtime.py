@@ -58,6 +58,7 @@ class PipelineRenderer:
         from model.pipelines.talking_face import load_pipeline
 
         pipeline = load_pipeline(settings.weights_dir, device=settings.device, dtype=settings.dtype)
+        pipeline.batch_size = settings.batch_size
         pipeline.detector = load_detector(
             settings.detector, weights_dir=settings.face_alignment_dir, device=str(pipeline.device)
         )

@@ -58,6 +58,15 @@ class WorkerSettings(StoreSettings):
         Path | None,
         Field(description="Folder of face-alignment's weights; unset means its own cache."),
     ] = None
+    batch_size: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=256,
+            description="Frames that the networks draw at once; unset: 8 on a CPU, 32 on a GPU. Halved "
+            "where memory is short.",
+        ),
+    ] = None
     segment_s: Annotated[
         float | None,
         Field(

@@ -22,6 +22,7 @@ from model.face.mouth_fill import Inner
 from model.networks.detail import SCALE
 from model.pipelines.denoising import Background, CropSampler, Networks
 from model.pipelines.detail import DetailPass
+from model.pipelines.halving import Halving
 from model.pipelines.outputs import RenderPlan
 from model.pipelines.presets import PRESETS
 
@@ -73,6 +74,7 @@ class CropDrawer:
                 "checkpoint that was trained with crop=face."
             )
         self.sampler = self._make_sampler(networks)
+        self._halving = Halving()
         self._still: Background | None = None  # of a photograph: the same for all batches
         # The networks tint a grey mouth a little.
         self._grey = is_grey(plan.reference.image)
@@ -113,7 +115,13 @@ class CropDrawer:
         padded = _pad(warped, size)
 
         def draw_with(sampler: CropSampler) -> FloatPicture:
-            return sampler.sample(targets, padded, self._background_of(sampler, faces, padded))
+            background = self._background_of(sampler, faces, padded)
+
+            def draw_part(part: slice) -> FloatPicture:
+                drawn_into = None if background is None else background.part(part)
+                return sampler.sample(targets[part], padded[part], drawn_into)
+
+            return self._halving.draw(draw_part, size)
 
         crops = draw_with(self.sampler)
         if not np.isfinite(crops).all() and self._networks.dtype != torch.float32:

@@ -143,6 +143,12 @@ class Background:
     masked_latents: torch.Tensor
     mask: torch.Tensor
 
+    def part(self, frames: slice) -> Background:
+        """That of some frames of the batch."""
+        if len(self.latents) == 1:
+            return self
+        return Background(self.latents[frames], self.masked_latents[frames], self.mask[frames])
+
 
 class CropSampler:
     """Draws the crops of one job.

@@ -9,12 +9,32 @@ from typing import Final
 import torch
 from torch import nn
 
+from model.networks.attention import select_backend
 from model.pipelines.parallel import one_thread
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PROBE_S: Final = 0.5
 _WORTH: Final = 1.25
 """bf16 costs accuracy: it must be faster by this factor."""
+
+
+def set_up(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Choose where and in which arithmetic networks run, and set this process up for it.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: See `choose_dtype`.
+    """
+    place = choose_device(device)
+    arithmetic = choose_dtype(dtype, place)
+    if place.type == "cuda":
+        # Batches have one shape, so the fastest convolution is worth looking for; what stays in fp32
+        # is exact enough with TF32's ten bits.
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+    select_backend(place, arithmetic)
+    return place, arithmetic
 
 
 def choose_device(device: str | torch.device) -> torch.device:

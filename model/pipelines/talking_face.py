@@ -32,7 +32,7 @@ from model.face.detection import FaceDetector, MediaPipeFaceDetector
 from model.face.inner_mouth import InnerMouthBank
 from model.media.audio import FPS, SAMPLE_RATE
 from model.media.frames import FrameSource
-from model.networks.attention import attention_backend, select_backend
+from model.networks.attention import attention_backend
 from model.networks.detail import DetailNetwork
 from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
@@ -46,7 +46,7 @@ from model.pipelines.head_paths import driver_path, voice_path
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import HeadPath, Reference, RenderPlan, TalkingFaceOutput
 from model.pipelines.parallel import map_ahead, one_thread
-from model.pipelines.placement import choose_device, choose_dtype, dtype_name
+from model.pipelines.placement import dtype_name, set_up
 from model.pipelines.planning import Planner, check_inputs, find_reference
 from model.pipelines.scenes import plan_batches
 
@@ -101,6 +101,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         self.weights_sha256: str | None = None
         self.inner_mouths: InnerMouthBank | None = None
         self.detector: FaceDetector | None = None
+        self.batch_size: int | None = None  # frames at once; None = as suits the device
         self._jobs: WeakKeyDictionary[RenderPlan, PlanDrawer] = WeakKeyDictionary()
 
     # --- where and how ------------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ class TalkingFacePipeline(DiffusionPipeline):
 
     @property
     def _planner(self) -> Planner:
-        size = _BATCH_SIZE.get(self.device.type, 8)
+        size = self.batch_size or _BATCH_SIZE.get(self.device.type, 8)
         return Planner(self.landmark_completer, size, torch.get_num_threads())
 
     def _detector(self) -> FaceDetector:
@@ -389,10 +390,8 @@ def load_pipeline(
     pipeline.model_name = manifest.model_name
     pipeline.version = manifest.version
     pipeline.weights_sha256 = manifest.weights_sha256
-    place = choose_device(device)
-    select_backend(place)
     with one_thread():
-        return pipeline.to(place, choose_dtype(dtype, place))
+        return pipeline.to(*set_up(device, dtype))
 
 
 def _tell(on_stage: OnStage | None, stage: str) -> None:

@@ -96,6 +96,7 @@ SETTING_NAMES: Final = frozenset(
         "dtype",
         "detector",
         "face_alignment_dir",
+        "batch_size",
         "segment_s",
         "lease_s",
         "stall_s",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model.networks.attention import (
     attention,
@@ -14,6 +17,7 @@ from model.networks.attention import (
     select_backend,
     set_backend,
     use_backend,
+    xformers_fault,
 )
 
 
@@ -90,10 +94,57 @@ def test_a_cpu_gets_sdpa() -> None:
     assert attention_backend() == "sdpa"
 
 
-def test_cuda_gets_xformers_where_it_is_installed() -> None:
-    wanted = "xformers" if importlib.util.find_spec("xformers") is not None else "sdpa"
-    assert select_backend(torch.device("cuda")) == wanted
-    assert attention_backend() == wanted
+def fake_xformers(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., torch.Tensor]) -> None:
+    """An installed xformers whose one function is `answer`."""
+    package, ops = ModuleType("xformers"), ModuleType("xformers.ops")
+    ops.memory_efficient_attention = answer  # type: ignore[attr-defined]
+    package.ops = ops  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "xformers", package)
+    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+
+
+def exact(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    mixed = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)))
+    return mixed.transpose(1, 2)
+
+
+def refuse(*_: torch.Tensor) -> torch.Tensor:
+    raise NotImplementedError("No operator found for `memory_efficient_attention_forward`")
+
+
+CPU, HALF = torch.device("cpu"), torch.bfloat16
+
+
+def test_an_xformers_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_xformers(monkeypatch, exact)
+    assert xformers_fault(CPU, HALF) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (refuse, "NotImplementedError"),
+        (lambda query, key, value: query * 2, "other values"),
+    ],
+)
+def test_an_xformers_that_is_installed_and_does_not_work_is_not_used(
+    answer: Callable[..., torch.Tensor], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_xformers(monkeypatch, answer)
+    set_backend("eager")
+
+    assert words in str(xformers_fault(CPU, HALF))
+    assert attention_backend() == "eager", "a probe changes nothing"
+
+
+def test_without_xformers_or_without_a_device_cuda_gets_sdpa_and_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "xformers", None)
+    caplog.set_level(logging.INFO, "model.networks.attention")
+
+    assert select_backend(torch.device("cuda")) == "sdpa"
+    assert "attention: sdpa, because xformers" in caplog.text
 
 
 def test_use_backend_restores_the_old_one_after_an_error() -> None:

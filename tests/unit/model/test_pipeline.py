@@ -20,7 +20,7 @@ from model.errors import (
 )
 from model.face.landmarks import INNER_LIPS, POSE, mouth_opening
 from model.face.retargeting import uncross_lips
-from model.pipelines.denoising import Networks
+from model.pipelines.denoising import CropSampler, Networks
 from model.pipelines.landmark_completion import complete_landmarks
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import RenderPlan
@@ -122,6 +122,27 @@ def test_batches_of_eight_equal_batches_of_one(
 ) -> None:
     single = draw(pipeline, dataclasses.replace(plan, batch_size=1), 6, 10)
     assert difference(single, frames[6:10]) <= 1
+
+
+def test_a_batch_that_has_no_room_is_drawn_in_halves(
+    pipeline: TalkingFacePipeline,
+    plan: RenderPlan,
+    frames: Image,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, sizes = CropSampler.sample, []
+
+    def sample(self: CropSampler, targets: Waveform, warped: Image, background: object) -> Image:
+        sizes.append(len(targets))
+        if len(targets) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(self, targets, warped, background)  # type: ignore[arg-type,return-value]
+
+    monkeypatch.setattr(CropSampler, "sample", sample)
+    drawn = draw(pipeline, dataclasses.replace(plan), 0, 8)
+
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    assert difference(drawn, frames[:8]) <= 2
 
 
 def test_one_thread_draws_what_several_draw(
