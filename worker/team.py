@@ -164,6 +164,7 @@ class Team:
         on_total: OnFrames,
     ) -> None:
         start, stop = plan.borders(number)
+        _log.info("segment_begun", number=number, first_frame=start)
         others = self._num_drawn(plan)
         done = 0
         path = folder / f"segment-{number}.mp4"
@@ -186,7 +187,7 @@ class Team:
             # Somebody drew it meanwhile, or the job has ended.
             with contextlib.suppress(OSError):
                 self.store.delete(key)
-        _log.info("segment_drawn", number=number, first_frame=start)
+        _log.info("segment_drawn", number=number)
 
     @contextmanager
     def gathered(self, plan: SegmentPlan) -> Iterator[list[Path]]:

@@ -1,6 +1,6 @@
 """A long job's segments: who draws which, and which are drawn. The ledger's part of `worker.team`.
 
-    segments:<id>       hash     plan; done:<n> = key of its file; draws:<n> = how often it was begun
+    segments:<id>       hash     plan; done:<n> = key of its file
     segment:<id>:<n>    string   token of the process that draws it; Redis lets it expire
 
 The job stays its worker's; a segment is lent to whoever asks for one, and is free again when its lease
@@ -44,7 +44,6 @@ for number = 0, tonumber(ARGV[5]) - 1 do
   if redis.call('HEXISTS', key, 'done:' .. number) == 0 then
     local lease = SEGMENT .. ARGV[1] .. ':' .. number
     if redis.call('SET', lease, ARGV[2], 'NX', 'PX', ARGV[3]) then
-      redis.call('HINCRBY', key, 'draws:' .. number, 1)
       return number
     end
     answer = ALL_TAKEN
@@ -180,15 +179,6 @@ class Segments:
             int(name.removeprefix(b"done:")): key.decode()
             for name, key in fields.items()
             if name.startswith(b"done:")
-        }
-
-    def draws(self) -> dict[int, int]:
-        """How often each segment was begun."""
-        fields = cast(Mapping[bytes, bytes], self._redis.hgetall(self._key))
-        return {
-            int(name.removeprefix(b"draws:")): int(count)
-            for name, count in fields.items()
-            if name.startswith(b"draws:")
         }
 
     def forget(self) -> None:
