@@ -136,6 +136,7 @@ def test_of_a_helper_that_is_killed_one_segment_is_drawn_again(
     assert len(lost) == 1 and begun.total() == 8
 
 
+@pytest.mark.long
 def test_of_an_owner_that_is_killed_the_drawn_segments_stay_drawn(
     client: TestClient,
     post: PostJob,
