@@ -140,13 +140,35 @@ def crop_image(image: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[n
     matrix = pixel_affine(affine, size)
     shrink = source_pixels(matrix)
     crop = cv2.warpAffine(
-        low_pass(image, shrink),
+        _low_pass_box(image, shrink, matrix, size),
         matrix,
         (size, size),
         flags=cv2.INTER_CUBIC if shrink < 1 else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     return np.asarray(crop, np.uint8)
+
+
+def _low_pass_box(
+    image: NDArray[np.uint8], shrink: float, matrix: Affine, size: int
+) -> NDArray[np.uint8]:
+    """`low_pass` of an image as far as a crop of it looks; elsewhere the result is not defined."""
+    if shrink <= 1.0:
+        return image
+    corners = np.array([(-1, -1), (size, -1), (-1, size), (size, size)], np.float32)
+    seen = warp_points(invert_affine(matrix), corners)
+    reach = np.ceil(4.0 * 0.5 * shrink) + 2.0  # the kernel of 8 bit pictures ends at 3 sigma
+    sides = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(seen.min(axis=0)) - 1, 0, sides - 1).astype(int)
+    high = np.clip(np.ceil(seen.max(axis=0)) + 2, low + 1, sides).astype(int)
+    first = np.maximum(low - int(reach), 0)
+    last = np.minimum(high + int(reach), sides)
+    soft = low_pass(image[first[1] : last[1], first[0] : last[0]], shrink)
+    # As large as the image, so that the crop's places stay as they are, bit for bit.
+    whole = np.empty_like(image)
+    inside = soft[low[1] - first[1] :, low[0] - first[0] :]
+    whole[low[1] : high[1], low[0] : high[0]] = inside[: high[1] - low[1], : high[0] - low[0]]
+    return whole
 
 
 def recrop(crop: NDArray[np.uint8], affine: Affine, size: int) -> NDArray[np.uint8]:

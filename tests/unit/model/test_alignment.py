@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from model.face.alignment import (
     fit_similarity,
     invert_affine,
     jitter_affine,
+    low_pass,
     lower_face_mask,
+    pixel_affine,
+    source_pixels,
     warp_points,
 )
 from model.face.landmarks import CONTENT, NUM_LANDMARKS
@@ -103,3 +107,23 @@ def test_mask_knows_pose_points_only() -> None:
     assert mask.dtype == np.bool_ and mask.any() and not mask.all()
     assert not mask[: int(MASK_TOP * 32)].any()
     assert mask[-1].any()
+
+
+def test_only_what_a_crop_sees_is_blurred_and_it_is_the_same_crop() -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (200, 260, 3), np.uint8)
+    for _ in range(40):
+        scale, angle = np.exp(rng.uniform(-7.0, -3.5)), rng.uniform(-0.6, 0.6)
+        turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+        linear = scale * turn
+        shift = 0.5 - linear @ rng.uniform(-40, 280, 2)  # some look beyond the picture
+        affine = np.concatenate([linear, shift[:, None]], axis=1).astype(np.float32)
+        matrix = pixel_affine(affine, 48)
+        whole = cv2.warpAffine(
+            low_pass(image, source_pixels(matrix)),
+            matrix,
+            (48, 48),
+            flags=cv2.INTER_CUBIC if source_pixels(matrix) < 1 else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        np.testing.assert_array_equal(crop_image(image, affine, 48), whole)
