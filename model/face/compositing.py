@@ -299,7 +299,12 @@ def soft_mask(
     return mask.astype(np.float32)
 
 
-def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:
+def match_colour(
+    crop: Picture,
+    warped: NDArray[np.uint8],
+    target: NDArray[np.float32],
+    part: tuple[slice, slice] = (slice(None), slice(None)),
+) -> Picture:
     """`crop` with the source's light on its skin.
 
     The portrait engine's picture has the source's own colours, moved; around what was generated it is
@@ -311,17 +316,21 @@ def match_colour(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.fl
         crop: `(S, S, 3)`, 0 to 255.
         warped: `(S, S, 3)` uint8, the portrait engine's picture of the same face.
         target: That face `(68, 2)`, crop units.
+        part: Rows and columns that were drawn: the rest is neither looked at nor changed.
     """
     size = crop.shape[0]
     reach = max(1, round(_LIPS_MARGIN * size))
-    lips = _fill(target[list(OUTER_LIPS)], size)
+    lips = _fill(target[list(OUTER_LIPS)], size)[part]
+    drawn = crop[part]
     weight = cv2.erode(1 - lips, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
     # Where a chin stands elsewhere, skin would be measured against wall: no light differs so much.
-    offset = np.clip(warped.astype(np.float32) - crop, -_MOST_OFFSET, _MOST_OFFSET)
+    offset = np.clip(warped[part].astype(np.float32) - drawn, -_MOST_OFFSET, _MOST_OFFSET)
     sigma = _LIGHT_SCALE * size
     total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
     share = cv2.GaussianBlur(weight, (0, 0), sigma)
-    return np.asarray(crop + total / np.maximum(share, 1e-3)[..., None], np.float32)
+    matched = crop.copy()
+    matched[part] = drawn + total / np.maximum(share, 1e-3)[..., None]
+    return matched
 
 
 def _fill(points: NDArray[np.float32], size: int) -> NDArray[np.uint8]:

@@ -23,6 +23,8 @@ _GROWTH: Final = 0.006
 """Full strength reaches this far beyond the inner lips, crop units: landmarks miss a lip's edge by as much."""
 _FEATHER: Final = 0.010
 """Width of the mask's edge beyond that."""
+REACH: Final = _GROWTH + _FEATHER
+"""Nothing beyond is the networks', crop units."""
 _LIP_EDGE: Final = 0.010
 """Depth of the gap within which a lip still hides its teeth's detail."""
 _CHANGE: Final = 0.05
@@ -64,9 +66,8 @@ def blend_mouth(
     blended = carried.astype(np.float32)
     new = ramp(abs(float(inner_opening(target)) - float(inner_opening(own))) / _CHANGE)
     lips = target[list(INNER_LIPS)]
-    reach = _GROWTH + _FEATHER
-    low = np.clip(np.floor((lips.min(axis=0) - reach) * size).astype(int) - 1, first, last)
-    high = np.clip(np.ceil((lips.max(axis=0) + reach) * size).astype(int) + 2, first, last)
+    low = np.clip(np.floor((lips.min(axis=0) - REACH) * size).astype(int) - 1, first, last)
+    high = np.clip(np.ceil((lips.max(axis=0) + REACH) * size).astype(int) + 2, first, last)
     width, height = (high - low).tolist()
     if new <= 0 or width <= 0 or height <= 0:
         return blended

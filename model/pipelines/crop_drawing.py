@@ -20,10 +20,12 @@ from model.face.compositing import is_grey, match_colour, without_colour
 from model.face.mouth_crop import network_affine, network_inner
 from model.face.mouth_fill import Inner
 from model.networks.detail import SCALE
+from model.networks.latent_window import Window
 from model.pipelines.denoising import Background, CropSampler, Networks
 from model.pipelines.detail import DetailPass
 from model.pipelines.halving import Halving
 from model.pipelines.outputs import RenderPlan
+from model.pipelines.pasted_window import PastedWindow, pasted_window
 from model.pipelines.presets import PRESETS
 
 Picture = NDArray[np.uint8]
@@ -73,6 +75,11 @@ class CropDrawer:
                 f"{model_name} draws mouths; region is 'lower_face'. Ask for 'mouth', or name a "
                 "checkpoint that was trained with crop=face."
             )
+        whole = Window(0, 0, networks.latent_size, networks.latent_size)
+        self._pasted = pasted_window(
+            networks.crop, plan.target_landmarks, plan.reference.landmarks, networks.latent_size
+        ) or PastedWindow(whole, networks.unet.window)
+        self._factor = networks.crop_px // networks.latent_size
         self.sampler = self._make_sampler(networks)
         self._halving = Halving()
         self._still: Background | None = None  # of a photograph: the same for all batches
@@ -80,11 +87,10 @@ class CropDrawer:
         self._grey = is_grey(plan.reference.image)
         self.detail: DetailPass | None = None
         if plan.restore_detail and networks.detail is not None:
-            window = networks.unet.window.enlarge(networks.crop_px // networks.latent_size)
-            self.detail = DetailPass(networks.detail, window)
+            self.detail = DetailPass(networks.detail, self._pasted.finer.enlarge(self._factor))
 
     def draw(self, faces: CarriedFaces) -> list[FloatPicture]:
-        """Crops `(F, F, 3)`, 0 to 255, not clipped, one for each target.
+        """Crops `(F, F, 3)`, 0 to 255, not clipped, one for each target; whole where they are pasted.
 
         Raises:
             SamplingError: The networks gave non-finite values, in fp32 too.
@@ -94,7 +100,8 @@ class CropDrawer:
         crops = self._sample(faces, warped)
         # not strict: the batch is longer by its padding
         parts = zip(crops, warped, _in_crop(faces.targets, faces.affines), strict=False)
-        fine = np.stack([match_colour(*part) for part in parts])
+        drawn = self._pasted.decoded.enlarge(self._factor).slices
+        fine = np.stack([match_colour(*part, drawn) for part in parts])
         if self.detail is not None:
             fine = self.detail(fine, self._cut(faces.filled, faces.affines, SCALE * size))
         return [without_colour(crop) if self._grey else crop for crop in fine]
@@ -173,6 +180,7 @@ class CropDrawer:
             init=plan.init,
             strength=preset.init_strength,
             seed=plan.seed,
+            decoded=self._pasted.decoded,
         )
 
     def _cut(self, pictures: Sequence[Picture], affines: Sequence[Affine], side: int) -> Picture:

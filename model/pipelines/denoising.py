@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from model.face.mouth_crop import NetworkCrop, network_mask
 from model.networks.autoencoder import decode_latents, encode_pictures, pixels_per_cell
 from model.networks.detail import DetailNetwork
+from model.networks.latent_window import Window
 from model.networks.pixels import from_signed, to_signed
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import denoise
@@ -163,6 +164,7 @@ class CropSampler:
         init: Start: "noise", or "warp" for the portrait engine's picture under noise.
         strength: Share of the noise schedule that "warp" leaves to the sampler.
         seed: Of the noise that all frames share.
+        decoded: The part of the latent grid that is wanted as a picture; None = all.
     """
 
     @torch.inference_mode()
@@ -177,8 +179,10 @@ class CropSampler:
         init: Init,
         strength: float,
         seed: int,
+        decoded: Window | None = None,
     ) -> None:
         self._networks = networks
+        self._decoded = decoded or Window(0, 0, networks.latent_size, networks.latent_size)
         self._init = init
         self._scheduler = make_scheduler(networks.scheduler, scheduler)
         part = 1.0 if init == "noise" else strength
@@ -261,7 +265,8 @@ class CropSampler:
             background: From `background`, for one frame or for B; None = what was carried.
         Returns:
             `(B, S, S, 3)` float32, 0 to 255, not clipped; what was not to be generated is the
-            autoencoder's copy of the background. Not finite where the arithmetic overflowed.
+            autoencoder's copy of the background, and black beyond what is decoded. Not finite where
+            the arithmetic overflowed.
         """
         warped_latents = self._encode(self._pictures(warped))
         if background is None:
@@ -311,9 +316,12 @@ class CropSampler:
         return encode_pictures(self._networks.autoencoder, pictures)
 
     def _decode(self, latents: torch.Tensor) -> NDArray[np.float32]:
-        decoded = decode_latents(self._networks.autoencoder, latents)
-        crops = from_signed(decoded).permute(0, 2, 3, 1).cpu().numpy()
-        return np.ascontiguousarray(crops, np.float32)
+        size = self._networks.crop_px
+        part = decode_latents(self._networks.autoencoder, self._decoded.crop(latents))
+        crops = np.zeros((len(latents), size, size, 3), np.float32)
+        where = self._decoded.enlarge(self._factor).slices
+        crops[:, *where] = from_signed(part).permute(0, 2, 3, 1).cpu().numpy()
+        return crops
 
 
 def _enlarge(cells: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:

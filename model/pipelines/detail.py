@@ -27,7 +27,7 @@ class DetailPass:
 
     Args:
         network: The detail network.
-        window: Pixels of a drawn crop that are generated.
+        window: Pixels of a drawn crop that are wanted finer.
     """
 
     def __init__(self, network: DetailNetwork, window: Window) -> None:
