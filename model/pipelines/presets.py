@@ -36,8 +36,8 @@ class Preset:
 
 PRESETS: Final[dict[str, Preset]] = {
     "preview": Preset(0, restore_detail=False),
-    "fast": Preset(2),
-    "balanced": Preset(4, "dpmsolver++"),
+    "fast": Preset(1),
+    "balanced": Preset(2, "dpmsolver++"),
     "quality": Preset(10, "dpmsolver++"),
 }
 
