@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -34,6 +33,8 @@ _BETA: Final = 1000.0
 touches the other for one frame must touch it."""
 _READINGS: Final = (-1, 0, 1)
 """The sound is heard so many 10 ms late: what only one hearing says is chance."""
+_AT_ONCE: Final = 620
+"""Frames that are completed together; with their neighbours, one piece of the network's."""
 _TOUCH: Final = 0.04
 """Opening below which lips begin to count as touching; at half of it they do."""
 
@@ -126,14 +127,22 @@ def _complete(
     frames = len(mel) // MELS_PER_FRAME
     own = faces[0, list(POSE)]
     shown = own.expand(1, frames, -1, -1) if pose is None else torch.from_numpy(pose)[None]
-    side_by_side = partial(map_ahead, workers=workers)
-    readings = []
-    for late in _READINGS:
-        there = np.clip(np.arange(len(mel)) - late, 0, len(mel) - 1)
-        heard = torch.from_numpy(mel[there])[None]
-        completed = completer.complete(heard, shown, faces[None], apply=side_by_side)
-        readings.append(np.asarray(completed[0].float().numpy(), np.float32))
-    points = _agree(np.stack(readings))
+    reach = completer.receptive_field
+
+    def piece(start: int) -> NDArray[np.float32]:
+        stop = min(frames, start + _AT_ONCE)
+        low, high = max(0, start - 1), min(frames, stop + 1)  # a closing mouth has neighbours
+        first, last = max(0, low - reach), min(frames, high + reach)
+        hops = np.arange(MELS_PER_FRAME * first, MELS_PER_FRAME * last)
+        readings = []
+        for late in _READINGS:
+            heard = torch.from_numpy(mel[np.clip(hops - late, 0, len(mel) - 1)])[None]
+            completed = completer.complete(heard, shown[:, first:last], faces[None])
+            readings.append(completed[0, low - first : high - first].float().numpy())
+        return _agree(np.stack(readings))[start - low : stop - low]
+
+    # Piece by piece: of ten minutes the readings are 25 MB, and copies as large.
+    points = np.concatenate(list(map_ahead(piece, range(0, frames, _AT_ONCE), workers)))
     if pose is None:
         return points
     # The network carries its offsets to each frame's pose; the mouth is judged at rest.
