@@ -5,6 +5,7 @@ sources carried to the targets ─▶ denoise ─▶ source's colours ─▶ det
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -82,6 +83,8 @@ class CropDrawer:
         self._factor = networks.crop_px // networks.latent_size
         self.sampler = self._make_sampler(networks)
         self._halving = Halving()
+        self._fp32: CropSampler | None = None
+        self._rescuing = threading.Lock()
         self._still: Background | None = None  # of a photograph: the same for all batches
         # The networks tint a grey mouth a little.
         self._grey = is_grey(plan.reference.image)
@@ -132,7 +135,7 @@ class CropDrawer:
 
         crops = draw_with(self.sampler)
         if not np.isfinite(crops).all() and self._networks.dtype != torch.float32:
-            crops = draw_with(self._make_sampler(self._networks.in_fp32()))
+            crops = draw_with(self._rescue())
         if not np.isfinite(crops).all():
             raise SamplingError(
                 f"{self._model_name} drew non-finite values at {self._plan.num_inference_steps} "
@@ -144,6 +147,13 @@ class CropDrawer:
     def _padded(self, count: int) -> int:
         """The power of two from 2 on, or the batch size, that has room for so many crops."""
         return min(max(2, 1 << (count - 1).bit_length()), self._plan.batch_size)
+
+    def _rescue(self) -> CropSampler:
+        """The same in fp32, made when first needed: one batch that overflows is seldom alone."""
+        with self._rescuing:
+            if self._fp32 is None:
+                self._fp32 = self._make_sampler(self._networks.in_fp32())
+            return self._fp32
 
     def _background_of(
         self, sampler: CropSampler, faces: CarriedFaces, warped: Picture

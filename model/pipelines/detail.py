@@ -7,6 +7,7 @@ sources carried to the targets ────────┴─▶ detail network 
 from __future__ import annotations
 
 import copy
+import threading
 
 import cv2
 import numpy as np
@@ -32,6 +33,8 @@ class DetailPass:
 
     def __init__(self, network: DetailNetwork, window: Window) -> None:
         self._network, self._window = network, window
+        self._fp32: DetailNetwork | None = None
+        self._rescuing = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, crops: FloatPicture, warped: Picture) -> FloatPicture:
@@ -52,7 +55,7 @@ class DetailPass:
         drawn, guide = crops[:, *coarse], warped[:, *there]
         window = _run(network, drawn, guide)
         if not np.isfinite(window).all() and network.dtype != torch.float32:
-            window = _run(copy.deepcopy(network).float(), drawn, guide)
+            window = _run(self._rescue(), drawn, guide)
         if not np.isfinite(window).all():
             raise SamplingError(
                 "the detail network gave non-finite values, in fp32 too; expected pixel values. "
@@ -60,6 +63,13 @@ class DetailPass:
             )
         fine[:, *there] = window
         return np.asarray(fine, np.float32)
+
+    def _rescue(self) -> DetailNetwork:
+        """The network in fp32, made when first needed."""
+        with self._rescuing:
+            if self._fp32 is None:
+                self._fp32 = copy.deepcopy(self._network).float()
+            return self._fp32
 
 
 def _run(network: DetailNetwork, drawn: FloatPicture, warped: Picture) -> FloatPicture:

@@ -16,6 +16,9 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 _PROBE_S: Final = 0.5
 _WORTH: Final = 1.25
 """bf16 costs accuracy: it must be faster by this factor."""
+_CLEAR: Final = 1.4
+"""A gain beyond `_WORTH` by this factor, either way, needs no longer probe: most processors' is."""
+_LEAST_ROUNDS: Final = 5
 
 
 def set_up(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
@@ -49,7 +52,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
     Args:
         dtype: "auto", a key of `DTYPES` or a torch dtype. "auto" is fp16 on CUDA; on a CPU a probe
-            of half a second decides between bf16 and fp32.
+            of at most half a second decides between bf16 and fp32.
         device: Where the networks run.
     Raises:
         ValueError: `dtype` is none of these.
@@ -91,10 +94,13 @@ def bf16_gain() -> float:
     rounds = 0
     with one_thread(), torch.inference_mode():  # as rendering does
         # Taken in turns, so that another process's load falls on both; the best time counts.
-        while rounds < 5 or (rounds < 100 and time.perf_counter() < deadline):
+        while rounds < _LEAST_ROUNDS or (rounds < 100 and time.perf_counter() < deadline):
             for dtype, stack in layers.items():
                 start = time.perf_counter()
                 stack(inputs[dtype])
                 best[dtype] = min(best[dtype], time.perf_counter() - start)
             rounds += 1
-    return best[torch.float32] / best[torch.bfloat16]
+            gain = best[torch.float32] / best[torch.bfloat16]
+            if rounds >= _LEAST_ROUNDS and not _WORTH / _CLEAR < gain < _WORTH * _CLEAR:
+                break
+    return gain
