@@ -29,7 +29,20 @@ _LIP_EDGE: Final = 0.010
 """Depth of the gap within which a lip still hides its teeth's detail."""
 _CHANGE: Final = 0.05
 """Change of opening (gap over width) up to which the source's own inner mouth is still to be seen."""
+_INVISIBLE: Final = 1 / 510
+"""Less of anything is no level of a pixel."""
 _SUBPIXEL: Final = 4  # binary digits of the polygon's corners
+
+
+def drawn_share(target: NDArray[np.float32], own: NDArray[np.float32]) -> float:
+    """How much of an inner mouth is the networks', 0 to 1; 0 where the source shows that very opening.
+
+    Args:
+        target: The target landmarks `(68, 2)`, crop units.
+        own: The landmarks of the source `(68, 2)`, crop units.
+    """
+    new = ramp(abs(float(inner_opening(target)) - float(inner_opening(own))) / _CHANGE)
+    return new if new > _INVISIBLE else 0.0
 
 
 def blend_mouth(
@@ -64,7 +77,7 @@ def blend_mouth(
     rows, columns = part
     first, last = (columns.start, rows.start), (columns.stop, rows.stop)
     blended = carried.astype(np.float32)
-    new = ramp(abs(float(inner_opening(target)) - float(inner_opening(own))) / _CHANGE)
+    new = drawn_share(target, own)
     lips = target[list(INNER_LIPS)]
     low = np.clip(np.floor((lips.min(axis=0) - REACH) * size).astype(int) - 1, first, last)
     high = np.clip(np.ceil((lips.max(axis=0) + REACH) * size).astype(int) + 2, first, last)

@@ -37,7 +37,9 @@ class _Block(nn.Module):
         nn.init.zeros_(self.conv_2.bias)  # type: ignore[arg-type]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = hidden + self.conv_2(F.silu(self.conv_1(F.silu(hidden))))
+        inner = self.conv_1(F.silu(hidden))
+        # in training its own values are needed again
+        answer: torch.Tensor = hidden + self.conv_2(F.silu(inner, inplace=not self.training))
         return answer
 
 

@@ -19,7 +19,7 @@ from model.face.alignment import invert_affine, warp_points
 from model.face.compositing import add_detail
 from model.face.head_motion import MovedPicture
 from model.face.inner_mouth import InnerMouthBank
-from model.face.mouth_blend import blend_mouth
+from model.face.mouth_blend import blend_mouth, drawn_share
 from model.face.mouth_fill import Inner
 from model.face.portrait_engine import MovedFace
 from model.pipelines.crop_drawing import CarriedFaces, CropDrawer
@@ -79,9 +79,14 @@ class PlanDrawer:
         numbers = wanted if self.crops is None else all_numbers
         sources = {n: self.scene.source(batch, n) for n in numbers}
         shown = {n: source for n, source in sources.items() if source is not None}
-        moved = {n: x.engine.move(plan.target_landmarks[n]) for n, x in shown.items()}
-        carried = {} if self.crops is None else {n: x.draw(self._inner) for n, x in moved.items()}
-        crops = self._draw_crops(shown, moved, carried)
+        drawn = {n: source for n, source in shown.items() if self._is_drawn(n, source)}
+        moved = {
+            n: source.engine.move(plan.target_landmarks[n])
+            for n, source in shown.items()
+            if n in drawn or n in wanted
+        }
+        carried = {n: moved[n].draw(self._inner) for n in drawn}
+        crops = self._draw_crops(drawn, moved, carried)
         frames = []
         for n in wanted:
             source = shown.get(n)
@@ -94,6 +99,14 @@ class PlanDrawer:
                 frame = fade_in(source.picture, frame, float(plan.footage.share[n]))
             frames.append(self._turn_head(frame, n))
         return np.stack(frames if plan.mat is None else [plan.mat.lay(frame) for frame in frames])
+
+    def _is_drawn(self, number: int, source: Source) -> bool:
+        """Whether frame `number` shows anything of the networks': a mouth that stays as it is does not."""
+        if self.crops is None:
+            return False
+        if self._plan.region == "lower_face":
+            return True
+        return drawn_share(self._plan.target_landmarks[number], source.landmarks) > 0
 
     def movable(self, index: int) -> NDArray[np.bool_]:
         """Where frame `index` may differ from its source `(H, W)`."""

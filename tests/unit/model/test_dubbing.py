@@ -120,7 +120,7 @@ def test_a_face_that_is_gone_is_reported_and_left_alone(
         np.testing.assert_array_equal(frames[index], pictures[index])
     for index in SHORT_GAP:  # a blink of the detector
         assert not plan.footage.hidden[index]
-        assert difference(frames[index], pictures[index]) > 5
+        assert difference(frames[index], pictures[index]) > 1
 
 
 def test_the_mask_moves_with_the_face(
