@@ -108,6 +108,10 @@ slow: $(STAMP) ## Ten minutes of half-open requests, streams and slow uploads; w
 uploads: $(STAMP) ## Measure answers to 10 min videos, and photographs beside four of them (UPLOAD_ARGS)
 	@$(BIN)/python benchmarks/uploads.py $(UPLOAD_ARGS)
 
+.PHONY: bench
+bench: $(STAMP) ## Measure what a frame costs, stage by stage, and what it is compared with (docs/performance.md, BENCH_ARGS)
+	@$(BIN)/python benchmarks/performance.py $(BENCH_ARGS)
+
 .PHONY: av-sync
 av-sync: $(STAMP) ## Measure how far sound and picture come apart over five minutes, container by container (AV_SYNC_ARGS)
 	@$(BIN)/python benchmarks/av_sync.py $(AV_SYNC_ARGS)
