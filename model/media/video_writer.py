@@ -262,7 +262,7 @@ def _encode_command(
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
     command += ["-framerate", repr(float(fps)), "-i", "pipe:0", *picture_arguments()]
-    command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "faster", "-tune", "film"]
+    command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium", "-tune", "film"]
     return [*command, *mp4_arguments(tags), f"file:{destination}"]
 
 

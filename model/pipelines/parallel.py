@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
+import cv2
 import torch
 from threadpoolctl import ThreadpoolController
 
@@ -64,7 +65,8 @@ def _map_in_pool(
     pool = ThreadPoolExecutor(
         workers, thread_name_prefix="render", initializer=torch.set_num_threads, initargs=(1,)
     )
-    threads = torch.get_num_threads()
+    threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -74,4 +76,5 @@ def _map_in_pool(
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(opencv_threads)
         torch.set_num_threads(threads)  # the pool's threads have set the default for new ones

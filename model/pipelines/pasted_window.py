@@ -9,7 +9,7 @@ mouth would make mouths flicker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,7 +44,7 @@ class PastedWindow:
 
 def pasted_window(
     crop: NetworkCrop,
-    targets: Sequence[NDArray[np.float32]],
+    targets: Iterable[NDArray[np.float32]],
     reference: NDArray[np.float32],
     size: int,
 ) -> PastedWindow | None:

@@ -36,8 +36,8 @@ class Preset:
 
 PRESETS: Final[dict[str, Preset]] = {
     "preview": Preset(0, restore_detail=False),
-    "fast": Preset(1),
-    "balanced": Preset(2, "dpmsolver++"),
+    "fast": Preset(1, restore_detail=False),
+    "balanced": Preset(1),
     "quality": Preset(10, "dpmsolver++"),
 }
 
