@@ -36,7 +36,7 @@ class Preset:
 
 PRESETS: Final[dict[str, Preset]] = {
     "preview": Preset(0, restore_detail=False),
-    "fast": Preset(1, restore_detail=False),
+    "fast": Preset(1),
     "balanced": Preset(1),
     "quality": Preset(10, "dpmsolver++"),
 }
