@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SamplingError
 from model.face.alignment import Affine, compose_affines, crop_image, recrop, warp_points
-from model.face.compositing import add_detail, is_grey, match_colour, without_colour
+from model.face.compositing import is_grey, match_colour, without_colour
 from model.face.mouth_crop import network_affine, network_inner
 from model.face.mouth_fill import Inner
 from model.networks.detail import SCALE
@@ -105,12 +105,8 @@ class CropDrawer:
         parts = zip(crops, warped, _in_crop(faces.targets, faces.affines), strict=False)
         drawn = self._pasted.decoded.enlarge(self._factor).slices
         fine = np.stack([match_colour(*part, drawn) for part in parts])
-        finer = self._cut(faces.filled, faces.affines, SCALE * size)
         if self.detail is not None:
-            fine = self.detail(fine, finer)
-        elif self._networks.crop == "mouth":  # what was carried knows the lips' texture
-            places = _in_crop(faces.targets, faces.affines)
-            fine = np.stack([add_detail(*x) for x in zip(fine, finer, places, strict=False)])
+            fine = self.detail(fine, self._cut(faces.filled, faces.affines, SCALE * size))
         return [without_colour(crop) if self._grey else crop for crop in fine]
 
     @property
