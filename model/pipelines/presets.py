@@ -37,7 +37,7 @@ class Preset:
 PRESETS: Final[dict[str, Preset]] = {
     "preview": Preset(0, restore_detail=False),
     "fast": Preset(1),
-    "balanced": Preset(1),
+    "balanced": Preset(2),
     "quality": Preset(10, "dpmsolver++"),
 }
 

@@ -16,7 +16,7 @@ def test_the_contract_names_exactly_these_presets() -> None:
 
 
 def test_steps_never_fall_from_preview_to_quality() -> None:
-    assert [preset.num_inference_steps for preset in PRESETS.values()] == [0, 1, 1, 10]
+    assert [preset.num_inference_steps for preset in PRESETS.values()] == [0, 1, 2, 10]
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmsolver++"])
