@@ -23,7 +23,7 @@ import soundfile
 from model.media.probe import probe
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = ("sudo ", "git clone ", "make ", "docker compose ")
+LEFT_OUT = ("sudo ", "git clone ", "make ", "docker compose ", "TALKFACE_S3_BUCKET=")
 SNIPPET_LIMIT_S = 900.0
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("readme")]
 
