@@ -334,6 +334,6 @@ def test_the_documentation_shows_what_may_be_sent(client: TestClient) -> None:
 
     form = document["paths"]["/v1/talking-face"]["post"]["requestBody"]["content"]
     fields = form["multipart/form-data"]["schema"]
-    assert "exactly one of `audio`, `text` and `seconds`" in fields["description"]
+    assert "of `audio`, `audio_id`, `text` and `seconds`" in fields["description"]
     assert fields["properties"]["image"]["type"] == "array"
     assert {"video", "driving_video"} <= fields["properties"].keys()

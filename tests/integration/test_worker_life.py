@@ -159,7 +159,8 @@ def test_deleting_a_running_job_stops_its_render(
 
     worker.wait_for("lease_lost")
     assert client.get(f"/v1/jobs/{job_id}").status_code == 404
-    assert not (data_dir / "artifacts" / "results").exists()
+    results = data_dir / "artifacts" / "results"
+    eventually(lambda: not list(results.rglob("*.mp4")), "nothing of it is left")
 
 
 def test_a_hung_render_ends_its_process_and_is_done_by_another(

@@ -62,8 +62,9 @@ def test_a_wrong_setting_is_named() -> None:
     assert "TALKFACE_PORT" in ended.stderr
 
 
-@pytest.mark.parametrize("output", ["o.webm", "-"])
-@pytest.mark.parametrize("command", ["generate", "submit"])
+@pytest.mark.parametrize(
+    ("command", "output"), [("generate", "o.webm"), ("submit", "o.webm"), ("submit", "-")]
+)
 def test_an_output_that_is_no_mp4_is_refused(
     command: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
