@@ -8,7 +8,7 @@
 # docs/deployment.md says which build runs with which driver and card.
 
 # The release that the images are labelled with (tests/unit/test_packaging.py).
-ARG VERSION=0.2.1
+ARG VERSION=0.3.0
 
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -88,7 +88,7 @@ class Verification(BaseModel):
                         "organization": "talkface (self-signed)",
                         "is_known": True,
                     },
-                    "software": [{"name": "talkface", "version": "0.2.1"}],
+                    "software": [{"name": "talkface", "version": "0.3.0"}],
                     "source_types": ["trainedAlgorithmicMedia"],
                     "consent": None,
                     "watermark": "found",

@@ -9,7 +9,7 @@ class Health(BaseModel):
     """The process runs."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ok", "version": "0.2.1"}]}
+        json_schema_extra={"examples": [{"status": "ok", "version": "0.3.0"}]}
     )
 
     status: str = "ok"

@@ -22,6 +22,7 @@ from tests.films import ffmpeg
 from tests.integration.conftest import MakeClient, StartWorker, WorkerProcess, eventually
 from tests.signer import SignerProcess, shared_signer
 from tests.uploads import picture, tone
+from worker.contract.live_films import is_piece
 
 PostJob = Callable[..., str]
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
