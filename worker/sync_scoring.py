@@ -57,12 +57,12 @@ class SyncScorer:
         from model.media.audio import load_waveform
         from model.pipelines.sync_watch import SyncWatch
 
-        return SyncWatch(self._network, plan, load_waveform(speech))
+        return SyncWatch(self._network, plan, load_waveform(speech), self._follower)
 
     def end(self, watch: SyncWatch) -> SyncScore | None:
         """The score; None where nobody speaks, no face was found again, or it failed: a video is no worse without."""
         try:
-            found = watch.score(self._follower)
+            found = watch.score()
         except ModelError:
             _log.warning("no_sync_score", exc_info=True)
             return None

@@ -68,47 +68,60 @@ class SyncWatch:
         network: Judges.
         plan: Of the video.
         waveform: Its sound `(N,)`, float32, 16 kHz.
+        follower: Finds the landmarks of drawn faces.
     """
 
     def __init__(
-        self, network: SyncNetwork, plan: RenderPlan, waveform: NDArray[np.float32]
+        self,
+        network: SyncNetwork,
+        plan: RenderPlan,
+        waveform: NDArray[np.float32],
+        follower: MeshFollower,
     ) -> None:
-        self._network = network
-        self._plan = plan
-        self._log_mel = log_mel(waveform)
-        num_heard = len(self._log_mel) // MELS_PER_FRAME
+        self._network, self._plan, self._follower = network, plan, follower
+        mel = log_mel(waveform)
+        num_heard = len(mel) // MELS_PER_FRAME
         # the video's frame that shows at each 25th of a second
         shown = np.floor(np.arange(num_heard) * (plan.fps / FPS) + 1e-3).astype(np.int64)
         self._shown = shown[shown < plan.num_frames]
         self._length = min(WINDOW, len(self._shown))
-        self._starts = self._choose_windows()
-        wanted = [self._shown[start : start + self._length] for start in self._starts]
+        starts = self._choose_windows(mel)
+        # Of ten minutes of sound a few seconds are kept.
+        self._heard = {n: self._sound_of(mel, n).copy() for n in starts}
+        self._seen: dict[int, NDArray[np.float32] | None] = {}
+        wanted = [self._shown[start : start + self._length] for start in starts]
         self._wanted = set(np.concatenate(wanted).tolist()) if wanted else set()
         self._close_ups: dict[int, NDArray[np.uint8]] = {}
 
     def watch(self, first: int, frames: NDArray[np.uint8]) -> None:
-        """Keep close-ups of the frames that are wanted.
+        """Keep close-ups of the frames that are wanted, until their window is complete.
 
         Args:
-            first: Number of the first one.
+            first: Number of the first one; frames come in order.
             frames: `(n, H, W, 3)`, uint8 RGB, as they were drawn.
         """
         for number, frame in enumerate(frames, first):
             if number in self._wanted:
                 self._close_ups[number] = close_up(frame, *self._place(number))
+        last = first + len(frames) - 1
+        for start in self._heard:
+            if start not in self._seen and self._shown[start + self._length - 1] <= last:
+                self._seen[start] = self._follow(start)
+                # The next window may have begun already.
+                later = [int(self._shown[n]) for n in self._heard if n not in self._seen]
+                self._close_ups = {
+                    number: x
+                    for number, x in self._close_ups.items()
+                    if later and number >= min(later)
+                }
 
-    def score(self, follower: MeshFollower) -> SyncScore | None:
-        """What was seen; None where nobody speaks, or no face is found.
-
-        Args:
-            follower: Finds the landmarks.
-        """
+    def score(self) -> SyncScore | None:
+        """What was seen; None where nobody speaks, or no face is found."""
         cosines, distances, num_frames = [], [], 0
-        for start in self._starts:
-            faces = self._follow(follower, start)
+        for start, faces in self._seen.items():
             if faces is None:
                 continue
-            heard = self._log_mel[MELS_PER_FRAME * start : MELS_PER_FRAME * (start + self._length)]
+            heard = self._heard[start]
             with one_thread():
                 cosines.append(self._network.matching(heard, faces))
                 distances.append(self._network.sync_scores(heard, faces, MAX_OFFSET).distances)
@@ -125,9 +138,12 @@ class SyncWatch:
             watched_s=num_frames / FPS,
         )
 
-    def _choose_windows(self) -> list[int]:
+    def _sound_of(self, mel: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        return mel[MELS_PER_FRAME * start : MELS_PER_FRAME * (start + self._length)]
+
+    def _choose_windows(self, mel: NDArray[np.float32]) -> list[int]:
         """First frames of the windows, 25 a second: the loudest of each stretch in which a mouth is drawn."""
-        loud = (self._log_mel - SILENCE).reshape(-1, MELS_PER_FRAME, self._log_mel.shape[1])
+        loud = (mel - SILENCE).reshape(-1, MELS_PER_FRAME, mel.shape[1])
         loud = loud.mean(axis=(1, 2))[: len(self._shown)]
         last = len(loud) - self._length
         if self._length < _LEAST:
@@ -161,13 +177,13 @@ class SyncWatch:
         left, top = (0, 0) if mat is None else (mat.left, mat.top)
         return (float(centre[0]) + left, float(centre[1]) + top), side_px
 
-    def _follow(self, follower: MeshFollower, start: int) -> NDArray[np.float32] | None:
+    def _follow(self, start: int) -> NDArray[np.float32] | None:
         """The face in a window `(T, 68, 2)`, pixels of the picture; None where it is not found."""
-        follower.begin()
+        self._follower.begin()
         faces: list[NDArray[np.float32] | None] = []
         for number in self._shown[start : start + self._length].tolist():
             picture = self._close_ups.get(number)
-            found = None if picture is None else follower(picture)
+            found = None if picture is None else self._follower(picture)
             if found is not None:
                 # Close-ups of films follow the head; what the network looks at is taken in the face's
                 # own frame anyway.

@@ -66,11 +66,11 @@ def test_a_mouth_that_does_not_move_is_seen(
     portrait: NDArray[np.uint8],
     speech: NDArray[np.float32],
 ) -> None:
-    watch = SyncWatch(network, plan, speech[: NUM_FRAMES * 640])
+    watch = SyncWatch(network, plan, speech[: NUM_FRAMES * 640], MeshFollower())
 
     for first in range(0, NUM_FRAMES, 10):
         watch.watch(first, np.repeat(portrait[None], 10, axis=0))
-    score = watch.score(MeshFollower())
+    score = watch.score()
 
     assert score is not None
     assert score.watched_s == 1.6
@@ -87,11 +87,11 @@ def test_what_tells_nothing_gets_no_score(
         "too short": speech[: 20 * 640],
         "no face": speech[: NUM_FRAMES * 640],
     }[kind]
-    watch = SyncWatch(network, plan, heard)
+    watch = SyncWatch(network, plan, heard, MeshFollower())
 
     watch.watch(0, np.full((NUM_FRAMES, *plan.image.shape), 90, np.uint8))
 
-    assert watch.score(MeshFollower()) is None
+    assert watch.score() is None
 
 
 @pytest.mark.long
@@ -101,7 +101,10 @@ def test_lips_that_were_drawn_for_a_sound_agree_with_it_and_no_other(
     pipeline = load_pipeline()
     plan = pipeline.prepare(portrait, speech, RenderOptions(preset="preview", motion="natural"))
     late = np.roll(speech, 3200)
-    watches = [SyncWatch(network, plan, heard) for heard in (speech, late, speech[::-1].copy())]
+    watches = [
+        SyncWatch(network, plan, heard, MeshFollower())
+        for heard in (speech, late, speech[::-1].copy())
+    ]
     done = 0
     for frames in pipeline.render(plan):
         for watch in watches:
@@ -117,6 +120,6 @@ def test_lips_that_were_drawn_for_a_sound_agree_with_it_and_no_other(
 
 
 def _score(watch: SyncWatch) -> SyncScore:
-    score = watch.score(MeshFollower())
+    score = watch.score()
     assert score is not None
     return score
