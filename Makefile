@@ -73,7 +73,7 @@ long: $(STAMP) ## Run the tests that make test leaves out: the page in Chromium,
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m long
 
 .PHONY: corpus
-corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 29th)
+corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 59th)
 	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s
 
 .PHONY: batch

@@ -215,6 +215,7 @@ def is_over(job: dict[str, Any]) -> bool:
     return job["state"] in ("succeeded", "failed", "cancelled")
 
 
+@pytest.mark.long
 def test_a_running_service_is_copied_and_stands_up_elsewhere(place: Path) -> None:
     left = destroyed(place)
     assert left.backup.stat().st_mode & 0o777 == 0o700

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 import skimage.data
 from PIL import Image
 from redis import Redis
@@ -34,6 +35,7 @@ def job_of(client: TestClient, job_id: str) -> dict[str, Any]:
     return job
 
 
+@pytest.mark.long
 def test_a_picture_without_a_face_is_told_behind_twenty_renders(
     client: TestClient, redis: Redis, start_worker: StartWorker
 ) -> None:

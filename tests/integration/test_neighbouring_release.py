@@ -132,6 +132,7 @@ def test_a_worker_of_this_tree_draws_what_the_previous_release_accepted(
     assert (chosen["fps"], chosen["num_frames"]) == (CHOSEN["fps"], 30)
 
 
+@pytest.mark.long
 def test_this_tree_rebuilds_the_ledger_of_the_previous_release(
     trees: CodeTrees, redis_server: RedisServer, redis: Redis, data_dir: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_portraits_and_voices_of_the_examples() -> None:
     assert [path.name for path in find_voices(ROOT / "examples")] == ["speech.wav"]
 
 
+@pytest.mark.long
 def test_videos_are_measured_beside_real_and_frozen_ones(
     films: Path, judges: Judges, tmp_path: Path
 ) -> None:

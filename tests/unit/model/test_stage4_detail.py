@@ -64,6 +64,7 @@ def settings(folder: Path, **changed: object) -> DetailConfig:
     return DetailConfig(**values)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_it_learns_to_take_detail_from_the_warp(tmp_path: Path) -> None:
     config = settings(material(tmp_path))
     assert launch(build, config)
