@@ -105,9 +105,9 @@ def service(shell: Shell) -> Iterator[Shell]:
         process.communicate(timeout=60.0)
 
 
-def check(film: Path, least_s: float) -> None:
+def check(film: Path, least_s: float, audio_codec: str | None = "aac") -> None:
     info = probe(film)
-    assert (info.video_codec, info.audio_codec) == ("h264", "aac")
+    assert (info.video_codec, info.audio_codec) == ("h264", audio_codec)
     assert info.duration_s >= least_s
 
 
@@ -140,7 +140,7 @@ def test_without_a_server(shell: Shell) -> None:
 
     for name in ("dubbed", "calm", "nodding"):
         check(shell.folder / f"{name}.mp4", 3.0)
-    check(shell.folder / "listening.mp4", 8.0)
+    check(shell.folder / "listening.mp4", 8.0, audio_codec=None)
     check(shell.folder / "mended.mp4", 49.0)
     assert len(list((shell.folder / "videos").glob("*.mp4"))) == 1
     assert "ours" in told
