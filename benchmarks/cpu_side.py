@@ -17,19 +17,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pipeline import example_plan  # noqa: E402
+
 from model.media.video_writer import VideoWriter  # noqa: E402
 from model.pipelines.denoising import CropSampler  # noqa: E402
 from model.pipelines.detail import DetailPass  # noqa: E402
-from model.pipelines.options import RenderOptions  # noqa: E402
 from model.pipelines.talking_face import load_pipeline  # noqa: E402
 
 
@@ -58,14 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     pipeline = load_pipeline(device="cpu", dtype="fp32")
-    picture = Image.open(ROOT / "examples" / "portrait.jpg").convert("RGB")
-    picture.thumbnail((options.side, options.side))
-    width, height = (side // 2 * 2 for side in picture.size)
-    image = np.asarray(picture.crop((0, 0, width, height)))
-    speech, _ = librosa.load(ROOT / "examples" / "speech.wav", sr=16_000)
-    speech = np.resize(speech, round(options.seconds * 16_000)).astype(np.float32)
-    chosen = RenderOptions(preset=options.preset, motion="natural")
-    plan = pipeline.prepare(image, speech, chosen)
+    plan = example_plan(pipeline, options.preset, options.seconds, options.side)
+    width, height = plan.width, plan.height
     CropSampler.sample = sample  # type: ignore[method-assign,assignment]
     DetailPass.__call__ = restore  # type: ignore[method-assign,assignment]
     first = plan.batch_size

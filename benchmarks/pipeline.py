@@ -92,6 +92,17 @@ def read_speech(path: Path, length_s: float) -> NDArray[np.float32]:
     )
 
 
+def example_plan(
+    pipeline: TalkingFacePipeline, preset: str, length_s: float, side: int
+) -> RenderPlan:
+    """The example portrait and voice, the head moving."""
+    picture = cv2.imread(str(ROOT / "examples" / "portrait.jpg"))
+    assert picture is not None
+    image = sized(np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8), side)
+    waveform = read_speech(ROOT / "examples" / "speech.wav", length_s)
+    return pipeline.prepare(image, waveform, RenderOptions(preset=preset, motion="natural"))
+
+
 def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Callable[[], object]]:
     """What one batch consists of; each case does it for `plan.batch_size` frames."""
     job = pipeline._job(plan)

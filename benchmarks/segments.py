@@ -29,23 +29,14 @@ sys.path.insert(0, str(ROOT))
 
 def prepare(options: argparse.Namespace) -> tuple[Any, Any]:
     """A pipeline of one thread, and the plan of the video."""
-    import librosa
     import torch
-    from PIL import Image
+    from pipeline import example_plan
 
-    from model.pipelines.options import RenderOptions
     from model.pipelines.talking_face import load_pipeline
 
     torch.set_num_threads(1)
     pipeline = load_pipeline(device="cpu")
-    picture = Image.open(ROOT / "examples" / "portrait.jpg").convert("RGB")
-    picture.thumbnail((options.side, options.side))
-    width, height = (side // 2 * 2 for side in picture.size)
-    image = np.asarray(picture.crop((0, 0, width, height)))
-    speech, _ = librosa.load(ROOT / "examples" / "speech.wav", sr=16_000)
-    speech = np.resize(speech, round(options.seconds * 16_000)).astype(np.float32)
-    chosen = RenderOptions(preset=options.preset, motion="natural")
-    return pipeline, pipeline.prepare(image, speech, chosen)
+    return pipeline, example_plan(pipeline, options.preset, options.seconds, options.side)
 
 
 def draw(pipeline: Any, plan: Any, start: int, stop: int, path: Path) -> list[str]:

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.live_api import ROOT, LiveApi, live_api
 from model.media.ffmpeg import ffmpeg_path
-from model.media.video_writer import LiveFilm, VideoWriter
+from model.media.video_writer import LiveOutput, VideoWriter
 from worker.contract.presence import Presence, ProcessKind
 
 EXAMPLES = ROOT / "examples"
@@ -137,7 +137,7 @@ def encoding_ms(count: int = 250) -> dict[str, float]:
     picture = np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB"))
     spent = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, live in (("file", None), ("file and stream", LiveFilm(lambda _: None, count))):
+        for name, live in (("file", None), ("file and stream", LiveOutput(lambda _: None, count))):
             before = os.times()
             with VideoWriter(
                 Path(folder, "film.mp4"),

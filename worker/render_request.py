@@ -231,10 +231,10 @@ def open_output(
     first_frame: int = 0,
 ) -> VideoWriter:
     """A writer of the finished frames of a request, from one of them on; see `open_video`."""
-    from model.media.video_writer import LiveFilm
+    from model.media.video_writer import LiveOutput
 
     watcher = request.watcher
-    live = None if watcher is None else LiveFilm(watcher.take, num_frames, watcher.is_vital)
+    live = None if watcher is None else LiveOutput(watcher.take, num_frames, watcher.is_vital)
     return open_video(
         request.output,
         request.sound,

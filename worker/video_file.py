@@ -14,7 +14,7 @@ from worker.watermark import Watermark
 
 if TYPE_CHECKING:
     from model.media.frame_marks import FrameMark
-    from model.media.video_writer import LiveFilm, VideoWriter
+    from model.media.video_writer import LiveOutput, VideoWriter
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def open_video(
     *,
     is_edited: bool,
     watermark: Watermark | None = None,
-    live: LiveFilm | None = None,
+    live: LiveOutput | None = None,
     first_frame: int = 0,
 ) -> VideoWriter:
     """A writer of finished frames: first the watermark, which changes pixels everywhere, then the label.

@@ -30,8 +30,8 @@ from model.media.probe import probe
 
 
 @dataclass(frozen=True)
-class LiveFilm:
-    """A film that is watched while it is drawn; see `FragmentWriter`."""
+class LiveOutput:
+    """Who takes a film's fragments while it is written; see `FragmentWriter`."""
 
     take: Take
     num_frames: int
@@ -82,7 +82,7 @@ class VideoWriter:
         crf: int = 18,
         marks: Sequence[FrameMark] = (),
         tags: Mapping[str, str] | None = None,
-        live: LiveFilm | None = None,
+        live: LiveOutput | None = None,
         first_frame: int = 0,
     ) -> None:
         if width < 2 or height < 2 or width % 2 or height % 2:

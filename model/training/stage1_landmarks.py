@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.data.held_out_speech import load_held_out, load_sounds
+from model.data.held_out_speech import HeldOut, Sounds, load_held_out, load_sounds
 from model.data.phones import CLOSURES
 from model.evaluation.landmark_figures import measure, real_figures
 from model.evaluation.speakers import network_alone
@@ -228,11 +229,10 @@ class Material:
 
     def __init__(self, config: LandmarksConfig) -> None:
         self._shards_share = 0.0 if config.shards is None else 1.0
+        self._prepared = config.prepared
         self._arrays = self._shards = None
         if config.shards is None or (config.prepared / "motion.npz").exists():
             self._arrays = Windows(config.prepared, config.mix)
-            self._held_out = load_held_out(config.prepared)
-            self._sounds = load_sounds(self._held_out)
             self._shards_share *= config.shards_share
         if config.shards is not None:
             # Late: they need OpenCV, which a machine that only trains on arrays has not.
@@ -245,6 +245,15 @@ class Material:
             self.noise = pauses.noise
         elif self._arrays is not None:
             self.noise = self._arrays.noise
+
+    @cached_property
+    def _sounds(self) -> Sounds:
+        return load_sounds(self._held_out)
+
+    @cached_property
+    def _held_out(self) -> HeldOut:
+        # Read where it is measured: stage 3 draws windows only.
+        return load_held_out(self._prepared)
 
     def describe(self) -> str:
         """What there is, in one line, and the real video's figures."""

