@@ -114,6 +114,30 @@ class Authority:
             if who.chain not in known:
                 _write(self._folder / "others.pem", f"{known}{who.chain.rstrip()}\n")
 
+    def remember_clocks(self, authorities: str) -> None:
+        """From now on, time stamps of servers that these authorities vouch for are believed.
+
+        Args:
+            authorities: Their certificates, PEM.
+        Raises:
+            AuthorityError: There is none, or one that may not issue certificates.
+        """
+        try:
+            certificates = x509.load_pem_x509_certificates(authorities.encode())
+        except ValueError:
+            certificates = []
+        if not certificates or not all(_is_authority(one) for one in certificates):
+            raise AuthorityError(
+                "the file of time-stamp authorities holds something else; expected PEM certificates "
+                "of authorities, not the server's own"
+            )
+        with self._locked():
+            known = _text(self._folder / "clocks.pem")
+            texts = [one.public_bytes(Encoding.PEM).decode() for one in certificates]
+            new = "".join(text for text in texts if text not in known)
+            if new:
+                _write(self._folder / "clocks.pem", known + new)
+
     def trust(self) -> Trust:
         """Whose signature is the installation's own; nobody's where nothing was ever signed."""
         others = _text(self._folder / "others.pem")
@@ -125,6 +149,7 @@ class Authority:
             other_serials=tuple(
                 str(one.serial_number) for one in certificates if one not in issuers
             ),
+            clock_anchors=_text(self._folder / "clocks.pem"),
         )
 
     def made_at(self) -> datetime | None:

@@ -19,8 +19,9 @@ from service.provenance.trust import Trust
 def main(arguments: Sequence[str]) -> int:
     """Answer on standard output: the report as JSON."""
     request: dict[str, Any] = json.loads(arguments[0])
-    trust = Trust(request["anchors"], request["other_anchors"], tuple(request["other_serials"]))
-    with open(request["source"], "rb") as stream:
+    source = request.pop("source")
+    trust = Trust(**{**request, "other_serials": tuple(request["other_serials"])})
+    with open(source, "rb") as stream:
         try:
             report: Report = read_report(stream, None, trust)
         except UnknownMediaError:

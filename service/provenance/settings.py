@@ -37,6 +37,13 @@ class SignerSettings(BaseSettings):
     timestamp_url: Annotated[
         str | None, Field(description="A time-stamp server (RFC 3161); unset: none is asked.")
     ] = None
+    timestamp_authorities: Annotated[
+        Path | None,
+        Field(
+            description="PEM file: the authorities of time-stamp servers whose stamps `verify` calls "
+            "trusted."
+        ),
+    ] = None
     timestamp_required: Annotated[
         bool,
         Field(description="Fail a job whose time stamp cannot be had; else it is called missing."),

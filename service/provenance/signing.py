@@ -56,6 +56,8 @@ class VideoSigner:
         who = self._identity()
         if self.settings.signing_certificates is not None:
             self._authority.remember(who)
+        if self.settings.timestamp_authorities is not None:
+            self._authority.remember_clocks(self.settings.timestamp_authorities.read_text())
 
     def trust(self) -> Trust:
         """Whose signature is this installation's own."""

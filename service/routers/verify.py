@@ -76,7 +76,7 @@ def _trust(resources: Resources) -> Trust:
             ErrorCode.NOT_READY,
             "The signer does not answer, so nobody can say which files are ours. Try again shortly.",
         ) from None
-    return Trust(told.anchors, told.other_anchors, told.other_serials)
+    return Trust(told.anchors, told.other_anchors, told.other_serials, told.clock_anchors)
 
 
 def _watermark_keys(resources: Resources) -> list[bytes]:

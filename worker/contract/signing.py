@@ -106,6 +106,7 @@ class SigningAnswer(Message):
         anchors: The installation's own authorities, PEM.
         other_anchors: Those of certificates from elsewhere with which it signed, PEM.
         other_serials: Serial numbers of these certificates.
+        clock_anchors: Authorities of time-stamp servers that are believed, PEM.
     """
 
     credentials: Credentials | None = None
@@ -114,6 +115,7 @@ class SigningAnswer(Message):
     anchors: str = ""
     other_anchors: str = ""
     other_serials: tuple[str, ...] = ()
+    clock_anchors: str = ""
 
 
 class SigningError(Exception):

@@ -17,7 +17,7 @@ from pathlib import Path
 import c2pa
 import pytest
 
-from service.provenance.authority import Authority
+from service.provenance.authority import Authority, AuthorityError
 from service.provenance.reader import UnknownMediaError, read_report
 from service.provenance.settings import SignerSettings
 from service.provenance.signing import VideoSigner
@@ -54,6 +54,10 @@ def sign(
     with plain.open("rb") as source:
         credentials = signer.sign(request, source, signed)
     return signed.getvalue(), credentials
+
+
+def believe_clocks(keys: Path, authorities: Path) -> None:
+    VideoSigner(SignerSettings(signing_dir=keys, timestamp_authorities=authorities)).prepare()
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +228,9 @@ def test_the_operators_certificate_is_ours_and_its_authoritys_others_are_not(
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl plays the clock")
 def test_a_time_stamp_is_in_the_file_and_believed_by_who_knows_the_clock(
-    plain: Path, keys: Path
+    plain: Path, tmp_path: Path
 ) -> None:
+    keys = tmp_path / "keys"
     with time_stamp_server() as clock:
         data, credentials = sign(plain, keys, timestamp_url=clock.url, timestamp_required=True)
 
@@ -233,7 +238,7 @@ def test_a_time_stamp_is_in_the_file_and_believed_by_who_knows_the_clock(
     found = verify(data, trust)
     assert (credentials.timestamp, found.verdict) == ("present", "ours")
     assert found.timestamp is not None and found.timestamp.time is not None
-    # It is whole and fits the signature, but nobody here knows the clock.
+    # It is whole and fits the signature, but nobody here knows the clock yet.
     assert found.timestamp.state == "untrusted"
     told_s = datetime.fromisoformat(found.timestamp.time).timestamp()
     assert abs(told_s - time.time()) < 600
@@ -241,6 +246,40 @@ def test_a_time_stamp_is_in_the_file_and_believed_by_who_knows_the_clock(
     believed = replace(trust, anchors=trust.anchors + clock.authority)
     stamp = verify(data, believed).timestamp
     assert stamp is not None and stamp.state == "trusted"
+    # Ours, told by the setting, of files signed before as well.
+    authorities = tmp_path / "clocks.pem"
+    authorities.write_text(clock.authority)
+    believe_clocks(keys, authorities)
+    again = verify(data, Authority(keys).trust())
+    assert again.verdict == "ours" and again.timestamp is not None
+    assert again.timestamp.state == "trusted"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl plays the clock")
+def test_who_vouches_for_times_vouches_for_no_signer(plain: Path, tmp_path: Path) -> None:
+    with time_stamp_server() as clock:
+        data, _ = sign(plain, tmp_path / "others", timestamp_url=clock.url)
+    stranger = (tmp_path / "others" / "ca.pem").read_text()
+    ours = Authority(tmp_path / "ours")
+    ours.own_identity()
+    # The worst case: the stranger's own authority is believed about times.
+    ours.remember_clocks(clock.authority + stranger)
+
+    found = verify(data, ours.trust())
+    assert found.verdict == "unknown_signer"
+    assert found.timestamp is not None and found.timestamp.state == "trusted"
+
+
+@pytest.mark.parametrize("text", ["", "no certificate", "server"])
+def test_time_stamp_authorities_that_are_none_are_refused(
+    text: str, keys: Path, tmp_path: Path
+) -> None:
+    Authority(keys).own_identity()
+    path = tmp_path / "clocks.pem"
+    path.write_text((keys / "signer.pem").read_text() if text == "server" else text)
+    with pytest.raises(AuthorityError, match="expected PEM certificates of authorities"):
+        believe_clocks(tmp_path / "keys", path)
+    assert Authority(tmp_path / "keys").trust().clock_anchors == ""
 
 
 def test_a_time_stamp_that_cannot_be_had_is_missing_or_fails(plain: Path, keys: Path) -> None:
