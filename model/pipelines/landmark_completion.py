@@ -20,6 +20,7 @@ from scipy.interpolate import PchipInterpolator
 from model.face.alignment import fit_similarity, invert_affine, warp_points
 from model.face.landmarks import CONTENT, POSE, mouth_opening
 from model.face.retargeting import uncross_lips
+from model.face.smiles import relax_smile
 from model.face.smoothing import closed_mouth, rest_lips, smooth, speech_gate
 from model.face.tracking import turn_offsets
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLE_RATE, log_mel
@@ -73,12 +74,12 @@ def complete_landmarks(
     Raises:
         ShapeError: `waveform`, `reference` or `pose` has another shape.
     """
-    rest = closed_mouth(reference)
+    rest = relax_smile(closed_mouth(reference)[None], reference)[0]
     completed = _complete(completer, waveform, [reference, *more_references], pose, workers)
     if len(completed) > 1:
         completed = smooth(completed, FPS, min_cutoff_hz=_MIN_CUTOFF_HZ, beta=_BETA)
     times_s = np.arange(num_output_frames(len(waveform), fps)) / fps
-    resampled = _resample(completed, times_s)
+    resampled = relax_smile(_resample(completed, times_s), reference)
     # The gate is evaluated at the output's own times: resampling would open a shut mouth again.
     gate = np.float32(lip_strength) * speech_gate(waveform, SAMPLE_RATE, times_s)
     target = rest_lips(resampled, rest, gate)
