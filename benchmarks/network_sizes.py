@@ -16,7 +16,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.networks.attention import use_backend
-from model.networks.autoencoder import build_autoencoder, pixels_per_cell
+from model.networks.autoencoder import (
+    build_autoencoder,
+    build_distilled_autoencoder,
+    pixels_per_cell,
+)
 from model.networks.detail import SCALE, DetailNetwork
 from model.networks.reference_encoder import build_reference_encoder
 from model.networks.unet import build_unet
@@ -79,6 +83,12 @@ def measure(variant: str, crop: str) -> list[Row]:
             ("encoder, each frame", autoencoder, lambda: autoencoder.encode(picture)),
             ("decoder, each frame", autoencoder, lambda: autoencoder.decode(latents)),
         ]
+        if VARIANTS[variant].distilled:
+            quick = build_distilled_autoencoder(variant).eval()
+            rows += [
+                ("distilled encoder, each frame", quick, lambda: quick.encode(picture)),
+                ("distilled decoder, each frame", quick, lambda: quick.decode(latents)),
+            ]
         if variant == "tiny":
             detail = DetailNetwork().eval()
             pixels = unet.window.enlarge(side // cells)

@@ -16,11 +16,16 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 
 from model.face.mouth_crop import NetworkCrop, network_mask
-from model.networks.autoencoder import decode_latents, encode_pictures, pixels_per_cell
+from model.networks.autoencoder import (
+    Autoencoder,
+    decode_latents,
+    encode_pictures,
+    pixels_per_cell,
+)
 from model.networks.detail import DetailNetwork
 from model.networks.latent_window import Window
 from model.networks.pixels import from_signed, to_signed
@@ -37,7 +42,7 @@ Scheduler: TypeAlias = Any
 class Networks:
     """What draws; all on one device, in one dtype, in evaluation mode."""
 
-    autoencoder: AutoencoderKL
+    autoencoder: Autoencoder
     unet: TalkFormerUNet
     reference_encoder: ReferenceEncoder
     scheduler: DDIMScheduler

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import logging
 from numpy.typing import NDArray
 
@@ -33,6 +33,7 @@ from model.face.inner_mouth import InnerMouthBank
 from model.media.audio import FPS, SAMPLE_RATE
 from model.media.frames import FrameSource
 from model.networks.attention import attention_backend
+from model.networks.autoencoder import Autoencoder
 from model.networks.detail import DetailNetwork
 from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
@@ -74,7 +75,7 @@ class TalkingFacePipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         unet: TalkFormerUNet,
         reference_encoder: ReferenceEncoder,
         landmark_completer: LandmarkCompleter,

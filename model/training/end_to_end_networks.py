@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from model.data.crops import FACE_PX
@@ -16,7 +15,12 @@ from model.face.alignment import Affine, recrop
 from model.face.landmarks import POSE
 from model.face.mouth_crop import NetworkCrop, network_affine, network_inner, network_mask
 from model.face.reference_warp import ReferenceWarp
-from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
+from model.networks.autoencoder import (
+    encode_pictures,
+    enlarge_cells,
+    load_autoencoder,
+    pixels_per_cell,
+)
 from model.networks.landmark_completion import LandmarkCompleter
 from model.networks.pixels import to_tensor
 from model.networks.reference_encoder import ReferenceEncoder
@@ -57,7 +61,7 @@ class EndToEnd:
         self.unet: TalkFormerUNet = load(TalkFormerUNet, "unet")
         self.unet.to(memory_format=torch.channels_last)
         self.reference_encoder: ReferenceEncoder = load(ReferenceEncoder, "reference_encoder")
-        self.autoencoder: AutoencoderKL = load(AutoencoderKL, "autoencoder")
+        self.autoencoder = load_autoencoder(weights / "autoencoder").float().to(device)
         self.autoencoder.eval().requires_grad_(False)
         self.crop: NetworkCrop = self.unet.crop
         self.latent_size = int(self.unet.config["latent_size"])

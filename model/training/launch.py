@@ -32,6 +32,7 @@ STAGES: Final = {
     2: "model.training.stage2_diffusion",
     3: "model.training.stage3_end_to_end",
     4: "model.training.stage4_detail",
+    5: "model.training.stage5_distilled_autoencoder",
 }
 
 

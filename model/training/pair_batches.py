@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from model.networks.autoencoder import encode_pictures, enlarge_cells, pixels_per_cell
+from model.networks.autoencoder import (
+    Autoencoder,
+    encode_pictures,
+    enlarge_cells,
+    pixels_per_cell,
+)
 from model.networks.pixels import to_tensor
 from model.networks.variants import GRIDS
 from model.training.pictures import check_side
@@ -82,7 +86,7 @@ class PairPixels:
 
 
 @torch.no_grad()
-def encode_pairs(autoencoder: AutoencoderKL, pairs: PairPixels, crop: NetworkCrop) -> PairBatch:
+def encode_pairs(autoencoder: Autoencoder, pairs: PairPixels, crop: NetworkCrop) -> PairBatch:
     """Latents of pictures, by the frozen autoencoder on their device."""
     target, reference, warped = map(to_tensor, (pairs.target, pairs.reference, pairs.warped))
     pictures = {"latents": target, "reference_latents": reference, "warped_latents": warped}
@@ -157,7 +161,7 @@ class Pairs:
         self,
         prepared: Path,
         shards: Path | None,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         *,
         crop: NetworkCrop,
         portrait_share: float,

@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
@@ -27,9 +26,9 @@ from model.training.launch import main
 from model.training.pictures import (
     augment_colour,
     check_side,
-    edge_loss,
     mouth_boxes,
     psnr_db,
+    reconstruction_loss,
     save_strips,
     sharpness,
 )
@@ -189,10 +188,7 @@ class AutoencoderStage(Stage[CropBatch]):
         config, target, weight = self.config, batch.target, batch.weight
         posterior = self.autoencoder.encode(target).latent_dist
         output = self.autoencoder.decode(posterior.sample()).sample.float()
-        pixel = ((output - target).abs() * weight).mean()
-        as_they_are = (output, target, weight)
-        half = (F.avg_pool2d(output, 2), F.avg_pool2d(target, 2), F.avg_pool2d(weight, 2))
-        edge = edge_loss([as_they_are, half])
+        pixel, edge = reconstruction_loss(output, target, weight)
         pixels = self.crops.size**2
         kl = posterior.kl().mean() / pixels
         total = pixel + config.edge_weight * edge + config.kl_weight * kl * pixels

@@ -16,12 +16,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
 from model.errors import ConfigError
 from model.face.landmarks import NUM_LANDMARKS
 from model.networks.attention import set_backend
-from model.networks.autoencoder import decode_latents, enlarge_cells, pixels_per_cell
+from model.networks.autoencoder import (
+    Autoencoder,
+    decode_latents,
+    enlarge_cells,
+    load_autoencoder,
+    pixels_per_cell,
+)
 from model.networks.pixels import to_images, to_tensor
 from model.networks.reference_encoder import ReferenceEncoder
 from model.networks.schedule import NUM_TIMESTEPS, build_scheduler, denoise, velocity_loss
@@ -122,13 +127,13 @@ def sample_latents(
     return window.paste(inside * latents + (1 - inside) * window.crop(known), known)
 
 
-def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, AutoencoderKL]:
+def _networks(config: DiffusionConfig) -> tuple[TalkFormerUNet, Autoencoder]:
     """The U-Net to train and the autoencoder behind its latents."""
     inputs = ("maps", "reference_latents", "warped_latents")
     switches = {name: getattr(config, name) for name in ("m_align", "r_align", *inputs)}
     if config.stable_diffusion is None:
-        autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
-        return build_unet(config.variant, config.crop, **switches), autoencoder.eval()
+        autoencoder = load_autoencoder(config.autoencoder).eval()
+        return build_unet(config.variant, config.crop, **switches), autoencoder
     if config.variant != "large":
         raise ConfigError(
             f"stable_diffusion: variant is {config.variant!r}; expected 'large', whose sizes are "

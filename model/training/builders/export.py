@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL
 from torch import nn
 
 from model.checkpoints import (
@@ -29,6 +29,7 @@ from model.checkpoints import (
 )
 from model.errors import CheckpointError
 from model.face.inner_mouth import InnerMouthBank
+from model.networks.autoencoder import load_autoencoder
 from model.networks.detail import DetailNetwork
 from model.networks.head_flow import HeadFlow
 from model.networks.landmark_completion import LandmarkCompleter
@@ -42,15 +43,15 @@ LIMIT_MB: Final = 40.0
 """Largest checkpoint that ships; every version stays in the repository's history."""
 
 
-_KINDS: Final[dict[str, Any]] = {
-    "autoencoder": AutoencoderKL,
-    "unet": TalkFormerUNet,
-    "reference_encoder": ReferenceEncoder,
-    "landmark_completer": LandmarkCompleter,
-    "detail": DetailNetwork,
-    "head_flow": HeadFlow,
+_LOADERS: Final[dict[str, Any]] = {
+    "autoencoder": load_autoencoder,
+    "unet": partial(TalkFormerUNet.from_pretrained, low_cpu_mem_usage=False),
+    "reference_encoder": partial(ReferenceEncoder.from_pretrained, low_cpu_mem_usage=False),
+    "landmark_completer": partial(LandmarkCompleter.from_pretrained, low_cpu_mem_usage=False),
+    "detail": partial(DetailNetwork.from_pretrained, low_cpu_mem_usage=False),
+    "head_flow": partial(HeadFlow.from_pretrained, low_cpu_mem_usage=False),
 }
-"""The networks of a checkpoint."""
+"""What reads each network of a checkpoint."""
 
 
 def to_half(name: str, network: nn.Module) -> None:
@@ -83,7 +84,7 @@ def pack(
     """Write a checkpoint; returns its size in MB.
 
     Args:
-        parts: Folder of each trained network of `_KINDS`; `OPTIONAL_PARTS` may be left out.
+        parts: Folder of each trained network of `_LOADERS`; `OPTIONAL_PARTS` may be left out.
         bank: Folder of the inner mouths.
         output: Where the checkpoint goes; its former parts are replaced.
         model_name: Name for results and logs.
@@ -98,10 +99,7 @@ def pack(
                 f"{folder} holds no exported {name}; expected config.json and safetensors. "
                 "Train that stage, or name its folder."
             )
-    networks = {
-        name: _KINDS[name].from_pretrained(folder, low_cpu_mem_usage=False)
-        for name, folder in parts.items()
-    }
+    networks = {name: _LOADERS[name](folder) for name, folder in parts.items()}
     for name, network in networks.items():
         to_half(name, network)
     pipeline = TalkingFacePipeline(**networks, scheduler=build_scheduler())
@@ -123,13 +121,14 @@ def pack(
 class ExportConfig:
     """A checkpoint, `version` and `name` of its weights, for results and logs.
 
-    The stages' exports lie where trainings leave them: autoencoder of stage 0, unet and
+    The stages' exports lie where trainings leave them: autoencoder of stage 5 (that of stage 0 does as
+    well, and is slower), unet and
     reference_encoder of 2, landmark_completer of 1, detail of 4, head_flow of
     `model.motion_training`; without detail or head_flow the checkpoint is packed without them.
     """
 
     version: str
-    autoencoder: Path = Path("runs/autoencoder/export/autoencoder")
+    autoencoder: Path = Path("runs/distilled/export/autoencoder")
     unet: Path = Path("runs/diffusion/export/unet")
     reference_encoder: Path = Path("runs/diffusion/export/reference_encoder")
     landmark_completer: Path = Path("runs/landmarks/export/landmark_completer")
@@ -142,7 +141,7 @@ class ExportConfig:
 
 def main(config: ExportConfig) -> None:
     """Pack, and print what it weighs."""
-    parts: dict[str, Path] = {name: getattr(config, name) for name in _KINDS}
+    parts: dict[str, Path] = {name: getattr(config, name) for name in _LOADERS}
     for name in OPTIONAL_PARTS:
         if not (parts[name] / "config.json").is_file():
             print(f"{parts[name]} holds no {name}: packed without one")

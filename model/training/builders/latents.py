@@ -18,12 +18,16 @@ from typing import Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.data.arrays import write_arrays
-from model.networks.autoencoder import encode_pictures, pixels_per_cell
+from model.networks.autoencoder import (
+    Autoencoder,
+    encode_pictures,
+    load_autoencoder,
+    pixels_per_cell,
+)
 from model.networks.pixels import to_tensor
 from model.networks.variants import GRIDS
 from model.training.config import run_program
@@ -41,7 +45,7 @@ class LatentsConfig:
 
 @torch.inference_mode()
 def encode(
-    autoencoder: AutoencoderKL, images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
+    autoencoder: Autoencoder, images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float16]:
     """Scaled latents `(N, 4, S / f, S / f)`, float16, of pictures `(N, S, S, 3)` uint8.
 
@@ -60,7 +64,7 @@ def encode(
 
 def main(config: LatentsConfig) -> None:
     """Encode all pictures."""
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, low_cpu_mem_usage=False).eval()
+    autoencoder = load_autoencoder(config.autoencoder).eval()
     autoencoder.to(memory_format=torch.channels_last)
     pairs = np.load(config.prepared / "pairs.npz")
     images, masks = pairs["images"], pairs["masks"]

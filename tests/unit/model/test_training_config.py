@@ -140,7 +140,7 @@ def test_the_command_lines_limit_counts_before_all() -> None:
 
 
 def test_there_is_no_stage_nine() -> None:
-    with pytest.raises(ConfigError, match=r"expected one of 0, 1, 2, 3, 4, got 9"):
+    with pytest.raises(ConfigError, match=r"expected one of 0, 1, 2, 3, 4, 5, got 9"):
         load_stage(9)
 
 
