@@ -71,8 +71,13 @@ def tidy(folder: Path) -> None:
     """Take from saved networks in `folder` what only the machine that trained them knows."""
     for config in folder.rglob("*.json"):  # where a network lay before is nobody's business
         table = json.loads(config.read_text())
-        if isinstance(table, dict) and table.pop("_name_or_path", None) is not None:
-            config.write_text(json.dumps(table, indent=2) + "\n")
+        needless = ["_name_or_path"]
+        if isinstance(table, dict) and table.get("_class_name") == "AutoencoderTiny":
+            # diffusers writes it beside the arguments that it comes from, and warns when it reads it.
+            needless.append("block_out_channels")
+        if isinstance(table, dict) and any(name in table for name in needless):
+            kept = {name: value for name, value in table.items() if name not in needless}
+            config.write_text(json.dumps(kept, indent=2) + "\n")
     # written for their owner alone; an image's user is another
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
