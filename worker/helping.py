@@ -55,7 +55,14 @@ def help_with(job_id: str, attempt: int) -> None:
 def _help(context: WorkerContext, record: JobRecord, segments: Segments, plan: SegmentPlan) -> None:
     _log.info("helping", attempt=record.attempt)
     progress = HelperProgress(context)
-    team = Team(context.store, segments, record.id, context.lease_s, progress.look)
+    team = Team(
+        context.store,
+        segments,
+        record.id,
+        context.lease_s,
+        progress.look,
+        holder=context.worker,
+    )
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(context.store.scratch())

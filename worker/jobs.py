@@ -285,6 +285,7 @@ def _team(context: WorkerContext, record: JobRecord, progress: LedgerProgress) -
         progress.waiting,
         split=context.split,
         attempt=record.attempt,
+        holder=context.worker,
     )
 
 

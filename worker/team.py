@@ -92,6 +92,7 @@ class Team:
         on_wait: Called now and then while nothing is left to draw; what it raises ends the waiting.
         split: The owner's: when to divide; None for helpers.
         attempt: Of the job.
+        holder: Name of this process, by which others see that it is gone.
     """
 
     store: ArtifactStore
@@ -101,8 +102,13 @@ class Team:
     on_wait: Callable[[], None]
     split: Split | None = None
     attempt: int = 1
-    _token: str = field(default_factory=lambda: secrets.token_hex(8))
+    holder: str = ""
+    _part: str = field(default_factory=lambda: secrets.token_hex(8))
     _renewed_at: float = 0.0
+
+    @property
+    def _token(self) -> str:
+        return f"{self.holder}:{self._part}"
 
     def begin(self, size: VideoSize) -> SegmentPlan | None:
         """Divide the video if that is worth it and others have the time; None: draw it alone.
@@ -177,7 +183,7 @@ class Team:
 
         try:
             draw_part(path, start, stop, on_frames)
-            key = f"results/{self.job_id}/segment-{number}-{self._token}.mp4"
+            key = f"results/{self.job_id}/segment-{number}-{self._part}.mp4"
             self.store.put(key, path)
         except BaseException:
             with contextlib.suppress(RedisError):

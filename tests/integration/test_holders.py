@@ -17,6 +17,7 @@ from worker.contract.ledger import Ledger
 from worker.contract.messages import JobState
 from worker.contract.queues import connect
 from worker.contract.recovery import LostJob, Recovered, Recovery
+from worker.contract.segments import ALL_TAKEN, SegmentPlan, Segments
 
 
 @pytest.fixture
@@ -64,6 +65,24 @@ def test_a_holder_whose_connection_is_gone_loses_its_job(
     # One that was only cut off takes its job up again.
     assert ledger.renew(held, "token", lease_s=30.0)
     assert Recovery(redis).recover(LostJob(held, 1)) is Recovered.CHANGED
+
+
+def test_segments_of_a_helper_that_died_are_free_at_once(
+    redis: Redis, ledger: Ledger, held: str
+) -> None:
+    segments = Segments(redis, held, lease_s=1800.0)
+    plan = SegmentPlan(num_frames=24, segment_frames=8, renderer="one")
+    segments.begin(plan)
+    dead, living = f"{socket.gethostname()}-815-ab", f"{socket.gethostname()}-816-cd"
+    assert [segments.claim(f"{dead}:a", plan), segments.claim(f"{living}:b", plan)] == [0, 1]
+    assert segments.claim(f"{dead}:c", plan) == 2
+
+    # The job's own holder lives, so no job is freed.
+    assert Holders(redis).of_process(815) == []
+
+    assert [segments.claim(f"{living}:{n}", plan) for n in "de"] == [0, 2]
+    assert segments.claim(f"{living}:f", plan) == ALL_TAKEN
+    assert not segments.finish(0, f"{dead}:a", "late")
 
 
 def test_a_redis_that_does_not_tell_its_clients_leaves_it_to_the_lease(

@@ -69,9 +69,9 @@ def test_both_draw_and_the_video_is_that_of_one(
     # Segments of two batches of eight frames: 100 frames are seven.
     assert sum(drawn_by(two_workers)) == 7
     assert (job["frames"], job["attempt"]) == ({"done": 100, "total": 100}, 1)
-    left = [path.name for path in (data_dir / "artifacts" / "results" / divided).iterdir()]
-    assert not [name for name in left if "segment" in name], "they are gone with the end"
-    assert redis.keys("tf:{j}:segment*") == []
+    results = data_dir / "artifacts" / "results" / divided
+    eventually(lambda: not list(results.glob("segment*")), "they are gone soon after the end")
+    eventually(lambda: redis.keys("tf:{j}:segment*") == [], "they are forgotten")
 
     for worker in two_workers:
         worker.kill()

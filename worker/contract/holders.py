@@ -1,4 +1,4 @@
-"""Jobs whose holder is gone: known before the lease runs out, by who saw it go.
+"""Jobs, and segments of jobs, whose holder is gone: known before the lease runs out, by who saw it go.
 
     the supervisor of `talkface up`   saw the process end                        `of_process`
     the reconciler                    sees that its connection to Redis is gone  `disconnected`
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, cast
 
 from redis import Redis
@@ -21,6 +21,7 @@ from redis.exceptions import ResponseError
 
 from worker.contract.ledger_scripts import FREE, OPEN, job_key
 from worker.contract.recovery import LostJob
+from worker.contract.segments import Segments, segments_key
 
 GONE_AFTER_S: Final = 3.0
 """A holder without a connection for so long is gone, in seconds: two beats, and each opens it anew."""
@@ -72,6 +73,7 @@ class Holders:
 
     def _freed(self, is_gone: Callable[[str], bool]) -> Iterator[LostJob]:
         ids = [raw.decode() for raw in cast(list[bytes], self._redis.zrange(OPEN, 0, -1))]
+        self._free_segments(ids, is_gone)
         with self._redis.pipeline(transaction=False) as pipeline:
             for job_id in ids:
                 pipeline.hmget(job_key(job_id), ["worker", "token", "attempt"])
@@ -84,6 +86,15 @@ class Holders:
             if is_gone(holder) and self._free(args=[job_id, holder]):
                 with contextlib.suppress(ValueError):
                     yield LostJob(job_id, int(attempt))
+
+    def _free_segments(self, ids: Sequence[str], is_gone: Callable[[str], bool]) -> None:
+        """Of jobs that others draw parts of: whoever asks next draws what the gone ones had."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.exists(segments_key(job_id))
+            divided = pipeline.execute()
+        for job_id in (one for one, is_divided in zip(ids, divided, strict=True) if is_divided):
+            Segments(self._redis, job_id, lease_s=0.0).free(is_gone)
 
     def _connected(self) -> set[str] | None:
         """Names of the connections; None where Redis does not tell."""

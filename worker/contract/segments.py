@@ -1,15 +1,16 @@
 """A long job's segments: who draws which, and which are drawn. The ledger's part of `worker.team`.
 
     segments:<id>       hash     plan; done:<n> = key of its file
-    segment:<id>:<n>    string   token of the process that draws it; Redis lets it expire
+    segment:<id>:<n>    string   holder's name, colon, token of what draws it; Redis lets it expire
 
 The job stays its worker's; a segment is lent to whoever asks for one, and is free again when its lease
-lapses. What is drawn stays drawn, also when the job goes to another worker.
+lapses, or when somebody sees that its holder is gone (`holders`). What is drawn stays drawn, also when the
+job goes to another worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -74,6 +75,11 @@ return redis.call('HSETNX', SEGMENTS .. ARGV[1], 'done:' .. ARGV[3], ARGV[4])
 )
 
 
+def segments_key(job_id: str) -> str:
+    """Of the hash that a divided job has."""
+    return f"{PREFIX}segments:{job_id}"
+
+
 @dataclass(frozen=True)
 class SegmentPlan:
     """How a video is divided.
@@ -123,7 +129,7 @@ class Segments:
         self._redis = redis
         self._job_id = job_id
         self._lease_ms = int(lease_s * 1000)
-        self._key = f"{PREFIX}segments:{job_id}"
+        self._key = segments_key(job_id)
         self._claim = redis.register_script(_CLAIM)
         self._renew = redis.register_script(_RENEW)
         self._settle = redis.register_script(_SETTLE)
@@ -171,6 +177,23 @@ class Segments:
     def give_back(self, number: int, token: str) -> None:
         """Let others have a segment at once."""
         self._settle(args=[self._job_id, token, number, ""])
+
+    def free(self, is_gone: Callable[[str], bool]) -> int:
+        """Let others have the segments of holders that are gone; how many there were."""
+        plan = self.plan()
+        if plan is None:
+            return 0
+        keys = [f"{PREFIX}segment:{self._job_id}:{number}" for number in range(plan.count)]
+        tokens = cast(list[bytes | None], self._redis.mget(keys))
+        lost = [
+            (number, token.decode())
+            for number, token in enumerate(tokens)
+            if token is not None and is_gone(token.decode().rpartition(":")[0])
+        ]
+        for number, token in lost:
+            # Only if it is still theirs: it may be drawn, or lent anew, by now.
+            self.give_back(number, token)
+        return len(lost)
 
     def drawn(self) -> dict[int, str]:
         """Keys of the files of the segments that are drawn, by number."""
