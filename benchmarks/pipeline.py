@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.face.alignment import warp_points
-from model.face.compositing import match_colour
+from model.face.crop_colour import match_colour
 from model.face.mouth_blend import blend_mouth
 from model.media.audio import SAMPLE_RATE
 from model.networks.detail import SCALE

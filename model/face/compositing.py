@@ -25,8 +25,7 @@ from model.face.alignment import (
     warp_points,
 )
 from model.face.inner_mouth import LipCurves
-from model.face.landmarks import CONTOUR, OUTER_LIPS
-from model.face.mouth_light import LUMA
+from model.face.landmarks import CONTOUR
 from model.face.thin_plate import FIRST_ROW, GRID, Field, smoothstep
 
 Picture = NDArray[np.float32]
@@ -47,24 +46,14 @@ _INSET: Final = 0.008
 _TOP_FEATHER: Final = 0.030
 """Width of its edge at the nose base: the upper lip begins 0.05 below."""
 _SIDE_FEATHER: Final = 0.045
-_LIGHT_SCALE: Final = 0.06
-"""Standard deviation of the smoothing that tells light from texture, crop units."""
-_LIPS_MARGIN: Final = 0.02
-"""Skin so close to the lips is not compared, crop units."""
-_MOST_OFFSET: Final = 32.0
-"""Greatest difference of a pixel that counts as light, of 255."""
-_GREY_SPREAD: Final = 4
-"""Greatest difference of a grey photograph's channels, of 255."""
-_COLOURED_SHARE: Final = 0.01
-"""Share of its pixels in which JPEG may make it greater."""
-_RESHARPEN: Final = np.float32(0.25)
+RESHARPEN: Final = np.float32(0.25)
 """Share of the finest detail that is added to what is pasted: on held-out films mouths so have 0.76 instead of
 0.65 of the real sharpness, for 0.1 dB."""
-_REGAIN: Final = np.float32(0.6)
+REGAIN: Final = np.float32(0.6)
 """The like for carried skin, at the half of a pixel on both axes twice this share."""
 _LEAST_BLUR: Final = 0.2
 """A Gaussian narrower than this many pixels changes nothing."""
-_BOX_FEATHER: Final = 0.012
+BOX_FEATHER: Final = 0.012
 """Width of the edge at which a mouth's box passes into carried skin, crop units."""
 _LIP_EDGE: Final = 0.006
 """Width of the edge at which restored detail ends between the lips, crop units."""
@@ -79,6 +68,11 @@ class Compositor:
         landmarks: All faces of the job `(T, 68, 2)`, crop units, the reference among them.
         generated: `(n, n)`, True where the crop was generated; rectangular.
         close: Keep the mask close to the faces, as footage wants it.
+    Attributes:
+        image: As given.
+        rows: Of the picture, that the mask can touch.
+        columns: Of the picture, that the mask can touch.
+        share: The mask there `(h, w, 1)`, 0 to 1.
     Raises:
         ShapeError: An array has another shape.
     """
@@ -96,30 +90,30 @@ class Compositor:
             raise ShapeError(
                 f"image has shape {image.shape}, {image.dtype}; expected (H, W, 3) uint8"
             )
-        self._image = image
+        self.image = image
         self._affine = affine
         self._soft = soft_mask(landmarks, generated, close=close)
-        self._rows, self._columns = self._region()
-        size = (self._columns.stop - self._columns.start, self._rows.stop - self._rows.start)
+        self.rows, self.columns = self._region()
+        size = (self.columns.stop - self.columns.start, self.rows.stop - self.rows.start)
         self._region_size = size
         alpha = cv2.warpAffine(
             self._soft,
-            self._affine_from(self._rows, self._columns, _MASK_PX),
+            self.affine_from(self.rows, self.columns, _MASK_PX),
             size,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=0,
         )
-        self._alpha = np.asarray(alpha, np.float32)[..., None]
-        self._background = image[self._rows, self._columns].astype(np.float32)
-        y, x = np.mgrid[self._rows, self._columns]
+        self.share = np.asarray(alpha, np.float32)[..., None]
+        self._background = image[self.rows, self.columns].astype(np.float32)
+        y, x = np.mgrid[self.rows, self.columns]
         self._places = np.stack([x, y], axis=-1).astype(np.float32)
 
     @property
     def alpha(self) -> Picture:
         """The soft mask over the whole picture `(H, W)`, 0 to 1."""
-        full = np.zeros(self._image.shape[:2], np.float32)
-        full[self._rows, self._columns] = self._alpha[..., 0]
+        full = np.zeros(self.image.shape[:2], np.float32)
+        full[self.rows, self.columns] = self.share[..., 0]
         return full
 
     def paste(self, crop: NDArray[np.uint8] | Picture) -> NDArray[np.uint8]:
@@ -130,7 +124,7 @@ class Compositor:
         Returns:
             `(H, W, 3)` uint8; where `alpha` is 0, the picture's own values.
         """
-        return self._frame(self._place(crop, self._rows, self._columns, len(crop)))
+        return self._frame(self._place(crop, self.rows, self.columns, len(crop)))
 
     def paste_mouth(
         self,
@@ -153,40 +147,35 @@ class Compositor:
             As `paste`.
         """
         carried = self._carry(backward)
-        y, x = ((side.start / size, side.stop / size) for side in part)
-        box = (x, y)
-        rows, columns = self._pixels_of(box)
+        box, rows, columns = self.part_pixels(part, size)
         if mouth.size and rows.start < rows.stop and columns.start < columns.stop:
             there = (
-                slice(rows.start - self._rows.start, rows.stop - self._rows.start),
-                slice(columns.start - self._columns.start, columns.stop - self._columns.start),
+                slice(rows.start - self.rows.start, rows.stop - self.rows.start),
+                slice(columns.start - self.columns.start, columns.stop - self.columns.start),
             )
             corner = (part[1].start, part[0].start)
             placed = self._place(mouth, rows, columns, size, corner)
-            share = self._share_of(box, rows, columns)
+            share = self.share_of(box, rows, columns)
             carried[there] += share * (placed - carried[there])
         return self._frame(carried)
 
     def _frame(self, region: Picture) -> NDArray[np.uint8]:
-        mixed = self._background + self._alpha * (region - self._background)
-        frame = self._image.copy()
-        frame[self._rows, self._columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+        mixed = self._background + self.share * (region - self._background)
+        frame = self.image.copy()
+        frame[self.rows, self.columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
         return frame
 
     def _carry(self, backward: Field) -> Picture:
         """The picture in the mask's region, seen through a field."""
-        to_nodes = self._affine_from(self._rows, self._columns, GRID)
-        to_nodes[:, 2] += (0.5, 0.5 - FIRST_ROW)
         ways = cv2.warpAffine(
-            backward
-            @ invert_affine(self._affine)[:, :2].T,  # from crop units to the picture's pixels
-            to_nodes,
+            backward @ self.to_pixels,
+            self.to_nodes,
             self._region_size,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         seen = cv2.remap(
-            self._image, self._places - ways, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+            self.image, self._places - ways, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
         )
         # Cubic interpolation takes most of the finest detail half-way between two pixels and nothing on one:
         # given back where it was taken, skin that moves slowly keeps its texture and does not pulse.
@@ -194,7 +183,7 @@ class Compositor:
         lost = between[..., 0] * (1 - between[..., 0]) + between[..., 1] * (1 - between[..., 1])
         carried = seen.astype(np.float32)
         finest = carried - cv2.GaussianBlur(seen, (3, 3), 0)
-        return carried + (_REGAIN * lost)[..., None] * finest
+        return carried + (REGAIN * lost)[..., None] * finest
 
     def _place(
         self,
@@ -205,13 +194,10 @@ class Compositor:
         corner: tuple[int, int] = (0, 0),
     ) -> NDArray[np.float32]:
         """Part of a crop of `size`, from its pixel `corner` (x, y) on, as the picture's `rows` and `columns`."""
-        to_crop = self._affine_from(rows, columns, size)
+        to_crop = self.affine_from(rows, columns, size)
         to_crop[:, 2] -= corner
-        shrink = size / source_pixels(self._affine)
-        # scikit-image's rule. `low_pass` is stronger near 1, as the networks' crops want it: here it would
-        # take a quarter of the sharpness of a crop that is put back where it came from, this a tenth.
-        sigma = (shrink - 1.0) / 2.0
-        smooth = cv2.GaussianBlur(crop, (0, 0), sigma) if sigma > _LEAST_BLUR else crop
+        sigma = self.blur_px(size)
+        smooth = crop if sigma is None else cv2.GaussianBlur(crop, (0, 0), sigma)
         placed = cv2.warpAffine(
             smooth.astype(np.float32),
             to_crop,
@@ -220,22 +206,43 @@ class Compositor:
             borderMode=cv2.BORDER_REPLICATE,
         )
         # Cut out and put back, a picture has been interpolated twice and lost a part of its finest detail.
-        sharpened = placed + _RESHARPEN * (placed - cv2.GaussianBlur(placed, (3, 3), 0))
+        sharpened = placed + RESHARPEN * (placed - cv2.GaussianBlur(placed, (3, 3), 0))
         return np.asarray(sharpened, np.float32)
 
-    def _pixels_of(self, box: Box) -> tuple[slice, slice]:
-        """Rows and columns of the region that a box can touch."""
+    def blur_px(self, size: int) -> float | None:
+        """Standard deviation of the blur that a crop of `size` needs before it is put back; None = none."""
+        # scikit-image's rule. `low_pass` is stronger near 1, as the networks' crops want it: here it would
+        # take a quarter of the sharpness of a crop that is put back where it came from, this a tenth.
+        sigma = (size / source_pixels(self._affine) - 1.0) / 2.0
+        return sigma if sigma > _LEAST_BLUR else None
+
+    @property
+    def to_pixels(self) -> NDArray[np.float32]:
+        """Ways `(..., 2)` in crop units @ this `(2, 2)` = ways in the picture's pixels."""
+        return np.asarray(invert_affine(self._affine)[:, :2].T, np.float32)
+
+    @property
+    def to_nodes(self) -> Affine:
+        """Pixels of the mask's region to nodes of `model.face.thin_plate`'s grid."""
+        matrix = self.affine_from(self.rows, self.columns, GRID)
+        matrix[:, 2] += (0.5, 0.5 - FIRST_ROW)
+        return matrix
+
+    def part_pixels(self, part: tuple[slice, slice], size: int) -> tuple[Box, slice, slice]:
+        """A part of a crop of `size`: its box, and the picture's rows and columns that it can touch."""
+        y, x = ((side.start / size, side.stop / size) for side in part)
+        box = (x, y)
         (left, right), (top, bottom) = box
         corners = np.array([(left, top), (right, top), (left, bottom), (right, bottom)], np.float32)
         placed = warp_points(invert_affine(self._affine), corners)
         low, high = np.floor(placed.min(axis=0)), np.ceil(placed.max(axis=0)) + 1
-        x, y = (
+        columns, rows = (
             slice(*np.clip((low[k], high[k]), side.start, side.stop).astype(int).tolist())
-            for k, side in enumerate((self._columns, self._rows))
+            for k, side in enumerate((self.columns, self.rows))
         )
-        return y, x
+        return box, rows, columns
 
-    def _share_of(self, box: Box, rows: slice, columns: slice) -> Picture:
+    def share_of(self, box: Box, rows: slice, columns: slice) -> Picture:
         """How much of each pixel is a box's, soft within its edges `(h, w, 1)`."""
         matrix = pixel_affine(self._affine, 1)
         x, y = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)[:, None]
@@ -243,7 +250,7 @@ class Compositor:
         for axis, (low, high) in enumerate(box):
             along = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2] + 0.5
             depth = np.minimum(depth, np.minimum(along - low, high - along))
-        return smoothstep(np.asarray(depth / _BOX_FEATHER, np.float32))[..., None]
+        return smoothstep(np.asarray(depth / BOX_FEATHER, np.float32))[..., None]
 
     def _region(self) -> tuple[slice, slice]:
         """The part of the picture that the mask can touch; at least one pixel."""
@@ -252,7 +259,7 @@ class Compositor:
             [(low[0], low[1]), (high[0], low[1]), (low[0], high[1]), (high[0], high[1])]
         )
         placed = warp_points(invert_affine(self._affine), corners.astype(np.float32))
-        height, width = self._image.shape[:2]
+        height, width = self.image.shape[:2]
         spans = []
         for axis, limit in ((1, height), (0, width)):
             start = int(np.clip(np.floor(placed[:, axis].min()), 0, limit - 1))
@@ -260,7 +267,7 @@ class Compositor:
             spans.append(slice(start, stop))
         return spans[0], spans[1]
 
-    def _affine_from(self, rows: slice, columns: slice, size: int) -> NDArray[np.float32]:
+    def affine_from(self, rows: slice, columns: slice, size: int) -> NDArray[np.float32]:
         """Pixels of a part of the picture to pixels of a crop of `size`."""
         matrix = pixel_affine(self._affine, size)
         matrix[:, 2] += matrix[:, :2] @ np.array((columns.start, rows.start), np.float32)
@@ -297,60 +304,6 @@ def soft_mask(
     down = smoothstep(top / _TOP_FEATHER) * smoothstep(bottom / _FEATHER)
     mask: Picture = face * down[:, None] * smoothstep(sides / _SIDE_FEATHER)[None, :]
     return mask.astype(np.float32)
-
-
-def match_colour(
-    crop: Picture,
-    warped: NDArray[np.uint8],
-    target: NDArray[np.float32],
-    part: tuple[slice, slice] = (slice(None), slice(None)),
-) -> Picture:
-    """`crop` with the source's light on its skin.
-
-    The portrait engine's picture has the source's own colours, moved; around what was generated it is
-    the source itself. The two may differ in what they draw, but not in the light: their difference,
-    smoothed, is taken away. Lips and inner mouth are the crop's own; they get the offset of the skin
-    around them.
-
-    Args:
-        crop: `(S, S, 3)`, 0 to 255.
-        warped: `(S, S, 3)` uint8, the portrait engine's picture of the same face.
-        target: That face `(68, 2)`, crop units.
-        part: Rows and columns that were drawn: the rest is neither looked at nor changed.
-    """
-    size = crop.shape[0]
-    reach = max(1, round(_LIPS_MARGIN * size))
-    lips = _fill(target[list(OUTER_LIPS)], size)[part]
-    drawn = crop[part]
-    weight = cv2.erode(1 - lips, np.ones((2 * reach + 1,) * 2, np.uint8)).astype(np.float32)
-    # Where a chin stands elsewhere, skin would be measured against wall: no light differs so much.
-    offset = np.clip(warped[part].astype(np.float32) - drawn, -_MOST_OFFSET, _MOST_OFFSET)
-    sigma = _LIGHT_SCALE * size
-    total = cv2.GaussianBlur(offset * weight[..., None], (0, 0), sigma)
-    share = cv2.GaussianBlur(weight, (0, 0), sigma)
-    matched = crop.copy()
-    matched[part] = drawn + total / np.maximum(share, 1e-3)[..., None]
-    return matched
-
-
-def _fill(points: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
-    """Hull of `points` `(N, 2)`, crop units: `(size, size)`, 1 within, 0 elsewhere."""
-    filled = np.zeros((size, size), np.uint8)
-    hull = cv2.convexHull((points * size).astype(np.float32))[:, 0]
-    cv2.fillConvexPoly(filled, np.round(hull).astype(np.int32), 1)
-    return filled
-
-
-def is_grey(picture: NDArray[np.uint8]) -> bool:
-    """Whether a photograph `(H, W, 3)` has no colours, but for what JPEG adds."""
-    spread = picture.max(axis=2) - picture.min(axis=2)
-    return bool((spread > _GREY_SPREAD).mean() <= _COLOURED_SHARE)
-
-
-def without_colour(picture: Picture) -> Picture:
-    """The luminance of `(H, W, 3)` in all three channels."""
-    luminance = picture @ LUMA
-    return np.repeat(luminance[..., None], 3, axis=2)
 
 
 def add_detail(crop: Picture, warped: NDArray[np.uint8], target: NDArray[np.float32]) -> Picture:

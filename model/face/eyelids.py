@@ -112,6 +112,11 @@ class Eyelids:
             for outline, height, way in zip(self.outlines, heights, ways, strict=True)
         ]
 
+    @property
+    def boxes(self) -> list[tuple[slice, slice]]:
+        """Rows and columns that may change, of each eye."""
+        return [(eye.rows, eye.columns) for eye in self._eyes]
+
     def close(
         self, frame: NDArray[np.uint8], amount: float | tuple[float, float]
     ) -> NDArray[np.uint8]:

@@ -61,6 +61,11 @@ class Glances:
     def __init__(self, outlines: Sequence[EyeOutline], shape: tuple[int, ...]) -> None:
         self._shifts = [_shift(outline, shape) for outline in outlines]
 
+    @property
+    def boxes(self) -> list[tuple[slice, slice]]:
+        """Rows and columns that may change, of each eye."""
+        return [(shift.rows, shift.columns) for shift in self._shifts]
+
     def look(self, frame: NDArray[np.uint8], amount: float) -> NDArray[np.uint8]:
         """Turn both eyes.
 

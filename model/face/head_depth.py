@@ -45,6 +45,9 @@ _TURNED: Final = (0.08, 0.40)
 is frontal; at the second the far cheek is hardly seen."""
 _LEAST_SHARE: Final = 0.35
 
+EYES: Final = np.array((0.5, 0.3), np.float32)
+"""What a head turns about, crop units."""
+
 
 def face_depth(landmarks: Points) -> Points:
     """Depth of the 68 points of a face `(68, 2)`, crop units -> `(68,)`.
@@ -88,7 +91,7 @@ def turn_in_depth(points: Points, depth: Points, yaw: float, pitch: float) -> Po
     Returns:
         `(..., 2)`, crop units.
     """
-    from_eyes = points - np.array((0.5, 0.3), np.float32)
+    from_eyes = points - EYES
     across = from_eyes[..., 0] * (np.cos(yaw) - 1.0) + depth * np.sin(yaw)
     down = from_eyes[..., 1] * (np.cos(pitch) - 1.0) + depth * np.sin(pitch)
     return np.stack([across, down], axis=-1).astype(np.float32)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
@@ -33,12 +32,13 @@ from model.face.eye_outline import find_eye
 from model.face.eyelids import Eyelids
 from model.face.glances import Glances
 from model.face.head_depth import face_depth, head_depth, turn_in_depth
+from model.face.head_field import GRID, HeadField, HeadPose
 from model.face.landmarks import LEFT_EYE, NUM_LANDMARKS, RIGHT_EYE
 from model.face.picture_parts import box_around, edge_distance, edge_share
 from model.face.resampling import DoubledPicture
 from model.face.smoothing import smooth
 from model.face.spectacles import wears_spectacles
-from model.face.thin_plate import Field, invert, smoothstep
+from model.face.thin_plate import Field, smoothstep
 from model.face.tracking import FaceTrack
 
 _CENTRE: Final = (0.5, 0.42)
@@ -52,10 +52,7 @@ _FADED: Final = 2.1
 _EDGE: Final = 0.22
 """The field fades so far from the picture's edge, crop units."""
 
-_GRID: Final = 64
-"""Nodes of the field in a crop unit: a head bends less than a mouth."""
 _MOST_CELL_PX: Final = 4
-_INVERSION_STEPS: Final = 4
 
 _MOST_TURN: Final = 0.22
 """Radians."""
@@ -183,6 +180,10 @@ class MovedPicture:
         landmarks: Its face `(68, 2)`, pixels.
         motion: Of the head.
         fps: Frames per second of the motion.
+    Attributes:
+        doubled: What moves of it, `region`.
+        cell: Side of the cells that go one way, pixels.
+        field: Where everything goes in a pose.
     Raises:
         ShapeError: `landmarks` has another shape.
     """
@@ -217,26 +218,29 @@ class MovedPicture:
         # A rim would bend with the brow behind it.
         self._lifts = 0.0 if motion.lift.any() and wears_spectacles(image, landmarks) else 1.0
 
-        low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * _GRID)
-        high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * _GRID)
-        y, x = np.mgrid[low[1] : high[1] + 1, low[0] : high[0] + 1].astype(np.float32) / _GRID
-        self._grid: Field = np.stack([x, y], axis=-1)
-        self._weight: Field = self._share(self._grid)
-        self._depth = None if motion.angles is None else head_depth(self._points, self._grid)
-        self._upper_face = self._upper_face_matrix()
-        self._rows, self._columns = self._region()
+        low = np.floor((np.array(_CENTRE) - _FADED * np.array(_RADII)) * GRID)
+        high = np.ceil((np.array(_CENTRE) + _FADED * np.array(_RADII)) * GRID)
+        y, x = np.mgrid[low[1] : high[1] + 1, low[0] : high[0] + 1].astype(np.float32) / GRID
+        grid: Field = np.stack([x, y], axis=-1)
+        self._rows, self._columns = self._region(grid)
         # the field bends no faster than its grid, so it need not be read at every pixel
-        node_px = source_pixels(self._affine) / _GRID
-        self._cell = int(np.clip(node_px / 2, 1, _MOST_CELL_PX))
-        # numbers of cells, the first ones just outside the region, to crop units
-        self._cells = self._affine.copy()
-        corner = np.array((self._columns.start, self._rows.start), np.float32) - self._cell / 2
-        self._cells[:, 2] = warp_points(self._affine, corner)
-        self._cells[:, :2] *= self._cell
-        sides = (x.stop - x.start for x in (self._columns, self._rows))
-        self._size = tuple(-(-side // self._cell) + 2 for side in sides)
-        self._breath_ways = None if self._breath is None else self._breath.ways(self._middles())
-        self._doubled = DoubledPicture(image[self._rows, self._columns])
+        node_px = source_pixels(self._affine) / GRID
+        self.cell = int(np.clip(node_px / 2, 1, _MOST_CELL_PX))
+        self.field = HeadField(
+            grid=grid,
+            weight=self._share(grid),
+            depth=None if motion.angles is None else head_depth(self._points, grid),
+            upper_face=self._upper_face_matrix(grid),
+            breath=None if self._breath is None else self._breath.ways,
+            affine=self._affine,
+            corner=(self._columns.start, self._rows.start),
+            size=(
+                self._columns.stop - self._columns.start,
+                self._rows.stop - self._rows.start,
+            ),
+            cell=self.cell,
+        )
+        self.doubled = DoubledPicture(image[self._rows, self._columns])
 
     def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
         """Frames `start` to `stop`, `(H, W, 3)` uint8 RGB each."""
@@ -282,7 +286,7 @@ class MovedPicture:
             offsets[list(_BROWS[side]), 1] += self._lifts * self._motion.lift[index, side]
         return offsets
 
-    def _upper_face_matrix(self) -> NDArray[np.float32]:
+    def _upper_face_matrix(self, grid: Field) -> NDArray[np.float32]:
         """From `_offsets` to the field on the grid `(h * w, 68)`; whole at the points, nothing far off."""
         moving = [p for lids in _LIDS for pair in lids for p in pair] + [*_BROWS[0], *_BROWS[1]]
         # a frame around the face holds still as well
@@ -293,15 +297,15 @@ class MovedPicture:
         centres = np.concatenate([self._points[[*moving, *_FIXED]], np.array(ring)])
         unit = np.zeros((len(centres), len(moving)))
         unit[: len(moving)] = np.eye(len(moving))
-        near = ((self._grid >= -0.05) & (self._grid <= 1.05)).all(axis=-1)
+        near = ((grid >= -0.05) & (grid <= 1.05)).all(axis=-1)
         matrix = np.zeros((near.size, NUM_LANDMARKS), np.float32)
         spline = RBFInterpolator(centres, unit, kernel="thin_plate_spline", smoothing=1e-6)
-        matrix[np.flatnonzero(near)[:, None], moving] = spline(self._grid[near])
+        matrix[np.flatnonzero(near)[:, None], moving] = spline(grid[near])
         return matrix
 
-    def _region(self) -> tuple[slice, slice]:
+    def _region(self, grid: Field) -> tuple[slice, slice]:
         """Pixels that can move."""
-        corners = self._grid[[0, 0, -1, -1], [0, -1, 0, -1]]
+        corners = grid[[0, 0, -1, -1], [0, -1, 0, -1]]
         placed = warp_points(invert_affine(self._affine), corners)
         if self._breath is not None:
             rows, columns = self._breath.rows, self._breath.columns
@@ -316,48 +320,42 @@ class MovedPicture:
             picture: `(H, W, 3)` uint8 RGB: the photograph, or what was drawn into it.
             index: Frame of the motion.
         """
-        offsets = self._offsets(index)
+        frame = self.with_eyes(picture, index).copy()
+        ground = frame[self._rows, self._columns]
+        frame[self._rows, self._columns] = self.doubled.read(
+            ground, self.field.ways(self.pose(index)), self.cell
+        )
+        return frame
+
+    def with_eyes(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """A picture as `move` takes it, whose eyes look and blink as in frame `index`, its head still.
+
+        Returns:
+            `(H, W, 3)`; `picture` itself where they do neither, and beside `eye_boxes` its very pixels.
+        """
         if self._glances is not None and self._motion.glance is not None:
             picture = self._glances.look(picture, float(self._motion.glance[index]))
         lids = self._motion.lids[index]
-        for side, eye in enumerate(_EYES):
-            if lids[side] < 1:  # skin slides over the eye; the field only widens it
-                offsets[list(eye)] = 0
         if self._eyelids is not None:
             picture = self._eyelids.close(picture, (1 - float(lids[0]), 1 - float(lids[1])))
-        offsets = (self._upper_face @ offsets).reshape(self._grid.shape)
-        if self._depth is not None:
-            offsets = offsets + self._turn(self._grid, self._depth, index)
-        moved = warp_points(self._motion.similarity(index), self._grid + offsets)
-        forward = np.ascontiguousarray(self._weight * (moved - self._grid), np.float32)
-        backward = invert(forward, _INVERSION_STEPS, _GRID)
-        frame = picture.copy()
-        ground = frame[self._rows, self._columns]
-        ways = self._ways(backward, index)
-        frame[self._rows, self._columns] = self._doubled.read(ground, ways, self._cell)
-        return frame
+        return picture
 
-    def _middles(self) -> Field:
-        """Middles of the cells, crop units."""
-        y, x = np.mgrid[: self._size[1], : self._size[0]].astype(np.float32)
-        return warp_points(self._cells, np.stack([x, y], axis=-1))
+    @property
+    def eye_boxes(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of a picture that `with_eyes` may change."""
+        parts = [part for part in (self._glances, self._eyelids) if part is not None]
+        return [box for part in parts for box in part.boxes]
 
-    def _ways(self, backward: Field, index: int) -> Field:
-        """Ways of the cells, pixels, from those of the grid's nodes, crop units; see `DoubledPicture.read`."""
-        to_nodes = self._cells * np.float32(_GRID)
-        to_nodes[:, 2] -= _GRID * self._grid[0, 0]
-        ways = cv2.warpAffine(
-            backward,
-            to_nodes,
-            self._size,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(0, 0),
-        )
-        if self._breath_ways is not None and self._motion.breath is not None:
-            ways = ways + self._motion.breath[index] * self._breath_ways
-        to_pixels = invert_affine(self._affine)[:, :2]
-        return np.asarray(ways @ to_pixels.T, np.float32)
+    def pose(self, index: int) -> HeadPose:
+        """What the head does in frame `index`."""
+        offsets = self._offsets(index)
+        for side, eye in enumerate(_EYES):
+            if self._motion.lids[index, side] < 1:
+                offsets[list(eye)] = 0  # skin slides over the eye; the field only widens it
+        motion = self._motion
+        yaw, pitch = (0.0, 0.0) if motion.angles is None else motion.angles[index].tolist()
+        breath = np.float32(0) if motion.breath is None else motion.breath[index]
+        return HeadPose(offsets, motion.similarity(index), yaw, pitch, breath)
 
 
 def _head_weight(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.face.alignment import MASK_TOP, lower_face_mask
+from model.face.alignment import lower_face_mask
 from model.face.bare_lips import BareLips
+from model.face.field_reach import distance_outside, fade_window
 from model.face.inner_mouth import InnerMouthBank, LipCurves, inner_opening
-from model.face.landmarks import CONTOUR, JAW, NUM_LANDMARKS
+from model.face.landmarks import JAW, NUM_LANDMARKS
 from model.face.mouth_fill import Gap, Inner, MouthFill
 from model.face.photograph_look import PhotographLook
 from model.face.thin_plate import (
@@ -46,12 +47,6 @@ _STILL: Final = (0, 1, 2, 14, 15, 16, *range(27, 36), 39, 42)
 _UPPER_LIP: Final = (48, 49, 50, 51, 52, 53, 54, 60, 61, 62, 63, 64, 68, 69)
 _LOWER_LIP: Final = (48, 59, 58, 57, 56, 55, 54, 60, 67, 66, 65, 64, 70, 71)
 
-_TOP_FADE: Final = 0.05
-_SIDE_FADE: Final = 0.05
-_BOTTOM_FADE: Final = 0.06
-"""Crop units over which the field grows from zero at the region's edges."""
-_CHIN_MARGIN: Final = 0.012
-"""The chin's true edge lies this far outside its landmarks, crop units."""
 _NECK_MIN: Final = 0.05
 _NECK_SLOPE: Final = 2.0
 """Skin below the jaw yields over `_NECK_MIN` crop units, or this many times the jaw's own way."""
@@ -105,8 +100,8 @@ class PortraitEngine:
         kernel = grid_kernel(self._points)
         self._upper = ThinPlate(self._points, kernel, _STILL, (*JAW, *_UPPER_LIP))
         self._lower = ThinPlate(self._points, kernel, _STILL, (*JAW, *_LOWER_LIP))
-        self._outside = _distance_outside(self._landmarks)
-        self._window = _fade_window(self._landmarks)
+        self._outside = distance_outside(self._landmarks)
+        self._window = fade_window(self._landmarks)
 
         mask = lower_face_mask(self._landmarks, size)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -240,44 +235,70 @@ class PortraitEngine:
             raise ValueError(
                 'inner="bank" needs an InnerMouthBank; give one to PortraitEngine or ask for "flat"'
             )
-        lips, opening = moved.lips, moved.opening
-        upper, lower, joined = moved.fields
-        size = self._size
         rows, columns = moved.mouth
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return np.zeros((0, 0, 3), np.uint8)  # the mouth lies outside what may be drawn
-        x = (np.arange(columns.start, columns.stop) + 0.5) / size
-        y = ((np.arange(rows.start, rows.stop) + 0.5) / size)[:, None]
+        lips = moved.lips
+        picture = self.draw_lips(moved, 0.0) if inner == "none" else moved.lip_pixels.copy()
+        x, y = self._crop_units(rows, columns)
         top, bottom = lips.evaluate(x)
-        height = bottom - top
-
-        apart = _span(self._grid[0, :, 0], lips)[None, :, None]
-        bare = np.float32(0.0 if inner == "none" else self._lips.bareness(opening))
-        lip_picture = self._lips.picture(bare)
-        above, below = (
-            self._warp(joined + apart * (lip - joined), rows, columns, lip_picture).astype(
-                np.float32
-            )
-            for lip in (upper, lower)
-        )
-        edge = max(_LIP_EDGE, 0.7 / size)
-        side = np.clip((y - (top + bottom) / 2) / edge + 0.5, 0.0, 1.0).astype(np.float32)
-        picture = above + side[..., None] * (below - above)
-        if bare > 0:
-            picture *= 1.0 - bare * self._lips.seam(x, y, lips)[..., None]
+        height, edge = bottom - top, self._lip_edge
 
         # How much of each pixel the gap covers; nothing where it is thinner than its edge is soft.
         cover = np.clip(np.minimum(y - top, bottom - y) / edge + 0.5, 0.0, 1.0)
         cover *= np.clip(height / edge, 0.0, 1.0) * ((x > lips.left) & (x < lips.right))
         if cover.any():
             v = np.clip((y - top) / np.maximum(height, 1e-6), 0.0, 1.0)
-            gap = Gap(rows, columns, x, v, (y - top).astype(np.float32), lips, opening)
+            gap = Gap(rows, columns, x, v, (y - top).astype(np.float32), lips, moved.opening)
             fill = self._fill.paint(gap, inner)
             picture += cover[..., None].astype(np.float32) * (fill - picture)
             if inner == "bank" and self.look is not None:
                 # The networks are shown clean mouths, as in their training.
                 picture = self.look.apply(picture, cover.astype(np.float32), rows, columns)
         return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+    def draw_lips(self, moved: MovedFace, bare: float) -> Field:
+        """The pixels of `moved.mouth` with a sharp line between the lips and no gap `(h, w, 3)`, 0 to 255.
+
+        Args:
+            moved: The carried face.
+            bare: How much of the reference's own inner mouth is taken away, 0 to 1.
+        """
+        lips = moved.lips
+        upper, lower, joined = moved.fields
+        rows, columns = moved.mouth
+        x, y = self._crop_units(rows, columns)
+        top, bottom = lips.evaluate(x)
+        apart = _span(self._grid[0, :, 0], lips)[None, :, None]
+        share = np.float32(bare)
+        lip_picture = self._lips.picture(share)
+        above, below = (
+            self._warp(joined + apart * (lip - joined), rows, columns, lip_picture).astype(
+                np.float32
+            )
+            for lip in (upper, lower)
+        )
+        side = np.clip((y - (top + bottom) / 2) / self._lip_edge + 0.5, 0.0, 1.0)
+        picture: Field = above + side.astype(np.float32)[..., None] * (below - above)
+        if share > 0:
+            picture *= 1.0 - share * self._lips.seam(x, y, lips)[..., None]
+        return picture
+
+    def bareness(self, opening: float) -> float:
+        """How much of the reference's own inner mouth shows no more at a target's opening, 0 to 1."""
+        return self._lips.bareness(opening)
+
+    @property
+    def _lip_edge(self) -> float:
+        """Width of the soft edge between lip and inner mouth, crop units; never under a pixel's."""
+        return max(_LIP_EDGE, 0.7 / self._size)
+
+    def _crop_units(
+        self, rows: slice, columns: slice
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres of columns `(w,)` and of rows `(h, 1)`."""
+        x = (np.arange(columns.start, columns.stop) + 0.5) / self._size
+        return x, ((np.arange(rows.start, rows.stop) + 0.5) / self._size)[:, None]
 
     def _mouth_box(self, lips: LipCurves) -> tuple[slice, slice]:
         """Pixels around the gap in which the two lips are drawn apart."""
@@ -318,6 +339,11 @@ class MovedFace:
         """`(S, S, 3)` uint8 RGB; around the mouth's line the two lips run into each other."""
         return self.engine.carry(self.fields[-1])
 
+    @cached_property
+    def lip_pixels(self) -> Field:
+        """The two lips as what the gap shows is drawn between them `(h, w, 3)`; see `PortraitEngine.draw_lips`."""
+        return self.engine.draw_lips(self, self.engine.bareness(self.opening))
+
     def draw(self, inner: Inner) -> NDArray[np.uint8]:
         """The frame `(S, S, 3)` uint8 RGB.
 
@@ -349,35 +375,3 @@ def _span(x: Field, lips: LipCurves) -> Field:
     """1 between the mouth corners, falling to 0 beyond them `(N,)`."""
     beyond = np.maximum(np.maximum(lips.left - x, x - lips.right), 0.0)
     return smoothstep((1.0 - beyond / _SPAN_FADE).astype(np.float32))
-
-
-def _distance_outside(landmarks: NDArray[np.float32]) -> Field:
-    """Distance `(h, w)` of each grid node from the face, crop units; 0 within it."""
-    fine = 4  # pixels a cell
-    side = GRID * fine
-    contour = landmarks[list(CONTOUR)]
-    closed = np.concatenate([contour, [(contour[-1, 0], 0.0), (contour[0, 0], 0.0)]])
-    # Half a crop more below: a chin that leaves the crop still has its distance.
-    canvas = np.full((side * 3 // 2, side + 1), 255, np.uint8)
-    cv2.fillPoly(canvas, [np.round(closed * side).astype(np.int32)], 0)
-    distance = cv2.distanceTransform(canvas, cv2.DIST_L2, 5) / side
-    nodes = distance[FIRST_ROW * fine : side + 1 : fine, 0 : side + 1 : fine]
-    smooth = cv2.GaussianBlur(nodes, (0, 0), 1.0)
-    return np.maximum(smooth - _CHIN_MARGIN, 0.0).astype(np.float32)
-
-
-def _fade_window(landmarks: NDArray[np.float32]) -> Field:
-    """`(h, w, 1)`: 0 above the nose base, beside the face and at the bottom; 1 around the mouth."""
-    fine = 1024
-    columns = np.flatnonzero(lower_face_mask(landmarks, fine).any(axis=0))
-    left, right = columns[0] / fine, (columns[-1] + 1) / fine
-    grid = grid_points()
-    x, y = grid[..., 0], grid[..., 1]
-    cell = 1.0 / GRID  # one cell of zeros inside the edge: the upsampled field then ends before it
-    window = (
-        smoothstep((y - MASK_TOP - cell) / _TOP_FADE)
-        * smoothstep((x - left - cell) / _SIDE_FADE)
-        * smoothstep((right - cell - x) / _SIDE_FADE)
-        * smoothstep((1.0 - cell - y) / _BOTTOM_FADE)
-    )
-    return np.asarray(window, np.float32)[..., None]

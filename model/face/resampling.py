@@ -21,7 +21,7 @@ from model.face.picture_parts import box_around
 
 Picture = NDArray[np.uint8]
 
-_HALF: Final = np.array([[-19, 83, 83, -19]], np.float32) / 128
+HALF: Final = np.array([[-19, 83, 83, -19]], np.float32) / 128
 """Weights of the four pixels around a place half-way between two. A little sharper than a cubic: reads
 between there and the pixel are softer, and over all places a moved frame has a cubic's texture."""
 _SUPPORT: Final = 2
@@ -127,9 +127,9 @@ def _double(picture: Picture) -> Picture:
     Four channels, because OpenCV reads them more quickly than three.
     """
     own = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
-    right = cv2.filter2D(own, -1, _HALF, anchor=(1, 0))
-    below = cv2.filter2D(own, -1, _HALF.T, anchor=(0, 1))
-    between = cv2.filter2D(right, -1, _HALF.T, anchor=(0, 1))
+    right = cv2.filter2D(own, -1, HALF, anchor=(1, 0))
+    below = cv2.filter2D(own, -1, HALF.T, anchor=(0, 1))
+    between = cv2.filter2D(right, -1, HALF.T, anchor=(0, 1))
     height, width = picture.shape[:2]
     doubled = np.empty((2 * height, 2 * width), np.uint32)
     for row, column, pixels in ((0, 0, own), (0, 1, right), (1, 0, below), (1, 1, between)):

@@ -26,7 +26,7 @@ FIRST_ROW: Final = int(MASK_TOP * GRID) - 2
 _SMOOTHING: Final = 2e-5
 """Added to the kernel's diagonal: neighbours told different things compromise and do not fold."""
 _STEPS: Final = 6
-_SLOPES: Final = (0.7, 4.0)
+SLOPES: Final = (0.7, 4.0)
 """Bounds of the stretch that a step of the inversion reckons with."""
 
 
@@ -116,7 +116,7 @@ def invert(forward: Field, steps: int = _STEPS, grid: int = GRID) -> Field:
     stretch = np.empty_like(forward)
     stretch[..., 0] = np.gradient(forward[..., 0], axis=1)
     stretch[..., 1] = np.gradient(forward[..., 1], axis=0)
-    known = np.concatenate([forward, 1.0 / np.clip(1.0 + grid * stretch, *_SLOPES)], axis=-1)
+    known = np.concatenate([forward, 1.0 / np.clip(1.0 + grid * stretch, *SLOPES)], axis=-1)
     backward = forward.copy()
     for _ in range(steps):
         seen = cv2.remap(

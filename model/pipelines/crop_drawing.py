@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SamplingError
 from model.face.alignment import Affine, compose_affines, crop_image, recrop, warp_points
-from model.face.compositing import is_grey, match_colour, without_colour
+from model.face.crop_colour import is_grey, match_colour, without_colour
 from model.face.mouth_crop import network_affine, network_inner
 from model.face.mouth_fill import Inner
 from model.networks.detail import SCALE

@@ -32,7 +32,7 @@ from model.checkpoints import INNER_MOUTHS, SHIPPED
 from model.data.arrays import write_arrays
 from model.data.crops import Crop, cut_crop, name_seed, recolour_and_mirror
 from model.data.subjects import FacePicture, Subject, list_subjects, subject_pictures
-from model.face.compositing import match_colour
+from model.face.crop_colour import match_colour
 from model.face.inner_mouth import InnerMouthBank
 from model.face.mouth_crop import network_affine, network_inner
 from model.face.reference_warp import ReferenceWarp

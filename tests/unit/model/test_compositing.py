@@ -12,9 +12,9 @@ from model.face.compositing import (
     Compositor,
     add_detail,
     band_limit,
-    match_colour,
     soft_mask,
 )
+from model.face.crop_colour import match_colour
 from model.face.reference_warp import ReferenceWarp
 from model.face.thin_plate import Field, grid_points
 
