@@ -8,9 +8,10 @@ Presets without steps leave the networks out: the portrait engine draws inner mo
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.checkpoints import INNER_MOUTHS
@@ -24,9 +25,12 @@ from model.face.mouth_fill import Inner
 from model.face.portrait_engine import MovedFace
 from model.pipelines.crop_drawing import CarriedFaces, CropDrawer
 from model.pipelines.denoising import Networks
+from model.pipelines.device_frames import DeviceFrames, FramePart
 from model.pipelines.dubbed_parts import fade_in
 from model.pipelines.outputs import RenderPlan
-from model.pipelines.scenes import Batch, Picture, Source, make_scene
+from model.pipelines.scenes import Batch, Picture, Source, StillScene, make_scene
+
+Mouth: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 
 _WORTH: Final = 1.25
 """A face larger by this factor than what is drawn has detail to add."""
@@ -40,6 +44,7 @@ class PlanDrawer:
         networks: What draws.
         inner_mouths: Needed by presets without steps.
         model_name: For messages.
+        on_device: Whether a photograph's frames are finished where the networks are; None = on CUDA.
     Attributes:
         scene: What is drawn into.
         crops: The networks at work; None for presets without steps.
@@ -53,6 +58,8 @@ class PlanDrawer:
         networks: Networks,
         inner_mouths: InnerMouthBank | None,
         model_name: str,
+        *,
+        on_device: bool | None = None,
     ) -> None:
         if not plan.num_inference_steps and inner_mouths is None:
             raise CheckpointError(
@@ -69,6 +76,18 @@ class PlanDrawer:
         if plan.head is not None:
             face = warp_points(invert_affine(plan.affine(0)), plan.reference_landmarks)
             self._head = MovedPicture(plan.image, face, plan.head.motion, plan.fps)
+        self.device_frames: DeviceFrames | None = None
+        if networks.device.type == "cuda" if on_device is None else on_device:
+            self.device_frames = self.make_device_frames(networks.device)
+
+    def make_device_frames(self, device: torch.device) -> DeviceFrames | None:
+        """For a photograph whose mouth alone is drawn; what is rarer stays with NumPy."""
+        if not isinstance(self.scene, StillScene) or self._plan.region == "lower_face":
+            return None
+        compositor = self.scene.photograph.compositor
+        if not DeviceFrames.fits(compositor, self._head):
+            return None
+        return DeviceFrames(compositor, self._head, device)
 
     def draw(self, batch: Batch) -> Picture:
         """The wanted frames of one batch `(n, H, W, 3)` uint8."""
@@ -87,17 +106,25 @@ class PlanDrawer:
         }
         carried = {n: moved[n].draw(self._inner) for n in drawn}
         crops = self._draw_crops(drawn, moved, carried)
-        frames = []
-        for n in wanted:
-            source = shown.get(n)
-            if source is None:
-                assert batch.pictures is not None  # only footage hides faces
-                frames.append(batch.pictures[n - batch.first])
-                continue
-            frame = self._composite(n, source, moved[n], carried.get(n), crops.get(n))
-            if plan.footage is not None:
-                frame = fade_in(source.picture, frame, float(plan.footage.share[n]))
-            frames.append(self._turn_head(frame, n))
+        mouths = {
+            n: self._mouth(n, shown[n], moved[n], carried.get(n), crops.get(n))
+            for n in wanted
+            if n in shown and (n not in crops or plan.region == "mouth")
+        }
+        if self.device_frames is not None:
+            frames = list(self._finish_on_device(self.device_frames, moved, mouths))
+        else:
+            frames = []
+            for n in wanted:
+                source = shown.get(n)
+                if source is None:
+                    assert batch.pictures is not None  # only footage hides faces
+                    frames.append(batch.pictures[n - batch.first])
+                elif n in mouths:
+                    frames.append(self._finish(n, source, _paste(source, moved[n], mouths[n])))
+                else:
+                    face = self._lower_face(n, source, carried[n], crops[n])
+                    frames.append(self._finish(n, source, source.compositor.paste(face)))
         return np.stack(frames if plan.mat is None else [plan.mat.lay(frame) for frame in frames])
 
     def _is_drawn(self, number: int, source: Source) -> bool:
@@ -115,12 +142,31 @@ class PlanDrawer:
             mask[self._head.region] = True
         return mask if self._plan.mat is None else self._plan.mat.around(mask)
 
-    def _turn_head(self, frame: Picture, number: int) -> Picture:
-        """The finished still picture, moved as one."""
-        path = self._plan.head
-        if self._head is None or path is None:
+    def _finish(self, number: int, source: Source, frame: Picture) -> Picture:
+        """A composited frame: faded in where a part of a film begins, or a still picture moved as one."""
+        plan = self._plan
+        if plan.footage is not None:
+            frame = fade_in(source.picture, frame, float(plan.footage.share[number]))
+        if self._head is None or plan.head is None:
             return frame
-        return self._head.move(frame, int(path.source_index[number]))
+        return self._head.move(frame, int(plan.head.source_index[number]))
+
+    def _finish_on_device(
+        self, device_frames: DeviceFrames, moved: dict[int, MovedFace], mouths: dict[int, Mouth]
+    ) -> Picture:
+        """The frames of `mouths`, drawn there and fetched together `(n, H, W, 3)`."""
+        path = self._plan.head
+        frames = [
+            FramePart(
+                mouth,
+                moved[n].mouth,
+                moved[n].engine.size,
+                moved[n].fields[-1],
+                0 if path is None else int(path.source_index[n]),
+            )
+            for n, mouth in mouths.items()
+        ]
+        return device_frames.draw(frames)
 
     def _draw_crops(
         self,
@@ -141,27 +187,22 @@ class PlanDrawer:
         )
         return dict(zip(sources, self.crops.draw(faces), strict=True))
 
-    def _composite(
+    def _mouth(
         self,
         number: int,
         source: Source,
         moved: MovedFace,
         carried: Picture | None,
         crop: NDArray[np.float32] | None,
-    ) -> Picture:
-        """A frame: the source's own pixels with the drawn inner mouth, or with the drawn lower face."""
-        size, compositor = source.engine.size, source.compositor
+    ) -> Mouth:
+        """The carried face's pixels around the mouth, with the networks' inner mouth where they drew one."""
         if carried is None or crop is None or self.crops is None:
-            mouth = moved.draw_mouth(self._inner)
-            return compositor.paste_mouth(mouth, moved.mouth, size, moved.fields[-1])
+            return moved.draw_mouth(self._inner)
         target = self._plan.target_landmarks[number]
-        if self._plan.region == "lower_face":
-            larger = self._plan.restore_detail and size > _WORTH * len(crop)
-            return compositor.paste(add_detail(crop, carried, target) if larger else crop)
-        blended = blend_mouth(
+        return blend_mouth(
             carried[moved.mouth],
             moved.mouth,
-            size,
+            source.engine.size,
             crop,
             target,
             source.landmarks,
@@ -170,4 +211,16 @@ class PlanDrawer:
             source.engine.own_teeth,
             source.engine.look,
         )
-        return compositor.paste_mouth(blended, moved.mouth, size, moved.fields[-1])
+
+    def _lower_face(
+        self, number: int, source: Source, carried: Picture, crop: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The networks' lower face, as fine as the source."""
+        if not self._plan.restore_detail or source.engine.size <= _WORTH * len(crop):
+            return crop
+        return add_detail(crop, carried, self._plan.target_landmarks[number])
+
+
+def _paste(source: Source, moved: MovedFace, mouth: Mouth) -> Picture:
+    """A frame: the source's own pixels, carried, with a mouth."""
+    return source.compositor.paste_mouth(mouth, moved.mouth, source.engine.size, moved.fields[-1])

@@ -145,7 +145,7 @@ class StillScene:
     is_still = True
 
     def __init__(self, plan: RenderPlan, inner_mouths: InnerMouthBank | None) -> None:
-        self._source = Source.of(
+        self.photograph = Source.of(
             plan.image,
             plan.affine(0),
             plan.reference_landmarks,
@@ -156,11 +156,11 @@ class StillScene:
 
     def source(self, batch: Batch, number: int) -> Source:
         """The photograph."""
-        return self._source
+        return self.photograph
 
     def movable(self, number: int) -> NDArray[np.bool_]:
         """The same for all frames."""
-        return np.asarray(self._source.compositor.alpha > 0, np.bool_)
+        return np.asarray(self.photograph.compositor.alpha > 0, np.bool_)
 
 
 class FilmScene:
