@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from model.media.encoders import VideoEncoder
     from model.media.video_writer import VideoWriter
 
 
@@ -229,6 +230,7 @@ def open_output(
     num_frames: int,
     *,
     first_frame: int = 0,
+    encoder: VideoEncoder = "libx264",
 ) -> VideoWriter:
     """A writer of the finished frames of a request, from one of them on; see `open_video`."""
     from model.media.video_writer import LiveOutput
@@ -246,6 +248,7 @@ def open_output(
         watermark=request.watermark,
         live=live,
         first_frame=first_frame,
+        encoder=encoder,
     )
 
 

@@ -31,6 +31,7 @@ from worker.sync_scoring import SyncScorer
 from worker.team import OnFrames, VideoSize
 
 if TYPE_CHECKING:
+    from model.media.encoders import VideoEncoder
     from model.media.frames import FrameSource
     from model.pipelines.options import RenderOptions
     from model.pipelines.outputs import RenderPlan
@@ -42,9 +43,15 @@ _log = get_logger("worker")
 class PipelineRenderer:
     """Draws with the model."""
 
-    def __init__(self, pipeline: TalkingFacePipeline, scorer: SyncScorer | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: TalkingFacePipeline,
+        scorer: SyncScorer | None = None,
+        encoder: VideoEncoder = "libx264",
+    ) -> None:
         self._pipeline = pipeline
         self._scorer = scorer
+        self._encoder = encoder
 
     @classmethod
     def load(cls, settings: WorkerSettings) -> PipelineRenderer:
@@ -53,16 +60,19 @@ class PipelineRenderer:
         Raises:
             model.errors.CheckpointError: It is absent, incomplete or altered.
             model.errors.MissingDependencyError: The detector's package or weights are absent.
+            model.errors.EncodingError: The encoder that the settings name does not work here.
         """
         from model.face.detectors import load_detector
+        from model.media.encoders import choose_encoder
         from model.pipelines.talking_face import load_pipeline
 
+        encoder = choose_encoder(settings.video_encoder)
         pipeline = load_pipeline(settings.weights_dir, device=settings.device, dtype=settings.dtype)
         pipeline.batch_size = settings.batch_size
         pipeline.detector = load_detector(
             settings.detector, weights_dir=settings.face_alignment_dir, device=str(pipeline.device)
         )
-        return cls(pipeline, SyncScorer.load())
+        return cls(pipeline, SyncScorer.load(), encoder)
 
     @property
     def info(self) -> RendererInfo:
@@ -140,7 +150,9 @@ class PipelineRenderer:
 
         def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:
             where = (plan.width, plan.height, plan.fps, plan.num_frames)
-            with open_output(into, *where, first_frame=start) as writer:
+            # Parts of several workers are joined as they are: all are x264's.
+            encoder = self._encoder if into is request else "libx264"
+            with open_output(into, *where, first_frame=start, encoder=encoder) as writer:
                 done = start
                 for frames in self._pipeline.render(plan, start, stop):
                     with clock.aside(Stage.ENCODING):

@@ -67,6 +67,13 @@ class WorkerSettings(StoreSettings):
             "where memory is short.",
         ),
     ] = None
+    video_encoder: Annotated[
+        Literal["libx264", "h264_nvenc", "auto"],
+        Field(
+            description="What makes H.264: the CPU, an NVIDIA card, or the card where it works. Parts of a "
+            "video that several workers draw are always the CPU's."
+        ),
+    ] = "libx264"
     segment_s: Annotated[
         float | None,
         Field(

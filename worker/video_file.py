@@ -13,6 +13,7 @@ from worker.contract.results import LabelName
 from worker.watermark import Watermark
 
 if TYPE_CHECKING:
+    from model.media.encoders import VideoEncoder
     from model.media.frame_marks import FrameMark
     from model.media.video_writer import LiveOutput, VideoWriter
 
@@ -44,6 +45,7 @@ def open_video(
     watermark: Watermark | None = None,
     live: LiveOutput | None = None,
     first_frame: int = 0,
+    encoder: VideoEncoder = "libx264",
 ) -> VideoWriter:
     """A writer of finished frames: first the watermark, which changes pixels everywhere, then the label.
 
@@ -58,6 +60,7 @@ def open_video(
         watermark: What is put into the pictures, or None.
         live: Who watches it while it is drawn; sees the label, too.
         first_frame: Number of the first frame in the whole film, of which this is a part.
+        encoder: What makes H.264 of the frames.
 
     Raises:
         model.errors.ModelError: See `VideoWriter` and `Label`.
@@ -92,6 +95,7 @@ def open_video(
         tags=video_tags(is_edited=is_edited),
         live=live,
         first_frame=first_frame,
+        encoder=encoder,
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import EncodingError, ShapeError, UnsupportedMediaError
+from model.media.encoders import VideoEncoder, encoder_arguments
 from model.media.ffmpeg import ChildStderr, end_child, ffmpeg_path, input_arguments
 from model.media.fragments import FragmentWriter, Take
 from model.media.frame_marks import FrameMark
@@ -58,11 +59,12 @@ class VideoWriter:
         height: Height in pixels, even.
         fps: Frames per second.
         sound: A file with a sound track, or None for a silent film without one.
-        crf: x264's constant rate factor; 18 is visually lossless.
+        crf: Constant rate factor; 18 is visually lossless.
         marks: What is put on each frame, in this order; frames that are written stay as they are.
         tags: Metadata of the file, by ffmpeg's names, such as `title` and `comment`.
         live: Shows the same frames, with their marks, while they are written; None = nobody watches.
         first_frame: Number of the first frame in the whole that this is a part of; marks are told.
+        encoder: What makes H.264 of them; the live film is always x264's.
 
     Raises:
         ShapeError: A side is odd or not positive (yuv420p halves both), or a frame has another
@@ -84,6 +86,7 @@ class VideoWriter:
         tags: Mapping[str, str] | None = None,
         live: LiveOutput | None = None,
         first_frame: int = 0,
+        encoder: VideoEncoder = "libx264",
     ) -> None:
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ShapeError(f"a video needs even sides of at least 2 pixels, got {width}x{height}")
@@ -106,7 +109,12 @@ class VideoWriter:
         except OSError as error:
             raise EncodingError(f"cannot write a video to {self.path}: {error.strerror}") from error
         command = _encode_command(
-            self._pictures, width=width, height=height, fps=fps, crf=crf, tags=self._tags
+            self._pictures,
+            width=width,
+            height=height,
+            fps=fps,
+            encoding=encoder_arguments(encoder, crf),
+            tags=self._tags,
         )
         try:
             self._process = subprocess.Popen(
@@ -257,13 +265,18 @@ def mp4_arguments(tags: Mapping[str, str]) -> list[str]:
 
 
 def _encode_command(
-    destination: Path, *, width: int, height: int, fps: float, crf: int, tags: Mapping[str, str]
+    destination: Path,
+    *,
+    width: int,
+    height: int,
+    fps: float,
+    encoding: Sequence[str],
+    tags: Mapping[str, str],
 ) -> list[str]:
     command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
     command += ["-framerate", repr(float(fps)), "-i", "pipe:0", *picture_arguments()]
-    command += ["-c:v", "libx264", "-crf", str(crf), "-preset", "medium", "-tune", "film"]
-    return [*command, *mp4_arguments(tags), f"file:{destination}"]
+    return [*command, *encoding, *mp4_arguments(tags), f"file:{destination}"]
 
 
 def mux_command(
