@@ -144,8 +144,14 @@ class PortraitEngine:
         """
         return self.move(target).draw(inner)
 
-    def move(self, target: NDArray[np.float32]) -> MovedFace:
-        """Carry skin, lips and jaw to `target` `(68, 2)`, crop units; what the gap shows is drawn later.
+    def move(
+        self, target: NDArray[np.float32], seen: tuple[slice, slice] | None = None
+    ) -> MovedFace:
+        """Carry skin, lips and jaw to a target; what the gap shows is drawn later.
+
+        Args:
+            target: `(68, 2)`, crop units.
+            seen: Rows and columns of which the skin is wanted; None = all.
 
         Raises:
             ShapeError: `target` is not `(68, 2)`.
@@ -157,12 +163,21 @@ class PortraitEngine:
         upper = invert(self._upper(offsets) * window)
         lower = invert(self._lower(offsets) * window)
         fields = (upper, lower, self._join_lips(upper, lower, lips))
-        return MovedFace(self, fields, lips, float(inner_opening(target)), self._mouth_box(lips))
+        opening, mouth = float(inner_opening(target)), self._mouth_box(lips)
+        return MovedFace(self, fields, lips, opening, mouth, seen)
 
-    def carry(self, backward: Field) -> NDArray[np.uint8]:
-        """The reference seen through a field `(S, S, 3)`."""
+    def carry(self, backward: Field, seen: tuple[slice, slice] | None = None) -> NDArray[np.uint8]:
+        """The reference seen through a field `(S, S, 3)`, or as far as it is `seen`."""
         skin = self._crop.copy()
-        skin[self._rows, self._columns] = self._warp(backward, self._rows, self._columns)
+        rows, columns = self._rows, self._columns
+        if seen is not None:
+            rows, columns = (
+                slice(max(own.start, part.start), min(own.stop, part.stop))
+                for own, part in zip((rows, columns), seen, strict=True)
+            )
+        if rows.start < rows.stop and columns.start < columns.stop:
+            origin = (self._rows.start, self._columns.start)
+            skin[rows, columns] = self._warp(backward, rows, columns, origin=origin)
         return skin
 
     def render_many(
@@ -183,25 +198,25 @@ class PortraitEngine:
         rows: slice,
         columns: slice,
         picture: NDArray[np.uint8] | None = None,
+        origin: tuple[int, int] | None = None,
     ) -> NDArray[np.uint8]:
-        """The reference, or another `picture`, seen through a field, for a part of the frame."""
+        """The reference, or another `picture`, seen through a field, for a part of the frame.
+
+        OpenCV rounds a field's places as they lie to `origin` (row, column), the part's first pixel where it is None.
+        """
         size, cell = self._size, GRID / self._size
+        top, left = origin or (rows.start, columns.start)
         to_grid = np.array(
-            [
-                (cell, 0.0, (columns.start + 0.5) * cell),
-                (0.0, cell, (rows.start + 0.5) * cell - FIRST_ROW),
-            ]
+            [(cell, 0.0, (left + 0.5) * cell), (0.0, cell, (top + 0.5) * cell - FIRST_ROW)]
         )
-        fine = np.asarray(
-            cv2.warpAffine(
-                backward,
-                to_grid,
-                (columns.stop - columns.start, rows.stop - rows.start),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            ),
-            np.float32,
+        fine = cv2.warpAffine(
+            backward,
+            to_grid,
+            (columns.stop - left, rows.stop - top),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
         )
+        fine = np.asarray(fine[rows.start - top :, columns.start - left :], np.float32)
         map_x = np.arange(columns.start, columns.stop, dtype=np.float32) - size * fine[..., 0]
         map_y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - size * fine[..., 1]
         return np.asarray(
@@ -326,6 +341,7 @@ class MovedFace:
         lips: The target's inner lips.
         opening: The target's gap over the mouth's inner width.
         mouth: Rows and columns of the crop in which the two lips are drawn apart.
+        seen: Rows and columns of which the skin is wanted; elsewhere it is the portrait's. None = all.
     """
 
     engine: PortraitEngine
@@ -333,11 +349,12 @@ class MovedFace:
     lips: LipCurves
     opening: float
     mouth: tuple[slice, slice]
+    seen: tuple[slice, slice] | None = None
 
     @cached_property
     def skin(self) -> NDArray[np.uint8]:
         """`(S, S, 3)` uint8 RGB; around the mouth's line the two lips run into each other."""
-        return self.engine.carry(self.fields[-1])
+        return self.engine.carry(self.fields[-1], self.seen)
 
     @cached_property
     def lip_pixels(self) -> Field:

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def encoder_arguments(encoder: VideoEncoder, crf: int) -> list[str]:
-    """ffmpeg's arguments.
+    """Arguments for ffmpeg.
 
     Args:
         encoder: Which.

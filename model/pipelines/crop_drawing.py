@@ -16,10 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SamplingError
-from model.face.alignment import Affine, compose_affines, crop_image, recrop, warp_points
+from model.face.alignment import (
+    Affine,
+    compose_affines,
+    crop_image,
+    invert_affine,
+    recrop,
+    source_pixels,
+    warp_points,
+)
 from model.face.crop_colour import is_grey, match_colour, without_colour
 from model.face.mouth_crop import network_affine, network_inner
 from model.face.mouth_fill import Inner
+from model.face.picture_parts import box_around
 from model.networks.detail import SCALE
 from model.networks.latent_window import Window
 from model.pipelines.denoising import Background, CropSampler, Networks
@@ -117,6 +126,18 @@ class CropDrawer:
     def affine(self, face: NDArray[np.float32]) -> Affine:
         """Crop units of a face `(68, 2)` to those of the networks' crop of it."""
         return network_affine(self._networks.crop, face, self._plan.reference.landmarks)
+
+    def seen(self, face: NDArray[np.float32], size: int) -> tuple[slice, slice] | None:
+        """Rows and columns of a face's crop of `size` that the networks look at; None = all."""
+        if self._networks.crop == "face":
+            return None
+        affine = self.affine(face)
+        low, high = (
+            warp_points(invert_affine(affine), np.array([(0, 0), (1, 1)], np.float32)) * size
+        )
+        # what is shrunk is blurred before, and read between pixels
+        reach = 4.0 + 2.0 * max(1.0, source_pixels(affine) * size / self._networks.crop_px)
+        return box_around(low - reach, high + reach, (size, size))
 
     def _sample(self, faces: CarriedFaces, warped: Picture) -> FloatPicture:
         """A full batch of crops, all finite."""

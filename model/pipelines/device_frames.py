@@ -10,7 +10,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,14 +90,12 @@ class DeviceFrames:
         Returns:
             `(N, H, W, 3)` uint8; where neither mask nor motion reaches, the photograph's own values.
         """
-        return np.concatenate([self._fetch(part) for part in self._parts(frames)])
-
-    def _parts(self, frames: Sequence[FramePart]) -> Iterator[torch.Tensor]:
-        """The same on the device, as many at once as memory allows."""
-        height, width = self._picture.shape[:2]
-        most = max(1, _MOST_PIXELS // (height * width))
+        drawn = np.empty((len(frames), *self._picture.shape), np.uint8)
+        most = max(1, _MOST_PIXELS // self._picture[..., 0].numel())
         for first in range(0, len(frames), most):
-            yield self.draw_part(frames[first : first + most])
+            part = slice(first, first + most)
+            torch.from_numpy(drawn[part]).copy_(self.draw_part(frames[part]))
+        return drawn
 
     @torch.inference_mode()
     def draw_part(self, frames: Sequence[FramePart]) -> torch.Tensor:
@@ -113,10 +111,6 @@ class DeviceFrames:
         if self._head is not None:
             self._move(finished, *self._head, [frame.motion_index for frame in frames])
         return finished
-
-    @staticmethod
-    def _fetch(frames: torch.Tensor) -> NDArray[np.uint8]:
-        return np.asarray(frames.cpu().numpy(), np.uint8)
 
     def _carry(self, backward: Field) -> torch.Tensor:
         """See `Compositor`: the mask's region through B fields `(B, 3, h, w)`."""
@@ -145,7 +139,7 @@ class DeviceFrames:
         if height <= 0 or width <= 0:
             return
         # 2. the mouths as the picture's pixels
-        mouths = _stack([self._soft(frames[n]) for n in drawn])
+        mouths = stack_pictures([self._soft(frames[n]) for n in drawn])
         to_crop = grid_places(
             height, width, compositor.affine_from(rows, columns, size), self._device
         )
@@ -204,7 +198,7 @@ class DeviceFrames:
         frames[:, *head.region] = _to_bytes(moved.round_())
 
 
-def _stack(
+def stack_pictures(
     pictures: Sequence[NDArray[np.uint8] | NDArray[np.float32]],
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Pictures `(h, w, 3)` of several sizes as one array, each continued by its own edge."""

@@ -100,7 +100,7 @@ class PlanDrawer:
         shown = {n: source for n, source in sources.items() if source is not None}
         drawn = {n: source for n, source in shown.items() if self._is_drawn(n, source)}
         moved = {
-            n: source.engine.move(plan.target_landmarks[n])
+            n: source.engine.move(plan.target_landmarks[n], self._seen(n, source))
             for n, source in shown.items()
             if n in drawn or n in wanted
         }
@@ -112,20 +112,26 @@ class PlanDrawer:
             if n in shown and (n not in crops or plan.region == "mouth")
         }
         if self.device_frames is not None:
-            frames = list(self._finish_on_device(self.device_frames, moved, mouths))
-        else:
-            frames = []
-            for n in wanted:
-                source = shown.get(n)
-                if source is None:
-                    assert batch.pictures is not None  # only footage hides faces
-                    frames.append(batch.pictures[n - batch.first])
-                elif n in mouths:
-                    frames.append(self._finish(n, source, _paste(source, moved[n], mouths[n])))
-                else:
-                    face = self._lower_face(n, source, carried[n], crops[n])
-                    frames.append(self._finish(n, source, source.compositor.paste(face)))
+            finished = self._finish_on_device(self.device_frames, moved, mouths)
+            return finished if plan.mat is None else np.stack([plan.mat.lay(x) for x in finished])
+        frames = []
+        for n in wanted:
+            source = shown.get(n)
+            if source is None:
+                assert batch.pictures is not None  # only footage hides faces
+                frames.append(batch.pictures[n - batch.first])
+            elif n in mouths:
+                frames.append(self._finish(n, source, _paste(source, moved[n], mouths[n])))
+            else:
+                face = self._lower_face(n, source, carried[n], crops[n])
+                frames.append(self._finish(n, source, source.compositor.paste(face)))
         return np.stack(frames if plan.mat is None else [plan.mat.lay(frame) for frame in frames])
+
+    def _seen(self, number: int, source: Source) -> tuple[slice, slice] | None:
+        """What of a carried face is looked at beside its mouth; None = all."""
+        if self.crops is None or self._plan.region == "lower_face":
+            return None
+        return self.crops.seen(self._plan.target_landmarks[number], source.engine.size)
 
     def _is_drawn(self, number: int, source: Source) -> bool:
         """Whether frame `number` shows anything of the networks': a mouth that stays as it is does not."""
