@@ -42,6 +42,8 @@ from model.face.thin_plate import (
     smoothstep,
 )
 
+Centres = NDArray[np.float64]
+
 _STILL: Final = (0, 1, 2, 14, 15, 16, *range(27, 36), 39, 42)
 # 68 to 71 are `LipCurves.side_knots`, appended to the landmarks.
 _UPPER_LIP: Final = (48, 49, 50, 51, 52, 53, 54, 60, 61, 62, 63, 64, 68, 69)
@@ -255,8 +257,7 @@ class PortraitEngine:
             return np.zeros((0, 0, 3), np.uint8)  # the mouth lies outside what may be drawn
         lips = moved.lips
         picture = self.draw_lips(moved, 0.0) if inner == "none" else moved.lip_pixels.copy()
-        x, y = self._crop_units(rows, columns)
-        top, bottom = lips.evaluate(x)
+        x, y, top, bottom = moved.gap_edges
         height, edge = bottom - top, self._lip_edge
 
         # How much of each pixel the gap covers; nothing where it is thinner than its edge is soft.
@@ -282,8 +283,7 @@ class PortraitEngine:
         lips = moved.lips
         upper, lower, joined = moved.fields
         rows, columns = moved.mouth
-        x, y = self._crop_units(rows, columns)
-        top, bottom = lips.evaluate(x)
+        x, y, top, bottom = moved.gap_edges
         apart = _span(self._grid[0, :, 0], lips)[None, :, None]
         share = np.float32(bare)
         lip_picture = self._lips.picture(share)
@@ -307,13 +307,6 @@ class PortraitEngine:
     def _lip_edge(self) -> float:
         """Width of the soft edge between lip and inner mouth, crop units; never under a pixel's."""
         return max(_LIP_EDGE, 0.7 / self._size)
-
-    def _crop_units(
-        self, rows: slice, columns: slice
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centres of columns `(w,)` and of rows `(h, 1)`."""
-        x = (np.arange(columns.start, columns.stop) + 0.5) / self._size
-        return x, ((np.arange(rows.start, rows.stop) + 0.5) / self._size)[:, None]
 
     def _mouth_box(self, lips: LipCurves) -> tuple[slice, slice]:
         """Pixels around the gap in which the two lips are drawn apart."""
@@ -355,6 +348,14 @@ class MovedFace:
     def skin(self) -> NDArray[np.uint8]:
         """`(S, S, 3)` uint8 RGB; around the mouth's line the two lips run into each other."""
         return self.engine.carry(self.fields[-1], self.seen)
+
+    @cached_property
+    def gap_edges(self) -> tuple[Centres, Centres, Centres, Centres]:
+        """Of `mouth`, crop units: centres of columns `(w,)` and rows `(h, 1)`, the gap's top and bottom `(w,)`."""
+        rows, columns = self.mouth
+        x = (np.arange(columns.start, columns.stop) + 0.5) / self.engine.size
+        y = ((np.arange(rows.start, rows.stop) + 0.5) / self.engine.size)[:, None]
+        return x, y, *self.lips.evaluate(x)
 
     @cached_property
     def lip_pixels(self) -> Field:
