@@ -159,7 +159,7 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
         "encode": lambda: sampler._encode(sampler._pictures(warped)),
         "condition": condition,
         "U-Net step": lambda: pipeline.unet(noise, 500, prepared),
-        "decode": lambda: sampler._decode(latents),
+        "decode": lambda: sampler._place(sampler._decode(latents)),
         "light": lambda: [
             match_colour(c, w, t) for c, w, t in zip(crops, warped, points, strict=True)
         ],

@@ -113,18 +113,17 @@ def make_scheduler(base: DDIMScheduler, name: SchedulerName) -> Scheduler:
     return kind(**taken, **options)
 
 
-def set_steps(
-    scheduler: Scheduler, steps: int, strength: float, device: torch.device
-) -> torch.Tensor:
+def set_steps(scheduler: Scheduler, steps: int, strength: float) -> torch.Tensor:
     """Prepare `scheduler` for the last `strength` of its schedule in exactly `steps` steps.
 
     Returns:
-        The timesteps `(steps,)`, falling.
+        The timesteps `(steps,)`, falling; on the CPU, where schedulers look at their values: a GPU would be
+        waited for at each.
     """
     with warnings.catch_warnings():
         # diffusers hands a tensor to np.array, which numpy 2 will want spelled otherwise
         warnings.simplefilter("ignore", DeprecationWarning)
-        scheduler.set_timesteps(max(steps, round(steps / strength)), device=device)
+        scheduler.set_timesteps(max(steps, round(steps / strength)))
     timesteps: torch.Tensor = scheduler.timesteps[-steps:]
     if len(timesteps) < len(scheduler.timesteps) and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(len(scheduler.timesteps) - steps)
@@ -191,7 +190,7 @@ class CropSampler:
         self._init = init
         self._scheduler = make_scheduler(networks.scheduler, scheduler)
         part = 1.0 if init == "noise" else strength
-        self._timesteps = set_steps(self._scheduler, steps, part, networks.device)
+        self._timesteps = set_steps(self._scheduler, steps, part)
         self._window = networks.unet.window
 
         faces = torch.from_numpy(landmarks).to(networks.device)
@@ -255,7 +254,6 @@ class CropSampler:
         size = self._networks.latent_size
         return np.stack([network_mask(self._networks.crop, face, size) for face in landmarks])
 
-    @torch.inference_mode()
     def sample(
         self,
         targets: NDArray[np.float32],
@@ -273,6 +271,16 @@ class CropSampler:
             autoencoder's copy of the background, and black beyond what is decoded. Not finite where
             the arithmetic overflowed.
         """
+        return self._place(self.draw(targets, warped, background))
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        targets: NDArray[np.float32],
+        warped: NDArray[np.uint8],
+        background: Background | None,
+    ) -> torch.Tensor:
+        """What is decoded of `sample`'s crops, on the device `(B, 3, h, w)`, 0 to 255; nothing is waited for."""
         warped_latents = self._encode(self._pictures(warped))
         if background is None:
             background = self._carried(targets, warped_latents)
@@ -320,12 +328,17 @@ class CropSampler:
     def _encode(self, pictures: torch.Tensor) -> torch.Tensor:
         return encode_pictures(self._networks.autoencoder, pictures)
 
-    def _decode(self, latents: torch.Tensor) -> NDArray[np.float32]:
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The wanted part of the latents as pictures `(B, 3, h, w)`, 0 to 255."""
+        decoded = decode_latents(self._networks.autoencoder, self._decoded.crop(latents))
+        return from_signed(decoded)
+
+    def _place(self, parts: torch.Tensor) -> NDArray[np.float32]:
+        """Whole crops `(B, S, S, 3)` in the CPU's memory with what `draw` has drawn of them."""
         size = self._networks.crop_px
-        part = decode_latents(self._networks.autoencoder, self._decoded.crop(latents))
-        crops = np.zeros((len(latents), size, size, 3), np.float32)
+        crops = np.zeros((len(parts), size, size, 3), np.float32)
         where = self._decoded.enlarge(self._factor).slices
-        crops[:, *where] = from_signed(part).permute(0, 2, 3, 1).cpu().numpy()
+        crops[:, *where] = parts.permute(0, 2, 3, 1).cpu().numpy()
         return crops
 
 

@@ -73,12 +73,18 @@ class DetailPass:
 
 
 def _run(network: DetailNetwork, drawn: FloatPicture, warped: Picture) -> FloatPicture:
-    """The network on pictures `(B, h, w, 3)` and `(B, 2h, 2w, 3)`, 0 to 255."""
+    """`run_on_device`, and its pictures in the CPU's memory `(B, 2h, 2w, 3)`."""
+    output = run_on_device(network, drawn, warped)
+    return np.ascontiguousarray(output.permute(0, 2, 3, 1).cpu().numpy(), np.float32)
+
+
+@torch.inference_mode()
+def run_on_device(network: DetailNetwork, drawn: FloatPicture, warped: Picture) -> torch.Tensor:
+    """The network on pictures `(B, h, w, 3)` and `(B, 2h, 2w, 3)`, 0 to 255: `(B, 3, 2h, 2w)`, where it is."""
 
     def tensor(pictures: NDArray[np.float32] | Picture) -> torch.Tensor:
         scaled = torch.from_numpy(np.ascontiguousarray(pictures)).to(network.device)
         # channels last, as numpy has it
         return to_signed(scaled.permute(0, 3, 1, 2)).to(network.dtype)
 
-    output = from_signed(network(tensor(drawn), tensor(warped)))
-    return np.ascontiguousarray(output.permute(0, 2, 3, 1).cpu().numpy(), np.float32)
+    return from_signed(network(tensor(drawn), tensor(warped)))

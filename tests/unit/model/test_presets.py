@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-import torch
 
 from model.networks.schedule import build_scheduler
 from model.pipelines.denoising import make_scheduler, set_steps
@@ -23,7 +22,7 @@ def test_steps_never_fall_from_preview_to_quality() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 4, 10, 50])
 def test_sampling_begins_at_pure_noise(name: SchedulerName, steps: int) -> None:
     scheduler = make_scheduler(build_scheduler(), name)
-    timesteps = set_steps(scheduler, steps, 1.0, torch.device("cpu"))
+    timesteps = set_steps(scheduler, steps, 1.0)
     assert len(timesteps) == steps
     assert int(timesteps[0]) == 999
     assert float(scheduler.alphas_cumprod[999]) < 1e-6
@@ -33,7 +32,7 @@ def test_sampling_begins_at_pure_noise(name: SchedulerName, steps: int) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 4, 10])
 def test_a_shorter_schedule_keeps_its_number_of_steps(name: SchedulerName, steps: int) -> None:
     scheduler = make_scheduler(build_scheduler(), name)
-    timesteps = set_steps(scheduler, steps, 0.6, torch.device("cpu"))
+    timesteps = set_steps(scheduler, steps, 0.6)
     assert len(timesteps) == steps
     assert 450 <= int(timesteps[0]) <= 670
 
@@ -43,7 +42,7 @@ def test_a_shorter_schedule_keeps_its_number_of_steps(name: SchedulerName, steps
 def test_a_perfect_network_leads_to_the_clean_latents(name: SchedulerName, strength: float) -> None:
     """With the true v at every step each sampler must end at what was noised."""
     scheduler = make_scheduler(build_scheduler(), name)
-    timesteps = set_steps(scheduler, 4, strength, torch.device("cpu"))
+    timesteps = set_steps(scheduler, 4, strength)
     clean = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     latents = scheduler.add_noise(clean, noise, timesteps[:1].expand(2))
