@@ -72,6 +72,20 @@ test: $(STAMP) ## Run the tests (tests/gpu skip where there is no CUDA)
 long: $(STAMP) ## Run the tests that make test leaves out: the page in Chromium, README's commands, killed trainings and batches, two releases at once
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m long
 
+FAKE_GPU := .fake-gpu
+FAKE_GPU_TORCH ?= torch==2.11.0
+
+.PHONY: fake-gpu
+fake-gpu: $(STAMP) ## Draw with torch's fake CUDA tensors, without a GPU (once: 2.7 GB, the CUDA build into .fake-gpu)
+	@set -eu; \
+	if ! $(FAKE_GPU)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)' 2>/dev/null; then \
+	  $(BIN)/python -m venv --clear $(FAKE_GPU); \
+	  $(FAKE_GPU)/bin/python -m pip install --quiet --disable-pip-version-check "$(FAKE_GPU_TORCH)"; \
+	  $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > $$($(FAKE_GPU)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/behind.pth; \
+	fi
+	@exec $(FAKE_GPU)/bin/python -W ignore -m tests.fake_gpu
+
 .PHONY: corpus
 corpus: $(STAMP) ## Send all broken and odd inputs to a live service (make test sends every 59th)
 	@CORPUS=full OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/corpus -q -s

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -59,7 +60,7 @@ def build(crop: str) -> Networks:
         on_gpu(build_autoencoder()),
         on_gpu(build_unet("tiny", crop, reference_places=True)),
         on_gpu(ReferenceEncoder(VARIANTS["tiny"].channels)),
-        build_scheduler(),
+        outside(build_scheduler)(),
         on_gpu(DetailNetwork()),
     )
 
@@ -80,6 +81,15 @@ def outside(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
 
     return call
+
+
+def copy_scheduler(mode: FakeTensorMode, scheduler: Any) -> Any:
+    """A batch's own scheduler, its tables fake like all that they are multiplied with."""
+    copied = outside(copy.deepcopy)(scheduler)
+    for name, value in vars(copied).items():
+        if isinstance(value, torch.Tensor):
+            setattr(copied, name, mode.from_tensor(value))
+    return copied
 
 
 def check_that_faults_are_seen() -> None:
@@ -153,9 +163,10 @@ def main() -> int:
         for number, x in enumerate(moved)
     ]
     print(f"torch {torch.__version__}, CUDA {torch.version.cuda}, fake tensors")
-    denoising.set_steps = outside(denoising.set_steps)
-    denoising.copy = SimpleNamespace(deepcopy=outside(copy.deepcopy))  # type: ignore[assignment]
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    for name in ("make_scheduler", "set_steps"):
+        setattr(denoising, name, outside(getattr(denoising, name)))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        denoising.copy = SimpleNamespace(deepcopy=partial(copy_scheduler, mode))  # type: ignore[assignment]
         check_that_faults_are_seen()
         check_attention()
         for crop in ("mouth", "face"):

@@ -5,7 +5,7 @@ The network predicts v = alpha * noise - sigma * latents (Salimans, Ho, arXiv 22
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -30,7 +30,7 @@ def build_scheduler() -> DDIMScheduler:
     return DDIMScheduler(**SCHEDULE)
 
 
-Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Denoiser = Callable[[torch.Tensor, torch.Tensor | int], torch.Tensor]
 """`(latents, timestep) -> noise_pred`, which is v here; its condition is inside."""
 
 
@@ -60,14 +60,14 @@ def velocity_loss(
 
 
 def denoise(
-    denoiser: Denoiser, scheduler: Any, timesteps: torch.Tensor, latents: torch.Tensor
+    denoiser: Denoiser, scheduler: Any, timesteps: Sequence[int], latents: torch.Tensor
 ) -> torch.Tensor:
     """The sampling loop: from noise `(B, C, h, w)` to latents, float32 throughout.
 
     Args:
         denoiser: The network with its condition.
         scheduler: Any sampler over `SCHEDULE`, with its steps set; one that counts them counts on.
-        timesteps: Falling.
+        timesteps: Falling; numbers, because schedulers look tables up by them: a GPU would be waited for at each.
         latents: Where sampling begins.
     """
     for timestep in timesteps:

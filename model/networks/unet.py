@@ -310,7 +310,10 @@ class TalkFormerUNet(ModelMixin, ConfigMixin):
                 f"latents are {tuple(latents.shape)}; expected the window's {expected}. Cut them "
                 "with `unet.window.crop`."
             )
-        steps = torch.as_tensor(timestep, device=latents.device).expand(batch)
+        if isinstance(timestep, torch.Tensor):
+            steps = timestep.to(latents.device).expand(batch)
+        else:  # made where it is needed: nothing crosses over
+            steps = torch.full((batch,), timestep, device=latents.device)
         channels = self.conv_in.out_channels
         embedding = get_timestep_embedding(
             steps, channels, flip_sin_to_cos=True, downscale_freq_shift=0

@@ -113,19 +113,18 @@ def make_scheduler(base: DDIMScheduler, name: SchedulerName) -> Scheduler:
     return kind(**taken, **options)
 
 
-def set_steps(scheduler: Scheduler, steps: int, strength: float) -> torch.Tensor:
+def set_steps(scheduler: Scheduler, steps: int, strength: float) -> list[int]:
     """Prepare `scheduler` for the last `strength` of its schedule in exactly `steps` steps.
 
     Returns:
-        The timesteps `(steps,)`, falling; on the CPU, where schedulers look at their values: a GPU would be
-        waited for at each.
+        The timesteps, falling.
     """
     with warnings.catch_warnings():
         # diffusers hands a tensor to np.array, which numpy 2 will want spelled otherwise
         warnings.simplefilter("ignore", DeprecationWarning)
         scheduler.set_timesteps(max(steps, round(steps / strength)))
-    timesteps: torch.Tensor = scheduler.timesteps[-steps:]
-    if len(timesteps) < len(scheduler.timesteps) and hasattr(scheduler, "set_begin_index"):
+    timesteps: list[int] = scheduler.timesteps[-steps:].tolist()
+    if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(len(scheduler.timesteps) - steps)
     return timesteps
 
@@ -306,9 +305,9 @@ class CropSampler:
         latents = self._noise.expand(batch, -1, -1, -1).clone()
         if self._init == "warp":
             start = self._window.crop(warped).float()
-            latents = scheduler.add_noise(start, latents, self._timesteps[:1].expand(batch))
+            latents = scheduler.add_noise(start, latents, torch.full((batch,), self._timesteps[0]))
 
-        def denoiser(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        def denoiser(latents: torch.Tensor, timestep: torch.Tensor | int) -> torch.Tensor:
             # The state stays in fp32; only the network sees its own dtype.
             noise_pred: torch.Tensor = networks.unet(
                 latents.to(networks.dtype), timestep, condition

@@ -18,6 +18,7 @@ from model.errors import SamplingError
 from model.networks.detail import SCALE, DetailNetwork
 from model.networks.latent_window import Window
 from model.networks.pixels import from_signed, to_signed
+from model.pipelines.halving import Halving
 
 Picture = NDArray[np.uint8]
 FloatPicture = NDArray[np.float32]
@@ -35,6 +36,7 @@ class DetailPass:
         self._network, self._window = network, window
         self._fp32: DetailNetwork | None = None
         self._rescuing = threading.Lock()
+        self._halving = Halving()
 
     @torch.inference_mode()
     def __call__(self, crops: FloatPicture, warped: Picture) -> FloatPicture:
@@ -53,9 +55,9 @@ class DetailPass:
         fine = np.stack([cv2.resize(x, side, interpolation=cv2.INTER_CUBIC) for x in crops])
         coarse, there = self._window.slices, self._window.enlarge(SCALE).slices
         drawn, guide = crops[:, *coarse], warped[:, *there]
-        window = _run(network, drawn, guide)
+        window = self._run(network, drawn, guide)
         if not np.isfinite(window).all() and network.dtype != torch.float32:
-            window = _run(self._rescue(), drawn, guide)
+            window = self._run(self._rescue(), drawn, guide)
         if not np.isfinite(window).all():
             raise SamplingError(
                 "the detail network gave non-finite values, in fp32 too; expected pixel values. "
@@ -63,6 +65,14 @@ class DetailPass:
             )
         fine[:, *there] = window
         return np.asarray(fine, np.float32)
+
+    def _run(self, network: DetailNetwork, drawn: FloatPicture, warped: Picture) -> FloatPicture:
+        """The network on as many pictures at once as there is memory for."""
+
+        def draw_part(part: slice) -> FloatPicture:
+            return _run(network, drawn[part], warped[part])
+
+        return self._halving.draw(draw_part, len(drawn))
 
     def _rescue(self) -> DetailNetwork:
         """The network in fp32, made when first needed."""

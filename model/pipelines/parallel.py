@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import cv2
 import torch
@@ -21,6 +21,19 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+_AROUND_A_GPU: Final = 4
+
+
+def num_workers(device: torch.device) -> int:
+    """How many batches are under way.
+
+    While one is on a GPU, the CPU prepares others: it has most of the work there. Python lets one thread at a time
+    count, so more of them than a few bring nothing.
+    """
+    threads = torch.get_num_threads()
+    return threads if device.type == "cpu" else min(threads, _AROUND_A_GPU)
 
 
 @contextmanager

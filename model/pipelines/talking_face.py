@@ -46,7 +46,7 @@ from model.pipelines.framing import frame_photograph
 from model.pipelines.head_paths import driver_path, voice_path
 from model.pipelines.options import RenderOptions
 from model.pipelines.outputs import HeadPath, Reference, RenderPlan, TalkingFaceOutput
-from model.pipelines.parallel import map_ahead, one_thread
+from model.pipelines.parallel import map_ahead, num_workers, one_thread
 from model.pipelines.placement import dtype_name, set_up
 from model.pipelines.planning import Planner, check_inputs, find_reference
 from model.pipelines.scenes import plan_batches
@@ -298,8 +298,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         if start >= stop:
             return
         job = self._job(plan)
-        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        yield from map_ahead(job.draw, plan_batches(plan, start, stop), workers)
+        yield from map_ahead(job.draw, plan_batches(plan, start, stop), num_workers(self.device))
 
     def soft_mask(self, plan: RenderPlan, index: int = 0) -> NDArray[np.bool_]:
         """Where frame `index` may differ from its source, `(H, W)`; everywhere else they are bit-identical.

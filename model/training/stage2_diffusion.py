@@ -120,7 +120,7 @@ def sample_latents(
     latents = denoise(
         lambda latents, timestep: unet(latents, timestep, condition),
         scheduler,
-        scheduler.timesteps,
+        scheduler.timesteps.tolist(),
         noise.repeat(len(known), 1, 1, 1),
     )
     inside = window.crop(mask)

@@ -137,3 +137,22 @@ def test_a_checkpoint_may_do_without(
     pipeline.save_pretrained(tmp_path)
     assert TalkingFacePipeline.from_pretrained(tmp_path).networks.detail is None
     assert not (tmp_path / "detail").exists()
+
+
+def test_what_has_no_room_is_drawn_in_halves() -> None:
+    class SmallDevice(DetailNetwork):
+        """Has memory for two pictures at once."""
+
+        def forward(self, drawn: torch.Tensor, warped: torch.Tensor) -> torch.Tensor:
+            if len(drawn) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(drawn, warped)
+
+    rng = np.random.default_rng(3)
+    crops = rng.uniform(0, 255, (5, 16, 16, 3)).astype(np.float32)
+    guide = rng.integers(0, 256, (5, 32, 32, 3), np.uint8)
+    made, small = network(), SmallDevice(channels=(8, 8, 8), layers=1).eval()
+    small.load_state_dict(made.state_dict())
+    whole = Window(0, 0, 16, 16)
+    halves = DetailPass(small, whole)(crops, guide)
+    np.testing.assert_allclose(halves, DetailPass(made, whole)(crops, guide), atol=1e-3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+import torch
 
 from model.networks.schedule import build_scheduler
 from model.pipelines.denoising import make_scheduler, set_steps
@@ -45,7 +46,7 @@ def test_a_perfect_network_leads_to_the_clean_latents(name: SchedulerName, stren
     timesteps = set_steps(scheduler, 4, strength)
     clean = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    latents = scheduler.add_noise(clean, noise, timesteps[:1].expand(2))
+    latents = scheduler.add_noise(clean, noise, torch.full((2,), timesteps[0]))
     for timestep in timesteps:
         alpha = scheduler.alphas_cumprod[timestep].clamp_min(1e-12)
         implied = (latents - alpha.sqrt() * clean) / (1 - alpha).sqrt()
