@@ -72,6 +72,32 @@ test: $(STAMP) ## Run the tests (tests/gpu skip where there is no CUDA)
 long: $(STAMP) ## Run the tests that make test leaves out: the page in Chromium, README's commands, killed trainings and batches, two releases at once
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m long
 
+# A machine with a GPU, torch and Python 3.12 and without the rest: what it lacks is carried as wheels.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+GPU_WHEELS := .gpu-wheels
+GPU_PACKAGES := diffusers soundfile cffi pycparser importlib-metadata zipp
+# Half as large as its successors, whose ffmpeg has NVENC: IMAGEIO_FFMPEG_EXE names one that the machine has.
+GPU_FFMPEG := imageio-ffmpeg==0.6.0
+GPU_PLATFORM := --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 --abi abi3 --abi none \
+  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform any
+
+.PHONY: gpu
+gpu: ## Test, measure and profile on CUDA, one table (GPU_ARGS; with wheels of gpu-wheels on a bare machine)
+	@set -eu; \
+	if [ -d $(GPU_WHEELS) ]; then \
+	  site=$$(mktemp -d); trap 'rm -rf "$$site"' EXIT; \
+	  $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --target "$$site" $(GPU_WHEELS)/*.whl; \
+	  export PYTHONPATH="$$site:$(CURDIR)"; \
+	fi; \
+	$(GPU_PYTHON) -m tests.gpu_check $(GPU_ARGS)
+
+.PHONY: gpu-wheels
+gpu-wheels: $(STAMP) ## Collect what `make gpu` needs beside torch into .gpu-wheels (Python 3.12; refused above 60 MiB)
+	@rm -rf $(GPU_WHEELS)
+	@$(PIP) download --quiet $(GPU_PLATFORM) --constraint requirements/constraints.txt --dest $(GPU_WHEELS) $(GPU_PACKAGES)
+	@$(PIP) download --quiet $(GPU_PLATFORM) --dest $(GPU_WHEELS) $(GPU_FFMPEG)
+	@size=$$(du -sm $(GPU_WHEELS) | cut -f1); echo "$(GPU_WHEELS): $$size MiB"; test "$$size" -le 60
+
 FAKE_GPU := .fake-gpu
 FAKE_GPU_TORCH ?= torch==2.11.0
 

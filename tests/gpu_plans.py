@@ -1,4 +1,4 @@
-"""The pipeline that ships and a plan of the example, for a GPU's checks: without MediaPipe, so on a bare machine too."""
+"""The pipeline that ships and a plan of the example, for a GPU's checks, on a bare machine too: without MediaPipe."""
 
 from __future__ import annotations
 
