@@ -169,7 +169,7 @@ class DeviceFrames:
         sigma = self._compositor.blur_px(frame.size)
         if sigma is None:
             return frame.mouth
-        return np.asarray(cv2.GaussianBlur(frame.mouth, (0, 0), sigma), frame.mouth.dtype)
+        return cv2.GaussianBlur(frame.mouth, (0, 0), sigma)  # type: ignore[no-any-return]
 
     def _move(
         self, frames: torch.Tensor, head: MovedPicture, field: DeviceHead, indices: Sequence[int]
@@ -186,11 +186,9 @@ class DeviceFrames:
         # Ways are those of the middles of cells, with one more around; between them they change evenly.
         ways, cell = field.ways([head.pose(index) for index in indices]), head.cell
         corner = -0.5 * (cell + 1)
-        middles = grid_places(
-            *ways.shape[1:3],
-            np.array([(cell, 0, corner), (0, cell, corner)], np.float32),
-            self._device,
-        )
+        down, across = ways.shape[1:3]
+        to_pixels = np.array([(cell, 0, corner), (0, cell, corner)], np.float32)
+        middles = grid_places(down, across, to_pixels, self._device)
         coarse = (2 * (middles - ways)).permute(0, 3, 1, 2)
         fine = F.interpolate(coarse, scale_factor=cell, mode="bilinear").permute(0, 2, 3, 1)
         places = fine[:, cell : cell + height, cell : cell + width]
