@@ -169,7 +169,7 @@ class DeviceFrames:
         sigma = self._compositor.blur_px(frame.size)
         if sigma is None:
             return frame.mouth
-        return cv2.GaussianBlur(frame.mouth, (0, 0), sigma)  # type: ignore[no-any-return]
+        return cv2.GaussianBlur(frame.mouth, (0, 0), sigma)
 
     def _move(
         self, frames: torch.Tensor, head: MovedPicture, field: DeviceHead, indices: Sequence[int]
