@@ -17,6 +17,10 @@ PARITY_BYTES: Final = 4
 NUM_SYMBOLS: Final = PAYLOAD_BYTES + PARITY_BYTES
 STEPS: Final = 16
 """Steps of a shift along each side of the tile."""
+_LEAST_LIKELIEST: Final = NUM_SYMBOLS - PARITY_BYTES // 2
+"""Symbols of a word that must each be the likeliest at its place. Two words differ in five symbols or more, so
+another word than the right one would need three that were misread and fit all the same; with four given up,
+any eight make a word."""
 
 
 def encode_payload(payload: bytes) -> bytes:
@@ -31,7 +35,7 @@ def encode_payload(payload: bytes) -> bytes:
 
 
 def decode_payload(scores: NDArray[np.float32]) -> tuple[bytes, bytes] | None:
-    """The payload whose symbols fit best, and these; None where no code word is near.
+    """The payload whose symbols fit best, and these; None where no code word is near enough to be sure.
 
     Args:
         scores: How well each pattern stands at each of its shifts `(12, 256)`.
@@ -48,6 +52,8 @@ def decode_payload(scores: NDArray[np.float32]) -> tuple[bytes, bytes] | None:
                 bytes(likely.astype(np.uint8)), erase_pos=doubtful[:given_up].tolist()
             )
         except ReedSolomonError:
+            continue
+        if (likely == list(word)).sum() < _LEAST_LIKELIEST:
             continue
         fit = float(scores[np.arange(NUM_SYMBOLS), list(word)].sum())
         if best is None or fit > best[0]:
