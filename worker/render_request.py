@@ -93,6 +93,13 @@ class RenderRequest:
     team: Team | None = None
     helps: SegmentPlan | None = None
 
+    def segment_frames(self, size: VideoSize) -> int | None:
+        """Frames of the segments that its file is encoded in; None for one piece."""
+        plan = self.helps
+        if plan is None and self.team is not None:
+            plan = self.team.possible(size)
+        return None if plan is None else plan.segment_frames
+
     def __post_init__(self) -> None:
         if (self.image is None) == (self.video is None):
             raise ValueError("expected either an image or a video, got both or none")
@@ -226,8 +233,7 @@ def open_output(
     request: RenderRequest,
     width: int,
     height: int,
-    fps: float,
-    num_frames: int,
+    size: VideoSize,
     *,
     first_frame: int = 0,
     encoder: VideoEncoder = "libx264",
@@ -236,19 +242,20 @@ def open_output(
     from model.media.video_writer import LiveOutput
 
     watcher = request.watcher
-    live = None if watcher is None else LiveOutput(watcher.take, num_frames, watcher.is_vital)
+    live = None if watcher is None else LiveOutput(watcher.take, size.num_frames, watcher.is_vital)
     return open_video(
         request.output,
         request.sound,
         request.labelling,
         width,
         height,
-        fps,
+        size.fps,
         is_edited=request.video is not None,
         watermark=request.watermark,
         live=live,
         first_frame=first_frame,
         encoder=encoder,
+        segment_frames=request.segment_frames(size),
     )
 
 

@@ -149,9 +149,9 @@ class PipelineRenderer:
         size = VideoSize(plan.num_frames, plan.fps, plan.batch_size, self.info)
 
         def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:
-            where = (plan.width, plan.height, plan.fps, plan.num_frames)
-            # Parts of several workers are joined as they are: all are x264's.
-            encoder = self._encoder if into is request else "libx264"
+            # Parts of several workers are joined as they are, and the whole by one is to be the same: x264's.
+            encoder = self._encoder if into.segment_frames(size) is None else "libx264"
+            where = (plan.width, plan.height, size)
             with open_output(into, *where, first_frame=start, encoder=encoder) as writer:
                 done = start
                 for frames in self._pipeline.render(plan, start, stop):

@@ -110,19 +110,24 @@ class Team:
     def _token(self) -> str:
         return f"{self.holder}:{self._part}"
 
+    def possible(self, size: VideoSize) -> SegmentPlan | None:
+        """How the video would be divided; None for one that never is. Its file has these segments, whoever draws it."""
+        if self.split is None or self.split.segment_s is None:
+            return None
+        plan = self.split.plan(size)
+        return plan if size.num_frames >= 2 * plan.segment_frames else None
+
     def begin(self, size: VideoSize) -> SegmentPlan | None:
         """Divide the video if that is worth it and others have the time; None: draw it alone.
 
         A job that was divided before goes on where it was.
         """
-        if self.split is None or self.split.segment_s is None:
+        plan = self.possible(size)
+        if self.split is None or plan is None:
             return None
-        plan = self.split.plan(size)
         try:
             is_known = self.segments.plan() == plan
             helpers = min(self.split.presence.count(ProcessKind.WORKER), plan.count) - 1
-            if size.num_frames < 2 * plan.segment_frames:
-                return None
             if not is_known and (helpers < 1 or self.segments.others_wait()):
                 return None
             self.segments.begin(plan)

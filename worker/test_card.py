@@ -76,8 +76,10 @@ class TestCardRenderer:
         progress.stage(Stage.GENERATING)
         progress.frames(0, total)
 
+        size = VideoSize(total, fps, self.batch_size, self.info)
+
         def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:
-            with open_output(into, width, height, fps, total, first_frame=start) as writer:
+            with open_output(into, width, height, size, first_frame=start) as writer:
                 for index, frame in enumerate(pictures(start, stop), start):
                     left = index * 8 % width
                     frame[:, left : left + 8] = 255 - frame[:, left : left + 8]
@@ -90,7 +92,7 @@ class TestCardRenderer:
                     clock.enter(Stage.ENCODING)
                     progress.stage(Stage.ENCODING)
 
-        draw_video(request, progress, VideoSize(total, fps, self.batch_size, self.info), draw)
+        draw_video(request, progress, size, draw)
         clock.enter(None)
         return RenderResult(
             num_frames=total,

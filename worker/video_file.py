@@ -46,6 +46,7 @@ def open_video(
     live: LiveOutput | None = None,
     first_frame: int = 0,
     encoder: VideoEncoder = "libx264",
+    segment_frames: int | None = None,
 ) -> VideoWriter:
     """A writer of finished frames: first the watermark, which changes pixels everywhere, then the label.
 
@@ -61,6 +62,7 @@ def open_video(
         live: Who watches it while it is drawn; sees the label, too.
         first_frame: Number of the first frame in the whole film, of which this is a part.
         encoder: What makes H.264 of the frames.
+        segment_frames: See `VideoWriter`.
 
     Raises:
         model.errors.ModelError: See `VideoWriter` and `Label`.
@@ -96,6 +98,7 @@ def open_video(
         live=live,
         first_frame=first_frame,
         encoder=encoder,
+        segment_frames=segment_frames,
     )
 
 

@@ -7,9 +7,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model.errors import EncodingError
-from model.media.ffmpeg import ChildStderr, ffmpeg_path
-from model.media.video_writer import check_sound, mp4_arguments, mux_command
+from model.errors import EncodingError, UnsupportedMediaError
+from model.media.ffmpeg import ChildStderr, end_child, ffmpeg_path, input_arguments
+from model.media.mp4_arguments import mp4_arguments, sound_arguments
+from model.media.probe import probe
 
 
 def join_videos(
@@ -19,46 +20,58 @@ def join_videos(
     *,
     fps: float,
     sound: Path | None = None,
+    channels: int | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Join films of `VideoWriter` with equal settings; each begins with a key frame.
+    """Join films of `PictureEncoder` with equal settings; each begins with a key frame.
 
     Args:
-        parts: Films without sound, in their order.
+        parts: Films without sound, in their order; they stay.
         lengths: Frames of each.
         path: The MP4; an existing file is replaced on success.
         fps: Frames per second of all.
         sound: A file with a sound track, or None; see `VideoWriter`.
+        channels: Of the sound, where `check_sound` was asked before.
         tags: Metadata of the file.
 
     Raises:
         EncodingError: A file cannot be read or written; carries ffmpeg's last lines.
     """
-    told = dict(tags or {})
-    channels = 0 if sound is None else check_sound(sound)
-    beside = [
-        path.with_name(f".{path.name}.{os.getpid()}.{label}")
-        for label in ("list", "joined", "partial")
-    ]
-    listing, joined, partial = beside
+    listing, partial = (
+        path.with_name(f".{path.name}.{os.getpid()}.{label}") for label in ("list", "partial")
+    )
+    command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
     try:
-        listing.write_text(_listing(parts, lengths, fps))
-        command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
-        command += ["-f", "concat", "-safe", "0", "-protocol_whitelist", "file"]
-        command += ["-i", f"file:{listing}", "-map", "0:v:0", "-c:v", "copy"]
-        _run([*command, *mp4_arguments(told), f"file:{joined}"], path)
-        complete = joined
+        if len(parts) == 1:
+            command += input_arguments(parts[0])
+        else:
+            listing.write_text(_listing(parts, lengths, fps))
+            command += ["-f", "concat", "-safe", "0", "-protocol_whitelist", "file"]
+            command += ["-i", f"file:{listing}"]
         if sound is not None:
-            complete = partial
-            seconds = sum(lengths) / fps
-            mux = mux_command(joined, sound, partial, channels=channels, seconds=seconds, tags=told)
-            _run(mux, path)
-        os.replace(complete, path)
+            command += input_arguments(sound)
+        command += ["-map", "0:v:0", "-c:v", "copy"]
+        if sound is not None:
+            channels = channels or check_sound(sound)
+            command += ["-map", "1:a:0", *sound_arguments(channels, sum(lengths) / fps)]
+        _run([*command, *mp4_arguments(tags or {}), f"file:{partial}"], path)
+        os.replace(partial, path)
     except OSError as error:
         raise EncodingError(f"cannot write a video to {path}: {error.strerror}") from error
     finally:
-        for one in beside:
-            one.unlink(missing_ok=True)
+        listing.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def check_sound(sound: Path) -> int:
+    """Channels of a sound that is to be muxed; fails before the first frame is rendered."""
+    try:
+        channels = probe(sound).audio_channels
+    except (OSError, UnsupportedMediaError) as error:
+        raise EncodingError(f"cannot mux the sound: {error}") from error
+    if channels is None:
+        raise EncodingError(f"cannot mux the sound: {sound.name} has no sound track")
+    return channels
 
 
 def _listing(parts: Sequence[Path], lengths: Sequence[int], fps: float) -> str:
@@ -76,5 +89,8 @@ def _run(command: Sequence[str], path: Path) -> None:
     )
     assert process.stderr is not None
     stderr = ChildStderr(process.stderr)
-    if process.wait() != 0:
-        raise EncodingError(f"ffmpeg could not join {path}: {stderr.last_words()}")
+    try:
+        if process.wait() != 0:
+            raise EncodingError(f"ffmpeg could not write {path}: {stderr.last_words()}")
+    finally:
+        end_child(process)

@@ -37,3 +37,8 @@ def metadata_arguments(tags: Mapping[str, str]) -> list[str]:
     for name, text in tags.items():
         arguments += ["-metadata", f"{name}={text}"]
     return arguments
+
+
+def mp4_arguments(tags: Mapping[str, str]) -> list[str]:
+    """What makes ffmpeg's output an MP4 of ours."""
+    return [*metadata_arguments(tags), "-movflags", "+faststart", "-f", "mp4"]

@@ -1,33 +1,30 @@
 """Frames and a sound into an MP4, streamed.
 
-    VideoWriter(path, ...)    uint8 (H, W, 3) ──marks──▶ raw RGB over a pipe ──▶ ffmpeg ──▶ H.264
+    VideoWriter(path, ...)    uint8 (H, W, 3) ──marks──▶ PictureEncoder ──▶ H.264
                                                 └──▶ FragmentWriter, where somebody watches
-                              close: H.264 + sound ──▶ ffmpeg ──▶ MP4
+                              close: H.264 + sound ──▶ join_videos ──▶ MP4
 
 Nothing here holds more than a few frames, whatever the length of the video.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import EncodingError, ShapeError, UnsupportedMediaError
+from model.errors import EncodingError, ShapeError
 from model.media.encoders import VideoEncoder, encoder_arguments
-from model.media.ffmpeg import ChildStderr, end_child, ffmpeg_path, input_arguments
 from model.media.fragments import FragmentWriter, Take
 from model.media.frame_marks import FrameMark
-from model.media.mp4_arguments import metadata_arguments, picture_arguments, sound_arguments
-from model.media.probe import probe
+from model.media.joining import check_sound, join_videos
+from model.media.picture_encoder import PictureEncoder, PictureFormat
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,8 @@ class VideoWriter:
         live: Shows the same frames, with their marks, while they are written; None = nobody watches.
         first_frame: Number of the first frame in the whole that this is a part of; marks are told.
         encoder: What makes H.264 of them; the live film is always x264's.
+        segment_frames: The encoder begins anew at each multiple of so many frames of the whole, so that
+            parts which begin there, joined, are the same file; None = never.
 
     Raises:
         ShapeError: A side is odd or not positive (yuv420p halves both), or a frame has another
@@ -87,6 +86,7 @@ class VideoWriter:
         live: LiveOutput | None = None,
         first_frame: int = 0,
         encoder: VideoEncoder = "libx264",
+        segment_frames: int | None = None,
     ) -> None:
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ShapeError(f"a video needs even sides of at least 2 pixels, got {width}x{height}")
@@ -95,36 +95,23 @@ class VideoWriter:
         self.path = Path(path)
         self.num_frames = 0
         self._first_frame = first_frame
+        self._segment_frames = segment_frames
         self._shape = (height, width, 3)
         self._fps = fps
         self._marks = tuple(marks)
         self._tags = dict(tags or {})
         self._sound = None if sound is None else Path(sound)
         self._sound_channels = 0 if sound is None else check_sound(Path(sound))
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pictures = self._beside("pictures")
-        self._partial = self._beside("partial")
-        try:
-            self._pictures.open("wb").close()
-        except OSError as error:
-            raise EncodingError(f"cannot write a video to {self.path}: {error.strerror}") from error
-        command = _encode_command(
-            self._pictures,
-            width=width,
-            height=height,
-            fps=fps,
-            encoding=encoder_arguments(encoder, crf),
-            tags=self._tags,
+        self._format = PictureFormat(
+            width,
+            height,
+            fps,
+            tuple(encoder_arguments(encoder, crf)),
+            self._tags,
+            segment_frames is not None,
         )
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            )
-        except BaseException:
-            self._pictures.unlink(missing_ok=True)
-            raise
-        assert self._process.stderr is not None
-        self._stderr = ChildStderr(self._process.stderr)
+        self._parts: list[PictureEncoder] = []
+        self._begin_part()
         self._live: FragmentWriter | None = None
         if live is not None:
             self._live = FragmentWriter(
@@ -139,81 +126,95 @@ class VideoWriter:
                 is_vital=live.is_vital,
             )
 
-    def _beside(self, label: str) -> Path:
-        """A hidden file on the same file system, so that the last step is a rename."""
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}.{label}")
-
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Append one frame `(height, width, 3)`, uint8 RGB."""
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise ShapeError(
                 f"expected a uint8 frame {self._shape}, got {frame.dtype} {frame.shape}"
             )
+        if not self._parts:
+            raise EncodingError(f"the video {self.path} is already closed")
+        number = self._first_frame + self.num_frames
+        if self._segment_frames and self.num_frames and number % self._segment_frames == 0:
+            self._end_part()
+            self._begin_part()
         if self._marks:
             frame = frame.copy()
             for mark in self._marks:
-                mark.apply(frame, self._first_frame + self.num_frames)
+                mark.apply(frame, number)
         if self._live is not None:
             self._live.write(frame)
         try:
-            self._stdin().write(np.ascontiguousarray(frame).data)
-        except OSError as error:
-            raise self._failure() from error
+            self._parts[-1].write(frame)
+        except EncodingError as error:
+            raise self._failure(error) from error
         self.num_frames += 1
 
     def close(self) -> None:
         """Finish the file and put it in its place; a second call does nothing."""
-        if self._process is None:
+        if not self._parts:
             return
         if self.num_frames == 0:
             self.abort()
             raise EncodingError(f"no frame was written to {self.path}: a video needs at least one")
         if self._live is not None:
             self._live.close()
+        self._end_part()
         try:
-            self._stdin().close()
-        except OSError as error:
-            raise self._failure() from error
-        if self._process.wait() != 0:
-            raise self._failure()
-        complete = self._pictures
+            for part in self._parts:
+                part.wait()
+        except EncodingError as error:
+            raise self._failure(error) from error
         try:
-            if self._sound is not None:
-                complete = self._partial
-                self._mux(self._sound)
-            os.replace(complete, self.path)
+            self._finish()
         except OSError as error:
             raise EncodingError(f"cannot write a video to {self.path}: {error.strerror}") from error
         finally:
             self.abort()
 
-    def _mux(self, sound: Path) -> None:
-        command = mux_command(
-            self._pictures,
-            sound,
-            self._partial,
-            channels=self._sound_channels,
-            seconds=self.num_frames / self._fps,
-            tags=self._tags,
-        )
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        assert self._process.stderr is not None
-        self._stderr = ChildStderr(self._process.stderr)
-        if self._process.wait() != 0:
-            raise self._failure()
-
     def abort(self) -> None:
         """Stop ffmpeg and remove what it has written so far; harmless after `close`."""
-        if self._process is None:
+        if not self._parts:
             return
         if self._live is not None:
             self._live.abort()
-        end_child(self._process)
-        self._process = None
-        self._pictures.unlink(missing_ok=True)
-        self._partial.unlink(missing_ok=True)
+        for part in self._parts:
+            part.abort()
+            part.path.unlink(missing_ok=True)
+        self._parts = []
+
+    def _begin_part(self) -> None:
+        # Hidden, and on the same file system, so that the last step is a rename.
+        name = f".{self.path.name}.{os.getpid()}.pictures-{len(self._parts)}"
+        try:
+            self._parts.append(PictureEncoder(self.path.with_name(name), self._format))
+        except OSError as error:
+            self.abort()
+            raise EncodingError(f"cannot write a video to {self.path}: {error.strerror}") from error
+
+    def _end_part(self) -> None:
+        """Let the encoder finish, beside the next one; the one before it has."""
+        try:
+            self._parts[-1].end()
+            for part in self._parts[:-1]:
+                part.wait()
+        except EncodingError as error:
+            raise self._failure(error) from error
+
+    def _finish(self) -> None:
+        paths = [part.path for part in self._parts]
+        if self._sound is None and len(paths) == 1:
+            os.replace(paths[0], self.path)
+            return
+        join_videos(
+            paths,
+            [part.num_frames for part in self._parts],
+            self.path,
+            fps=self._fps,
+            sound=self._sound,
+            channels=self._sound_channels,
+            tags=self._tags,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -230,67 +231,9 @@ class VideoWriter:
         finally:
             self.abort()
 
-    def _stdin(self) -> BinaryIO | IO[bytes]:
-        if self._process is None or self._process.stdin is None:
-            raise EncodingError(f"the video {self.path} is already closed")
-        return self._process.stdin
-
-    def _failure(self) -> EncodingError:
-        """Clean up and describe why ffmpeg gave up."""
-        if self._process is not None:
-            # A broken pipe comes before the end of the child, which still has to say why.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=5.0)
+    def _failure(self, error: EncodingError) -> EncodingError:
+        """Clean up, and say of which film ffmpeg's words are."""
         self.abort()
         return EncodingError(
-            f"ffmpeg could not write {self.path} (after {self.num_frames} frames): "
-            f"{self._stderr.last_words()}"
+            f"ffmpeg could not write {self.path} (after {self.num_frames} frames): {error}"
         )
-
-
-def check_sound(sound: Path) -> int:
-    """Channels of a sound that is to be muxed; fails before the first frame is rendered."""
-    try:
-        channels = probe(sound).audio_channels
-    except (OSError, UnsupportedMediaError) as error:
-        raise EncodingError(f"cannot mux the sound: {error}") from error
-    if channels is None:
-        raise EncodingError(f"cannot mux the sound: {sound.name} has no sound track")
-    return channels
-
-
-def mp4_arguments(tags: Mapping[str, str]) -> list[str]:
-    """What makes ffmpeg's output an MP4 of ours."""
-    return [*metadata_arguments(tags), "-movflags", "+faststart", "-f", "mp4"]
-
-
-def _encode_command(
-    destination: Path,
-    *,
-    width: int,
-    height: int,
-    fps: float,
-    encoding: Sequence[str],
-    tags: Mapping[str, str],
-) -> list[str]:
-    command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
-    command += ["-framerate", repr(float(fps)), "-i", "pipe:0", *picture_arguments()]
-    return [*command, *encoding, *mp4_arguments(tags), f"file:{destination}"]
-
-
-def mux_command(
-    pictures: Path,
-    sound: Path,
-    destination: Path,
-    *,
-    channels: int,
-    seconds: float,
-    tags: Mapping[str, str],
-) -> list[str]:
-    """The command that adds a sound to pictures, exactly as long as they are."""
-    command = [ffmpeg_path(), "-y", "-nostdin", "-hide_banner", "-loglevel", "error"]
-    command += [*input_arguments(pictures), *input_arguments(sound)]
-    command += ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy"]
-    command += sound_arguments(channels, seconds)
-    return [*command, *mp4_arguments(tags), f"file:{destination}"]
