@@ -63,11 +63,16 @@ class PipelineRenderer:
             model.errors.EncodingError: The encoder that the settings name does not work here.
         """
         from model.face.detectors import load_detector
+        from model.lean_imports import lean_imports
         from model.media.encoders import choose_encoder
-        from model.pipelines.talking_face import load_pipeline
 
         encoder = choose_encoder(settings.video_encoder)
-        pipeline = load_pipeline(settings.weights_dir, device=settings.device, dtype=settings.dtype)
+        with lean_imports("diffusers"):
+            from model.pipelines.talking_face import load_pipeline
+
+            pipeline = load_pipeline(
+                settings.weights_dir, device=settings.device, dtype=settings.dtype
+            )
         pipeline.batch_size = settings.batch_size
         pipeline.detector = load_detector(
             settings.detector, weights_dir=settings.face_alignment_dir, device=str(pipeline.device)

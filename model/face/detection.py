@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.errors import FaceIndexError, FaceTooSmallError, MissingDependencyError, NoFaceError
 from model.face.landmarks import MESH_TO_68
+from model.lean_imports import lean_imports
 
 MIN_FACE_PX = 64
 # Faces that stand on their heads are found as if they stood upright, but score less.
@@ -169,7 +170,8 @@ class MediaPipeFaceDetector:
 
     def __init__(self, min_confidence: float = 0.5) -> None:
         try:
-            from mediapipe.python.solutions import face_detection, face_mesh
+            with lean_imports("mediapipe"):
+                from mediapipe.python.solutions import face_detection, face_mesh
         except ImportError as error:
             raise MissingDependencyError(
                 "mediapipe is not installed, and it is the embedded face detector; expected version "

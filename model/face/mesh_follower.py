@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.errors import MissingDependencyError
 from model.face.landmarks import MESH_TO_68
+from model.lean_imports import lean_imports
 
 CLOSE_UP_PX: Final = 256
 """Side of what the mesh is shown; it looks at 192 px itself."""
@@ -28,7 +29,8 @@ class MeshFollower:
 
     def __init__(self) -> None:
         try:
-            from mediapipe.python.solutions import face_mesh
+            with lean_imports("mediapipe"):
+                from mediapipe.python.solutions import face_mesh
         except ImportError as error:
             raise MissingDependencyError(
                 "mediapipe is not installed, and it follows faces; expected version 0.10.21. Install it "
