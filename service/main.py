@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.audit import AuditLog
 from service.dependencies import Resources
+from service.exposure import check_exposure
 from service.head_requests import HeadMiddleware
 from service.metrics import Metrics
 from service.metrics_port import MetricsPort
@@ -32,7 +33,7 @@ from service.routers import (
     verify,
     webhooks,
 )
-from service.security import Guard, check_exposure
+from service.security import Guard
 from service.settings import ServiceSettings
 from service.watch import JobWatch
 from service.webhook_targets import AllowedTargets

@@ -30,9 +30,9 @@ from redis import RedisError
 
 from service.audit import AuditLog
 from service.erasure import MediaEraser
+from service.exposure import ANONYMOUS
 from service.key_recovery import KeyRecovery
 from service.secret_file import InstallSecret, SecretFileError
-from service.security import ANONYMOUS
 from service.settings import ServiceSettings
 from service.sweep import Sweeper
 from service.webhook_targets import AllowedTargets

@@ -28,6 +28,7 @@ from redis import Redis
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from service.exposure import ANONYMOUS, is_loopback
 from service.keys import ApiKey, KeyReader, Scope
 from service.links import LinkSigner, Purpose
 from service.problems import ProblemError
@@ -35,13 +36,8 @@ from service.secret_file import InstallSecret, adopt_secret
 from service.settings import ServiceSettings
 from worker.contract.errors import ErrorCode
 
-ANONYMOUS: Final = "anonymous"
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class UnsafeExposureError(Exception):
-    """The settings would open the service to the network without keys."""
 
 
 @dataclass(frozen=True)
@@ -118,32 +114,6 @@ class Principal:
         if Scope.ADMIN in self.scopes:
             return True
         return (owner or ANONYMOUS) == self.id
-
-
-def check_exposure(settings: ServiceSettings) -> None:
-    """Refuse to serve the network without keys, unless that was asked for.
-
-    Raises:
-        UnsafeExposureError: It was not.
-    """
-    if settings.require_keys or settings.allow_anonymous or settings.loopback_published:
-        return
-    if not is_loopback(settings.host):
-        raise UnsafeExposureError(
-            f"listening on {settings.host or 'all addresses'} would let anyone who reaches this "
-            "machine use the service. Set TALKFACE_REQUIRE_KEYS=true and make a key with `talkface "
-            "keys create`, or, if that is what you want, TALKFACE_ALLOW_ANONYMOUS=true"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address reaches this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

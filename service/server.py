@@ -17,9 +17,9 @@ from uvicorn.supervisors import Multiprocess
 
 from service.connections import ConnectionLimits, ConnectionTable
 from service.descriptors import raise_descriptor_limit
+from service.exposure import UnsafeExposureError, check_exposure
 from service.http_protocol import LimitedHttpProtocol
 from service.main import create_app
-from service.security import UnsafeExposureError, check_exposure
 from service.settings import ServiceSettings
 from worker.contract.environment import unknown_variables
 from worker.contract.logs import configure_logging, get_logger

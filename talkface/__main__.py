@@ -4,50 +4,77 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
-from talkface.config import app as config_app
-from talkface.doctor import doctor
-from talkface.evaluate import evaluate
-from talkface.generate import generate
-from talkface.keys import app as keys_app
-from talkface.prepare import prepare
-from talkface.rebuild import rebuild
-from talkface.remote.jobs import cancel, download, list_jobs, status, wait
-from talkface.remote.kept import avatars, faces, files
-from talkface.remote.submit import submit
-from talkface.train import train
-from talkface.up import up
-from talkface.verify import verify
+_COMMANDS: Final = {
+    "up": "talkface.up:up",
+    "generate": "talkface.generate:generate",
+    "verify": "talkface.verify:verify",
+    "prepare": "talkface.prepare:prepare",
+    "train": "talkface.train:train",
+    "evaluate": "talkface.evaluate:evaluate",
+    "doctor": "talkface.doctor:doctor",
+    "rebuild": "talkface.rebuild:rebuild",
+    "submit": "talkface.remote.submit:submit",
+    "status": "talkface.remote.jobs:status",
+    "wait": "talkface.remote.jobs:wait",
+    "download": "talkface.remote.jobs:download",
+    "cancel": "talkface.remote.jobs:cancel",
+    "list": "talkface.remote.jobs:list_jobs",
+    "faces": "talkface.remote.kept:faces",
+    "worker": "talkface.__main__:worker",
+    "avatars": "talkface.remote.kept:avatars",
+    "files": "talkface.remote.kept:files",
+    "config": "talkface.config:app",
+    "keys": "talkface.keys:app",
+}
+"""Commands and groups of commands, in the order of the help: where the function or the group is."""
+
+
+class _Commands(Mapping[str, Any]):
+    """Each command is imported when it is asked for: all of them take as long as `up` has for its start."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        found = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            command: Any = get_group(found)
+        else:
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone.command()(found)
+            command = get_command(alone)
+        command.name = name
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+class _Group(TyperGroup):
+    """All commands, none of them imported yet."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()  # type: ignore[assignment]
+
 
 app = typer.Typer(
     name="talkface",
+    cls=_Group,
     help="A portrait and a voice become a video of a talking face.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(up)
-app.command()(generate)
-app.command()(verify)
-app.command()(prepare)
-app.command()(train)
-app.command()(evaluate)
-app.command()(doctor)
-app.command()(rebuild)
-app.command()(submit)
-app.command()(status)
-app.command()(wait)
-app.command()(download)
-app.command()(cancel)
-app.command("list")(list_jobs)
-app.command()(faces)
-app.add_typer(avatars, name="avatars")
-app.add_typer(files, name="files")
-app.add_typer(config_app, name="config")
-app.add_typer(keys_app, name="keys")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -68,7 +95,6 @@ def talkface(
     """A portrait and a voice become a video of a talking face."""
 
 
-@app.command()
 def worker() -> None:
     """Run one worker process (settings: TALKFACE_* variables)."""
     # Replaced, not imported: the worker owns its signals and its exit status.

@@ -8,7 +8,9 @@
                   ├── inspector       looks for faces while jobs wait; CPU only
                   └── worker 1..N     one a GPU with --workers auto
 
-What dies is started again; what was started is stopped, however `up` ends.
+API and workers are started first, reconciler and signer once the API answers, the others once jobs are
+worked on: all at once they take each other's cores. What dies is started again; what was started is
+stopped, however `up` ends.
 """
 
 from __future__ import annotations
@@ -16,13 +18,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
-import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,28 +31,25 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from redis import Redis
-from redis.exceptions import RedisError
 
 from talkface.exits import Exit, fail
-from talkface.gpus import AUTO, count_workers, gpu_of, visible_gpus
+from talkface.gpus import AUTO
 from talkface.private_redis import (
     PrivateRedis,
     PrivateRedisError,
     prepare_private_redis,
     remove_socket,
 )
+from talkface.programs import child_environment, programs, redis_program
 from talkface.supervisor import Program, Supervisor, SupervisorError
-from worker.contract.holders import Holders
-from worker.contract.recovery import Recovery
-from worker.contract.start import MISCONFIGURED, settings_sentence
 
 TICK_S = 0.1
+REDIS_TICK_S = 0.01
 MOST_WORKERS = 64
 PROBE_TIMEOUT_S = 1.0
-PROBE_INTERVAL_S = 0.5
-_OFF = ("false", "0", "no", "off", "f", "n")  # as pydantic reads it
+PROBE_INTERVAL_S = 0.1
+# What waits for the API, or for workers, is started after so long in any case.
+LONGEST_STAGE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     listener = stack.enter_context(_listen(options.host, options.port))
     data_dir = options.data_dir.resolve()
     stack.enter_context(_locked(data_dir))
-    environment = _child_environment(data_dir)
+    environment = child_environment(data_dir)
     redis = None
     if "TALKFACE_REDIS_URL" not in environment:
         redis = prepare_private_redis(data_dir)
@@ -164,16 +162,18 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     stack.callback(lambda: supervisor.stop(hurry=lambda: signals.hurry))
 
     if redis is not None:
-        supervisor.add(_redis_program(redis, environment))
+        supervisor.add(redis_program(redis, environment))
         _wait_for_redis(redis, supervisor, signals)
     address = _url(options.host, listener)
-    for program in _programs(options, listener, environment):
-        supervisor.add(program)
-    ready, next_probe_s = False, 0.0
+    starting = _Starting(supervisor, programs(options.host, options.workers, listener, environment))
+    port = listener.getsockname()[1]
+    answers, ready, next_probe_s = False, False, 0.0
     while not signals.stopping:
         supervisor.tick()
         if not ready and time.monotonic() >= next_probe_s:
-            ready = _is_ready(options.host, listener.getsockname()[1])
+            answers = answers or _says_yes(options.host, port, "/healthz")
+            ready = answers and _says_yes(options.host, port, "/readyz")
+            starting.go_on(answers, ready)
             next_probe_s = time.monotonic() + PROBE_INTERVAL_S
             if ready:
                 supervisor.mark_ready()
@@ -184,9 +184,11 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
 
 def _check_exposure(host: str) -> None:
     """Refuse here already what the API would refuse at each of its starts."""
-    # Late: the service loads the web framework, which the other commands do without.
-    from service.security import UnsafeExposureError, check_exposure
+    from pydantic import ValidationError
+
+    from service.exposure import UnsafeExposureError, check_exposure
     from service.settings import ServiceSettings
+    from worker.contract.start import settings_sentence
 
     try:
         settings = ServiceSettings(host=host)
@@ -234,130 +236,58 @@ def _locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _child_environment(data_dir: Path) -> dict[str, str]:
-    code = str(Path(__file__).resolve().parents[1])
-    inherited = os.environ.get("PYTHONPATH")
-    return {
-        # mediapipe's libraries tell every start of theirs, unless they are told otherwise.
-        "GLOG_minloglevel": "2",
-        **os.environ,
-        "TALKFACE_DATA_DIR": str(data_dir),
-        # The children run the very code that runs here, wherever it was started from.
-        "PYTHONPATH": code if not inherited else code + os.pathsep + inherited,
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _programs(
-    options: UpOptions, listener: socket.socket, environment: Mapping[str, str]
-) -> list[Program]:
-    # -P keeps the current folder off sys.path: a folder "service" in it must not shadow ours.
-    python = [sys.executable, "-P", "-m"]
-    host, port = options.host, listener.getsockname()[1]
-    descriptor = listener.fileno()
-    api = Program(
-        name="api",
-        command=[*python, "talkface.api_process", str(descriptor)],
-        environment={**environment, "TALKFACE_HOST": host, "TALKFACE_PORT": str(port)},
-        pass_fds=[descriptor],
-        failure_hint=lambda: "Its messages are above; `talkface doctor` says what is missing",
-        hopeless_status=MISCONFIGURED,
-    )
-    threads, gpus = {}, visible_gpus(environment)
-    num_workers = count_workers(options.workers, gpus)
-    if num_workers > 1 and "OMP_NUM_THREADS" not in environment:
-        # Workers that each take all cores wait for one another at every small operation.
-        share = (os.cpu_count() or 1) // num_workers
-        threads["OMP_NUM_THREADS"] = str(max(1, share))
-    programs = [
-        api,
-        Program(
-            name="reconciler",
-            command=[*python, "service.reconciler"],
-            environment=environment,
-            failure_hint=api.failure_hint,
-            hopeless_status=MISCONFIGURED,
-        ),
-    ]
-    if environment.get("TALKFACE_CONTENT_CREDENTIALS", "true").lower() not in _OFF:
-        programs.append(
-            Program(
-                name="signer",
-                command=[*python, "service.provenance"],
-                environment=environment,
-                # Workers that finish what they draw still need it.
-                stop_order=1,
-                failure_hint=api.failure_hint,
-            )
-        )
-    programs.append(
-        Program(
-            name="validator",
-            command=[*python, "worker.validation"],
-            environment=environment,
-            failure_hint=api.failure_hint,
-            hopeless_status=MISCONFIGURED,
-        )
-    )
-    # The test card draws whatever it is given; a picture without a face is no error there.
-    if environment.get("TALKFACE_RENDERER") != "test-card":
-        programs.append(
-            Program(
-                name="inspector",
-                command=[*python, "worker.inspection"],
-                # One picture at a time must not take the renderers' cores.
-                environment={"OMP_NUM_THREADS": "1", **environment},
-                failure_hint=api.failure_hint,
-                hopeless_status=MISCONFIGURED,
-            )
-        )
-    return [
-        *programs,
-        *(
-            Program(
-                name=f"worker {number}",
-                command=[*python, "worker"],
-                environment={**environment, **threads, **gpu_of(number, gpus)},
-                grace_s=15.0,
-                failure_hint=api.failure_hint,
-                hopeless_status=MISCONFIGURED,
-            )
-            for number in range(1, num_workers + 1)
-        ),
-    ]
-
-
-def _redis_program(redis: PrivateRedis, environment: Mapping[str, str]) -> Program:
-    return Program(
-        name="redis",
-        command=redis.command,
-        environment=environment,
-        stop_order=1,
-        grace_s=8.0,
-        failure_hint=redis.last_log_lines,
-    )
-
-
 def _wait_for_redis(redis: PrivateRedis, supervisor: Supervisor, signals: _Signals) -> None:
+    # It starts while its client is imported.
+    supervisor.tick()
+    from redis import Redis
+    from redis.exceptions import RedisError
+
     with Redis.from_url(redis.url, socket_timeout=PROBE_TIMEOUT_S) as client:
         while not signals.stopping:
             supervisor.tick()
             try:
                 client.ping()
             except RedisError:  # not there yet, or still loading its file
-                signals.sleep(TICK_S)
+                signals.sleep(REDIS_TICK_S)
             else:
                 return
 
 
-def _is_ready(host: str, port: int) -> bool:
-    """Whether /readyz says 200: Redis answers, storage is writable, a worker is warm."""
+class _Starting:
+    """Starts programs stage after stage, so that what is waited for has the cores.
+
+    Args:
+        supervisor: Runs them.
+        stages: Programs; those of the first are started at once.
+    """
+
+    def __init__(self, supervisor: Supervisor, stages: Sequence[Sequence[Program]]) -> None:
+        self._supervisor = supervisor
+        self._stages = list(stages)
+        self._begin()
+
+    def go_on(self, *passed: bool) -> None:
+        """Begin the stages behind those that are passed, or that last too long."""
+        while self._stages:
+            is_late = time.monotonic() >= self._began_s + LONGEST_STAGE_S
+            if not is_late and not passed[-len(self._stages)]:
+                return
+            self._begin()
+
+    def _begin(self) -> None:
+        for program in self._stages.pop(0):
+            self._supervisor.add(program)
+        self._began_s = time.monotonic()
+
+
+def _says_yes(host: str, port: int, path: str) -> bool:
+    """Whether the API says 200: to /healthz when it answers, to /readyz when jobs are worked on."""
     any_address = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     connection = http.client.HTTPConnection(
         any_address.get(host, host), port, timeout=PROBE_TIMEOUT_S
     )
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
@@ -367,8 +297,13 @@ def _is_ready(host: str, port: int) -> bool:
 
 def _tell_ledger(redis_url: str, pid: int) -> None:
     """What a process that died has held is delivered again at once, not when its lease is over."""
-    # Late: the reconciler's settings say how often a job may lose its worker.
+    # Late: what is needed when something has died shall not hold up the start.
+    from redis import Redis
+    from redis.exceptions import RedisError
+
     from service.reconciler import ReconcilerSettings
+    from worker.contract.holders import Holders
+    from worker.contract.recovery import Recovery
 
     with (
         contextlib.suppress(RedisError),

@@ -13,8 +13,8 @@ import pytest
 from redis import Redis
 from starlette.testclient import TestClient
 
+from service.exposure import ANONYMOUS
 from service.main import create_app
-from service.security import ANONYMOUS
 from service.settings import ServiceSettings
 from tests import previous_release
 from tests.chaos.code_trees import CodeTrees, lay_out

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from service.dependencies import AdminDep, ContentReaderDep, ListerDep, PrincipalDep, WriterDep
+from service.exposure import UnsafeExposureError
 from service.keys import Scope
 from service.links import LinkSigner
 from service.main import create_app
 from service.secret_file import InstallSecret, SecretFileError
-from service.security import Principal, UnsafeExposureError
+from service.security import Principal
 from service.settings import ServiceSettings
 
 JOB = "0" * 32
