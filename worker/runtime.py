@@ -121,6 +121,7 @@ class PipelineRenderer:
             self._pipeline.detector = detector
 
     def _render(self, request: RenderRequest, progress: ProgressSink) -> RenderResult:
+        from model.heap import give_back
         from model.media.frames import VideoFrames
 
         clock = StageClock()
@@ -151,6 +152,8 @@ class PipelineRenderer:
         # A face that listens says nothing.
         if self._scorer is not None and request.options.seconds is None:
             watch = self._scorer.begin(plan, request.speech)
+        # What looked at the whole recording is done.
+        give_back()
         size = VideoSize(plan.num_frames, plan.fps, plan.batch_size, self.info)
 
         def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:

@@ -89,7 +89,10 @@ def smooth(
     directions = []
     for order in (slice(None), slice(None, None, -1)):
         one_euro = OneEuroFilter(rate_hz, min_cutoff_hz, beta)
-        filtered = np.stack([one_euro(sample) for sample in samples[order]])
+        # Not a list of arrays: thousands of small ones leave holes behind.
+        filtered = np.empty(samples.shape, np.float32)
+        for index, sample in enumerate(samples[order]):
+            filtered[index] = one_euro(sample)
         directions.append(filtered[order])
     mean: NDArray[np.float32] = ((directions[0] + directions[1]) / 2).astype(np.float32)
     return mean

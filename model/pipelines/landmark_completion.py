@@ -23,6 +23,7 @@ from model.face.retargeting import uncross_lips
 from model.face.smiles import relax_smile
 from model.face.smoothing import closed_mouth, rest_lips, smooth, speech_gate
 from model.face.tracking import turn_offsets
+from model.heap import give_back
 from model.media.audio import FPS, MELS_PER_FRAME, SAMPLE_RATE, log_mel
 from model.networks.landmark_completion import LandmarkCompleter
 from model.pipelines.parallel import map_ahead
@@ -36,6 +37,9 @@ _READINGS: Final = (-1, 0, 1)
 """The sound is heard so many 10 ms late: what only one hearing says is chance."""
 _AT_ONCE: Final = 620
 """Frames that are completed together; with their neighbours, one piece of the network's."""
+_AT_ONCE_LONG: Final = 310
+_LONG: Final = 120 * FPS
+"""Recordings of so many frames and more have shorter pieces: less memory, and a fifth more time."""
 _TOUCH: Final = 0.04
 """Opening below which lips begin to count as touching; at half of it they do."""
 
@@ -129,9 +133,10 @@ def _complete(
     own = faces[0, list(POSE)]
     shown = own.expand(1, frames, -1, -1) if pose is None else torch.from_numpy(pose)[None]
     reach = completer.receptive_field
+    at_once = _AT_ONCE if frames < _LONG else _AT_ONCE_LONG
 
     def piece(start: int) -> NDArray[np.float32]:
-        stop = min(frames, start + _AT_ONCE)
+        stop = min(frames, start + at_once)
         low, high = max(0, start - 1), min(frames, stop + 1)  # a closing mouth has neighbours
         first, last = max(0, low - reach), min(frames, high + reach)
         hops = np.arange(MELS_PER_FRAME * first, MELS_PER_FRAME * last)
@@ -143,7 +148,8 @@ def _complete(
         return _agree(np.stack(readings))[start - low : stop - low]
 
     # Piece by piece: of ten minutes the readings are 25 MB, and copies as large.
-    points = np.concatenate(list(map_ahead(piece, range(0, frames, _AT_ONCE), workers)))
+    points = np.concatenate(list(map_ahead(piece, range(0, frames, at_once), workers)))
+    give_back()
     if pose is None:
         return points
     # The network carries its offsets to each frame's pose; the mouth is judged at rest.

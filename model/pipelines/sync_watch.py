@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from model.face.alignment import invert_affine
 from model.face.mesh_follower import MeshFollower, close_up
+from model.heap import give_back
 from model.media.audio import FPS, MELS_PER_FRAME, SILENCE, log_mel
 from model.networks.sync_network import SyncNetwork
 from model.pipelines.outputs import RenderPlan
@@ -192,6 +193,8 @@ class SyncWatch:
                 faces.append(faces[-1] if faces else None)
         good = [face for face in faces if face is not None]
         lost = self._length - len({id(face) for face in good})
+        # Each beginning of the mesh has threads of its own, which leave their memory behind.
+        give_back()
         if not good or lost > _MOST_LOST:
             return None
         return np.stack([good[0] if face is None else face for face in faces])
