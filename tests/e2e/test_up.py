@@ -129,6 +129,8 @@ def test_accepted_jobs_survive_the_death_of_redis_and_of_everything(
 )
 def test_nothing_is_left_when_up_ends(run_up: Any, tmp_path: Path, kind: signal.Signals) -> None:
     with run_up(tmp_path / "data", "--workers", "2") as up:
+        # It is started once jobs are worked on.
+        wait_for_another(up, "worker.validation", dead=0)
         children = up.children()
         names = [" ".join(child.cmdline()) for child in children]
         assert sum("redis-server" in name for name in names) == 1
