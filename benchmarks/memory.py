@@ -1,14 +1,16 @@
-"""Peak memory of a job by its length: does ten minutes of a photograph need more than ten seconds?
+"""Peak memory and CPU time of a job by its length: does ten minutes of a photograph need more than ten seconds?
 
     python benchmarks/memory.py [--seconds 10 600] [--preset preview] [--motion natural]
 
 Every length is rendered by a process of its own, `talkface generate`, so that no peak is another's. The
-peak is the kernel's: of the process, ffmpeg not included. The voice says its words again and again.
+peak is the kernel's: of the process, ffmpeg not included. CPU time is that of everything, start, encoder and
+signature included. The voice says its words again and again.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,8 +39,9 @@ def write_voice(speech: Path, seconds: float, path: Path) -> None:
     soundfile.write(path, np.resize(sound, count), rate)
 
 
-def peak_mib(arguments: argparse.Namespace, seconds: float) -> float:
-    """Peak of one render, MiB."""
+def measure(arguments: argparse.Namespace, seconds: float) -> tuple[float, float]:
+    """Peak of one render, MiB, and its CPU time, seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         voice, video = Path(folder) / "voice.wav", Path(folder) / "video.mp4"
         write_voice(arguments.speech, seconds, voice)
@@ -49,7 +52,9 @@ def peak_mib(arguments: argparse.Namespace, seconds: float) -> float:
         if done.returncode:
             raise SystemExit(done.stderr)
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("peak "))
-    return int(line.split()[1]) / 1024
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return int(line.split()[1]) / 1024, spent_s
 
 
 def main() -> None:
@@ -64,11 +69,12 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, default=ROOT / "examples" / "speech.wav")
     arguments = parser.parse_args()
     first = None
-    print(f"{'seconds':>9} {'peak, MiB':>10} {'/ first':>8}")
+    print(f"{'seconds':>9} {'peak, MiB':>10} {'/ first':>8} {'CPU, s':>8} {'a second':>9}")
     for seconds in arguments.seconds:
-        peak = peak_mib(arguments, seconds)
+        peak, spent_s = measure(arguments, seconds)
         first = first or peak
-        print(f"{seconds:>9.0f} {peak:>10.0f} {peak / first:>8.3f}", flush=True)
+        costs = f"{spent_s:>8.1f} {spent_s / seconds:>9.2f}"
+        print(f"{seconds:>9.0f} {peak:>10.0f} {peak / first:>8.3f} {costs}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What a frame costs and what it is compared with, in one run: `make bench`.
 
-    python benchmarks/performance.py [--release ../release] [--seconds 2] [--lengths 10 120] [--output out/performance]
+    python benchmarks/performance.py [--release ../release] [--lengths 10 60 300] [--output out/performance]
 
 presets     still, natural motion and film; beside a release's checkout where one is given
 stages      of `balanced`, one thread
 floor       our multiplications at the speed of this run's matrix product, and how fast memory is copied
 peers       the work of others' networks (benchmarks/peers.py)
-size, length    cost against the picture's side; memory against the sound's length
+size, length    cost against the picture's side; memory and CPU time against the sound's length
 
 Milliseconds are CPU time of all threads, which other load disturbs least; the best of all repeats counts.
 Prints tables and writes `figures.json` and `presets.png`, `stages.png` and `peers.png`.
@@ -149,7 +149,7 @@ def print_tables(figures: Figures) -> None:
         f"{figures['side_px']} px; CPU milliseconds of all threads"
     )
     release = figures.get("release", {})
-    for name in ("presets", "stages", "floor", "GMAC", "share of the floor", "sizes", "memory"):
+    for name in ("presets", "stages", "floor", "GMAC", "share of the floor", "sizes", "lengths"):
         print(f"\n{name}")
         for key, value in figures.get(name, {}).items():
             print(f"{key!s:>22} {value:>10.2f}")
@@ -197,15 +197,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--sides", type=int, nargs="*", default=[320, 640, 1280])
-    parser.add_argument("--lengths", type=float, nargs="*", default=[10.0, 120.0])
+    parser.add_argument("--lengths", type=float, nargs="*", default=[10.0, 60.0, 300.0])
     parser.add_argument("--output", type=Path, default=ROOT / "out" / "performance")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     arguments.preset, arguments.motion = "preview", "natural"
     arguments.speech = ROOT / "examples" / "speech.wav"
     # first: a child's peak counts from its parent's on
-    peaks = {f"{s:.0f} s, MiB": memory.peak_mib(arguments, s) for s in arguments.lengths}
-    figures = {**measure(arguments), "memory": peaks}
+    lengths: Figures = {}
+    for seconds in arguments.lengths:
+        peak, spent_s = memory.measure(arguments, seconds)
+        lengths[f"{seconds:.0f} s, peak MiB"] = peak
+        lengths[f"{seconds:.0f} s, CPU s"] = spent_s
+    figures = {**measure(arguments), "lengths": lengths}
     if arguments.release is not None:
         figures["release"] = beside_release.compare(arguments)
     print_tables(figures)
