@@ -267,7 +267,11 @@ class _Starting:
         self._begin()
 
     def go_on(self, *passed: bool) -> None:
-        """Begin the stages behind those that are passed, or that last too long."""
+        """Begin the stages behind those that are passed, or that last too long.
+
+        Args:
+            passed: Of each stage but the last, whether what it waits for is there.
+        """
         while self._stages:
             is_late = time.monotonic() >= self._began_s + LONGEST_STAGE_S
             if not is_late and not passed[-len(self._stages)]:
