@@ -108,7 +108,7 @@ def stage_cases(pipeline: TalkingFacePipeline, plan: RenderPlan) -> dict[str, Ca
     job = pipeline._job(plan)
     assert job.crops is not None
     sampler, detail = job.crops.sampler, job.crops.detail
-    source = job.scene.source(Batch(0, slice(0, plan.batch_size)), 0)
+    source = job.scene.source(Batch(0, plan.batch_size, slice(0, plan.batch_size)), 0)
     assert source is not None
     target = plan.target_landmarks[plan.num_frames // 2]
     targets = np.repeat(target[None], plan.batch_size, axis=0)
