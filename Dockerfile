@@ -126,7 +126,7 @@ COPY docker/check_libraries.sh docker/
 RUN ls -d /opt/venv/lib/python3.11/site-packages/*.libs > /etc/ld.so.conf.d/wheels.conf && ldconfig \
  && docker/check_libraries.sh /opt/venv
 # The face detector, what reads frames for it, and nothing else of the model.
-COPY model/__init__.py model/errors.py model/
+COPY model/__init__.py model/errors.py model/lean_imports.py model/
 COPY model/face/ model/face/
 COPY model/media/ model/media/
 COPY worker/ worker/

@@ -97,6 +97,7 @@ SETTING_NAMES: Final = frozenset(
         "detector",
         "face_alignment_dir",
         "batch_size",
+        "video_encoder",
         "segment_s",
         "lease_s",
         "stall_s",
@@ -119,6 +120,7 @@ SETTING_NAMES: Final = frozenset(
         "signing_key",
         "timestamp_url",
         "timestamp_required",
+        "timestamp_authorities",
         # consent and audit, by service and reconciler
         "require_consent",
         "refused_media",
