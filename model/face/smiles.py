@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.face.inner_mouth import inner_opening
 from model.face.landmarks import FLIP, NUM_LANDMARKS, mouth_width
+from model.face.smoothing import closed_mouth
 from model.face.thin_plate import ramp
 
 _TO_REST: Final = {
@@ -30,7 +31,11 @@ _SHARE: Final = 0.6
 """How far on that way shut lips go: cheeks and the folds beside the mouth keep smiling."""
 _SMILE_FROM: Final = 0.06
 _SMILE_TO: Final = 0.12
-"""Openings (gap over width) between which a reference begins to count as a toothy smile."""
+"""Openings (gap over width) between which a reference begins to show its teeth."""
+_RAISED_FROM: Final = -0.02
+_RAISED_TO: Final = 0.01
+"""Heights of the shut mouth's corners over its lips, in its width, between which they begin to smile: neutral
+people of that set have -0.030, smiling ones 0.023 (medians). A mouth that is open to speak does not raise them."""
 
 
 def relax_smile(target: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,15 +45,22 @@ def relax_smile(target: NDArray[np.float32], reference: NDArray[np.float32]) -> 
         target: `(T, 68, 2)`, in the reference's pose.
         reference: `(68, 2)`, of the same unit.
     Returns:
-        `(T, 68, 2)` float32; `target` itself where the reference's mouth is hardly open.
+        `(T, 68, 2)` float32; `target` itself where the reference shows no teeth, or does not smile.
     """
     own = float(inner_opening(reference))
     smile = ramp((own - _SMILE_FROM) / (_SMILE_TO - _SMILE_FROM))
+    smile *= ramp((_raised(closed_mouth(reference)) - _RAISED_FROM) / (_RAISED_TO - _RAISED_FROM))
     if smile <= 0:
         return target
     shut = 1.0 - np.clip(inner_opening(target) / own, 0.0, 1.0)
     amount = np.asarray(_SHARE * smile * shut * mouth_width(reference), np.float32)
     return np.asarray(target + amount[:, None, None] * _ways(reference), np.float32)
+
+
+def _raised(shut: NDArray[np.float32]) -> float:
+    """How much higher than its lips a shut mouth's corners are, over its width."""
+    corners, lips = shut[[60, 64], 1].mean(), shut[[61, 62, 63, 65, 66, 67], 1].mean()
+    return float((lips - corners) / mouth_width(shut))
 
 
 def _ways(reference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -78,12 +78,16 @@ def complete_landmarks(
     Raises:
         ShapeError: `waveform`, `reference` or `pose` has another shape.
     """
-    rest = relax_smile(closed_mouth(reference)[None], reference)[0]
+    rest = closed_mouth(reference)
+    if pose is None:  # a film's own frames say how its lips rest
+        rest = relax_smile(rest[None], reference)[0]
     completed = _complete(completer, waveform, [reference, *more_references], pose, workers)
     if len(completed) > 1:
         completed = smooth(completed, FPS, min_cutoff_hz=_MIN_CUTOFF_HZ, beta=_BETA)
     times_s = np.arange(num_output_frames(len(waveform), fps)) / fps
-    resampled = relax_smile(_resample(completed, times_s), reference)
+    resampled = _resample(completed, times_s)
+    if pose is None:
+        resampled = relax_smile(resampled, reference)
     # The gate is evaluated at the output's own times: resampling would open a shut mouth again.
     gate = np.float32(lip_strength) * speech_gate(waveform, SAMPLE_RATE, times_s)
     target = rest_lips(resampled, rest, gate)

@@ -65,6 +65,13 @@ def test_faces_that_hardly_smile_are_left_alone() -> None:
     np.testing.assert_array_equal(relax_smile(frames, reference), frames)
 
 
+def test_a_mouth_that_is_open_to_speak_is_no_smile(smile: Face) -> None:
+    spoken = smile.copy()
+    spoken[[48, 54, 60, 64], 1] += 0.045
+    frames = closed_mouth(spoken)[None]
+    np.testing.assert_array_equal(relax_smile(frames, spoken), frames)
+
+
 def test_a_tilted_face_is_relaxed_along_its_own_mouth(smile: Face) -> None:
     angle = np.deg2rad(12)
     cosine, sine = np.cos(angle), np.sin(angle)
