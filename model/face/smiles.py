@@ -24,7 +24,7 @@ _TO_REST: Final = {
 }  # fmt: skip
 """Way (x, y) of the left half's lip points from a smile's shut lips to neutral ones, over the mouth's width.
 
-Mean of 39 people of the Face Research Lab London Set whose smile shows teeth and whom nothing is measured on,
+Mean of 40 people of the Face Research Lab London Set whose smile shows teeth and whom nothing is measured on,
 both halves alike. The inner lips move as one: a gap is the voice's.
 """
 _SHARE: Final = 0.6
