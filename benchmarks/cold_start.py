@@ -9,7 +9,6 @@ is that of all processes until everything is ready. The first round reads files 
 from __future__ import annotations
 
 import argparse
-import http.client
 import os
 import socket
 import subprocess
@@ -22,6 +21,10 @@ from statistics import median
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from talkface.up import says_yes  # noqa: E402
+
 LOOK_EVERY_S = 0.01
 PATIENCE_S = 120.0
 
@@ -33,21 +36,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def answers(port: int, path: str) -> bool:
-    """Whether the service says 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def wait_for(process: subprocess.Popen[bytes], port: int, path: str, began: float) -> float:
     """Seconds since `began` when `path` says 200."""
-    while not answers(port, path):
+    while not says_yes("127.0.0.1", port, path):
         spent_s = time.perf_counter() - began
         if process.poll() is not None or spent_s > PATIENCE_S:
             raise SystemExit(f"no answer after {spent_s:.0f} s, exit status {process.poll()}")

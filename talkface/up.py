@@ -171,8 +171,8 @@ def _run(options: UpOptions, signals: _Signals, stack: ExitStack) -> None:
     while not signals.stopping:
         supervisor.tick()
         if not ready and time.monotonic() >= next_probe_s:
-            answers = answers or _says_yes(options.host, port, "/healthz")
-            ready = answers and _says_yes(options.host, port, "/readyz")
+            answers = answers or says_yes(options.host, port, "/healthz")
+            ready = answers and says_yes(options.host, port, "/readyz")
             starting.go_on(answers, ready)
             next_probe_s = time.monotonic() + PROBE_INTERVAL_S
             if ready:
@@ -284,7 +284,7 @@ class _Starting:
         self._began_s = time.monotonic()
 
 
-def _says_yes(host: str, port: int, path: str) -> bool:
+def says_yes(host: str, port: int, path: str) -> bool:
     """Whether the API says 200: to /healthz when it answers, to /readyz when jobs are worked on."""
     any_address = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     connection = http.client.HTTPConnection(

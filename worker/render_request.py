@@ -243,6 +243,7 @@ def open_output(
 
     watcher = request.watcher
     live = None if watcher is None else LiveOutput(watcher.take, size.num_frames, watcher.is_vital)
+    segment_frames = request.segment_frames(size)
     return open_video(
         request.output,
         request.sound,
@@ -254,8 +255,9 @@ def open_output(
         watermark=request.watermark,
         live=live,
         first_frame=first_frame,
-        encoder=encoder,
-        segment_frames=request.segment_frames(size),
+        # Parts of several workers are joined as they are, and the whole by one is to be the same: x264's.
+        encoder=encoder if segment_frames is None else "libx264",
+        segment_frames=segment_frames,
     )
 
 

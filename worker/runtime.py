@@ -157,10 +157,8 @@ class PipelineRenderer:
         size = VideoSize(plan.num_frames, plan.fps, plan.batch_size, self.info)
 
         def draw(into: RenderRequest, start: int, stop: int, on_frames: OnFrames) -> None:
-            # Parts of several workers are joined as they are, and the whole by one is to be the same: x264's.
-            encoder = self._encoder if into.segment_frames(size) is None else "libx264"
             where = (plan.width, plan.height, size)
-            with open_output(into, *where, first_frame=start, encoder=encoder) as writer:
+            with open_output(into, *where, first_frame=start, encoder=self._encoder) as writer:
                 done = start
                 for frames in self._pipeline.render(plan, start, stop):
                     with clock.aside(Stage.ENCODING):

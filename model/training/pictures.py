@@ -13,6 +13,7 @@ from PIL import Image
 
 from model.errors import ConfigError
 from model.face.landmarks import OUTER_LIPS
+from model.networks.pixels import to_tensor
 
 
 def check_side(arrays: Path, side: int, expected: int) -> None:
@@ -38,6 +39,38 @@ def augment_colour(tensor: torch.Tensor, generator: torch.Generator) -> torch.Te
     mixed = grey * tensor.mean(dim=1, keepdim=True) + (1 - grey) * tensor
     lit = ((mixed + 1) * gain * tint - 1 + shift).clamp(-1, 1)
     return lit.contiguous(memory_format=torch.channels_last)
+
+
+def augment_pictures(
+    images: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    mouth_weight: float,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures in any light, mirrored half of the time, and the weights of their pixels.
+
+    Args:
+        images: Square ones `(B, S, S, 3)`.
+        landmarks: Their faces `(B, 68, 2)`.
+        mouth_weight: Extra weight around the lips.
+        rng: Of the mirror, for all of them.
+        generator: Of the light.
+    Returns:
+        `(B, 3, S, S)` in [-1, 1] and `(B, 1, S, S)`.
+    """
+    target = augment_colour(to_tensor(images), generator)
+    weight = 1.0 + mouth_weight * mouth_boxes(torch.from_numpy(landmarks), images.shape[1])
+    if rng.random() < 0.5:
+        target, weight = target.flip(-1), weight.flip(-1)
+    return target, weight
+
+
+def even_shares(kind: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Weights `(N,)` by which clips (0) and photographs (1) are drawn half and half: clips are many pictures of few."""
+    clips, photographs = ((kind == one).sum() for one in (0, 1))
+    shares: NDArray[np.float64] = np.where(kind == 0, 1 / max(1, clips), 1 / max(1, photographs))
+    return shares
 
 
 def mouth_boxes(landmarks: torch.Tensor, size: int) -> torch.Tensor:

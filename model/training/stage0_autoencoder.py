@@ -24,8 +24,9 @@ from model.networks.pixels import to_images, to_tensor
 from model.networks.variants import GRIDS
 from model.training.launch import main
 from model.training.pictures import (
-    augment_colour,
+    augment_pictures,
     check_side,
+    even_shares,
     mouth_boxes,
     psnr_db,
     reconstruction_loss,
@@ -100,9 +101,8 @@ class Crops:
         held_out = data["held_out"].astype(bool)
         wanted = np.ones(len(kind), bool) if shards is None else kind == 1
         self._train, self._unseen = np.flatnonzero(~held_out & wanted), held_out & wanted
-        # clips and portraits half and half
-        share = np.where(kind == 0, 1 / max(1, (kind == 0).sum()), 1 / max(1, (kind == 1).sum()))
-        self._share = share[self._train] / share[self._train].sum()
+        share = even_shares(kind)[self._train]
+        self._share = share / share.sum()
         if shards is None:
             self.size = self._images.shape[1]
         check_side(path, self._images.shape[1], self.size)
@@ -170,10 +170,9 @@ class AutoencoderStage(Stage[CropBatch]):
         """Crops in any light, mirrored half of the time, and a window of them."""
         config, size = self.config, self.crops.size
         images, landmarks = self.crops.draw(draw.rng, config.batch_size)
-        target = augment_colour(to_tensor(images), draw.generator)
-        weight = 1.0 + config.mouth_weight * mouth_boxes(torch.from_numpy(landmarks), size)
-        if draw.rng.random() < 0.5:
-            target, weight = target.flip(-1), weight.flip(-1)
+        target, weight = augment_pictures(
+            images, landmarks, config.mouth_weight, draw.rng, draw.generator
+        )
         # A window: cheaper, and the decoder learns to decode parts. Most of them hold the mouth.
         high = size - config.window + 1
         anywhere = draw.rng.random() < 0.4

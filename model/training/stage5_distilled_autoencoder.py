@@ -31,7 +31,8 @@ from model.networks.autoencoder import (
 from model.networks.pixels import to_images, to_tensor
 from model.training.launch import main
 from model.training.pictures import (
-    augment_colour,
+    augment_pictures,
+    even_shares,
     mouth_boxes,
     psnr_db,
     reconstruction_loss,
@@ -89,9 +90,7 @@ class Pictures:
             for carried in (False, True)
             for unseen in (False, True)
         }
-        # clips and photographs half and half: clips are many pictures of few people
-        kind = data["kind"]
-        share = np.where(kind == 0, 1 / max(1, (kind == 0).sum()), 1 / max(1, (kind == 1).sum()))
+        share = even_shares(data["kind"])
         self._shares = {False: share, True: share[self._targets]}
         self.size = int(self._pictures.shape[1])
 
@@ -147,12 +146,9 @@ class DistillationStage(Stage[PictureBatch]):
         """Pictures in any light, mirrored half of the time, and the part of them that is decoded."""
         config = self.config
         images, landmarks = self.pictures.draw(draw.rng, config.batch_size, carried=config.carried)
-        target = augment_colour(to_tensor(images), draw.generator)
-        weight = 1 + config.mouth_weight * mouth_boxes(
-            torch.from_numpy(landmarks), self.pictures.size
+        target, weight = augment_pictures(
+            images, landmarks, config.mouth_weight, draw.rng, draw.generator
         )
-        if draw.rng.random() < 0.5:
-            target, weight = target.flip(-1), weight.flip(-1)
         target = target.contiguous(memory_format=torch.channels_last)
         shape = (len(target), 4, self.cells, self.cells)
         scale = config.latent_noise * torch.rand(shape[0], 1, 1, 1, generator=draw.generator)

@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -109,10 +109,7 @@ class Authority:
             raise AuthorityError(
                 "the file of signing certificates has only one; append those up to its authority"
             )
-        with self._locked():
-            known = _text(self._folder / "others.pem")
-            if who.chain not in known:
-                _write(self._folder / "others.pem", f"{known}{who.chain.rstrip()}\n")
+        self._append("others.pem", [f"{who.chain.rstrip()}\n"])
 
     def remember_clocks(self, authorities: str) -> None:
         """From now on, time stamps of servers that these authorities vouch for are believed.
@@ -131,12 +128,17 @@ class Authority:
                 "the file of time-stamp authorities holds something else; expected PEM certificates "
                 "of authorities, not the server's own"
             )
+        self._append(
+            "clocks.pem", [one.public_bytes(Encoding.PEM).decode() for one in certificates]
+        )
+
+    def _append(self, name: str, texts: Sequence[str]) -> None:
+        """Add to a file what it does not hold yet."""
         with self._locked():
-            known = _text(self._folder / "clocks.pem")
-            texts = [one.public_bytes(Encoding.PEM).decode() for one in certificates]
+            known = _text(self._folder / name)
             new = "".join(text for text in texts if text not in known)
             if new:
-                _write(self._folder / "clocks.pem", known + new)
+                _write(self._folder / name, known + new)
 
     def trust(self) -> Trust:
         """Whose signature is the installation's own; nobody's where nothing was ever signed."""

@@ -18,7 +18,7 @@ _MARKS: Final = (
     b"jumdc2pa\x00\x11\x00\x10",
     bytes.fromhex("d8fec3d61b0e483c92975828877ec481"),
 )
-_TRUSTED_TIME: Final = "timeStamp.trusted"
+TRUSTED_TIME: Final = "timeStamp.trusted"
 _PIECE_BYTES: Final = 2**20
 _MOST_ENTRIES: Final = 32
 _MOST_CHARACTERS: Final = 200
@@ -53,8 +53,8 @@ def read_report(stream: BinaryIO, media_type: str | None, trust: Trust) -> Repor
         # others must not make a signer ours.
         stream.seek(0)
         of_clocks = _read(stream, media_type, trust.clock_anchors)
-        if _TRUSTED_TIME in of_clocks.get("successes", ()):
-            report["successes"] = sorted({*report["successes"], _TRUSTED_TIME})
+        if TRUSTED_TIME in of_clocks.get("successes", ()):
+            report["successes"] = sorted({*report["successes"], TRUSTED_TIME})
     return report
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.provenance.reader import Report
+from service.provenance.reader import TRUSTED_TIME, Report
 from service.provenance.watermark import Mark
 
 Verdict = Literal["ours", "unknown_signer", "tampered", "none"]
@@ -200,6 +200,4 @@ def _summary(verdict: Verdict, signer: Signer, failures: Sequence[str]) -> str:
 def _timestamp(time: str | None, successes: Sequence[str]) -> TimeStamp:
     if time is None:
         return TimeStamp(state="missing")
-    return TimeStamp(
-        state="trusted" if "timeStamp.trusted" in successes else "untrusted", time=time
-    )
+    return TimeStamp(state="trusted" if TRUSTED_TIME in successes else "untrusted", time=time)

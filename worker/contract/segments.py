@@ -178,22 +178,17 @@ class Segments:
         """Let others have a segment at once."""
         self._settle(args=[self._job_id, token, number, ""])
 
-    def free(self, is_gone: Callable[[str], bool]) -> int:
-        """Let others have the segments of holders that are gone; how many there were."""
+    def free(self, is_gone: Callable[[str], bool]) -> None:
+        """Let others have the segments of holders that are gone."""
         plan = self.plan()
         if plan is None:
-            return 0
+            return
         keys = [f"{PREFIX}segment:{self._job_id}:{number}" for number in range(plan.count)]
         tokens = cast(list[bytes | None], self._redis.mget(keys))
-        lost = [
-            (number, token.decode())
-            for number, token in enumerate(tokens)
-            if token is not None and is_gone(token.decode().rpartition(":")[0])
-        ]
-        for number, token in lost:
-            # Only if it is still theirs: it may be drawn, or lent anew, by now.
-            self.give_back(number, token)
-        return len(lost)
+        for number, token in enumerate(tokens):
+            if token is not None and is_gone(token.decode().rpartition(":")[0]):
+                # Only if it is still theirs: it may be drawn, or lent anew, by now.
+                self.give_back(number, token.decode())
 
     def drawn(self) -> dict[int, str]:
         """Keys of the files of the segments that are drawn, by number."""
